@@ -1,0 +1,197 @@
+"""Evaluation: predictions a row a patch, votes a row a photo, and figures with intervals over photos."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from scipy.special import log_softmax, logsumexp
+
+from .models import Model
+from .training import logits_of, make_fabric
+
+LOG_PROB = "log_prob:"  # prefix of the columns that hold a class's log-probability
+METRICS = ("accuracy", "macro precision", "macro recall", "macro F1", "top-3 accuracy", "log loss")
+METRIC_COLUMNS = [
+    "experiment", "dataset", "protocol", "part", "level", "metric", "value", "low", "high", "n", "photos",
+    "classes", "seed", "published",
+]  # fmt: skip
+
+
+def predict(model: Model, store, rows: np.ndarray, fabric=None, batch_size: int = 256) -> pd.DataFrame:
+    """Log-probabilities of the store's patches `rows`: a row a patch.
+
+    Columns: the patch table's, `true` (class name) and `log_prob:<class>` in the model's order of classes.
+    """
+    if store.pixels.shape[1:3] != (model.input_size,) * 2:
+        raise ValueError(f"the store has {store.pixels.shape[1:3]} pixels, the model takes {model.input_size}")
+    fabric = fabric or make_fabric()
+    net = fabric.setup_module(model.net.to(memory_format=torch.channels_last))
+    logits = logits_of(net, fabric, store.pixels, rows, batch_size, model.input_range)
+    table = store.table.iloc[rows].reset_index(drop=True)
+    table["true"] = table[model.info["target"]]
+    columns = [LOG_PROB + name for name in model.class_names]
+    return table.join(pd.DataFrame(log_softmax(logits.numpy().astype(float), axis=1), columns=columns))
+
+
+def save_predictions(predictions: pd.DataFrame, path: str | Path) -> Path:
+    """Write predictions as Parquet, complete or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    small = {name: np.float32 for name in predictions.columns if name.startswith(LOG_PROB)}
+    predictions.astype(small).to_parquet(partial, index=False)
+    os.replace(partial, path)
+    return path
+
+
+def class_names(predictions: pd.DataFrame) -> list[str]:
+    """The classes that a predictions table speaks of, in the model's order."""
+    return [name.removeprefix(LOG_PROB) for name in predictions.columns if name.startswith(LOG_PROB)]
+
+
+def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
+    """[rows, classes] of a predictions table."""
+    return predictions.filter(like=LOG_PROB).to_numpy(float)
+
+
+def vote(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A row a photo: log-probabilities summed over its patches and normalised; `patches` counts them."""
+    columns = [LOG_PROB + name for name in class_names(predictions)]
+    ids = [c for c in predictions.columns if c not in (*columns, "photo", "y", "x")]
+    groups = predictions.groupby("photo", sort=True)
+    summed = groups[columns].sum()
+    photos = groups[ids].first().join(groups.size().rename("patches"))
+    normalised = summed.sub(logsumexp(summed.to_numpy(), axis=1), axis=0)
+    return photos.join(normalised).reset_index()
+
+
+def confusion(predictions: pd.DataFrame, by: str | None = None, normalise: bool = False) -> pd.DataFrame:
+    """Counts of (true, predicted): rows by the true class, or by `by`, another column such as "device".
+
+    by="brand" also joins the predicted classes of a brand. normalise: each row sums to 1.
+    """
+    names = class_names(predictions)
+    predicted = pd.Series(np.array(names)[log_probabilities(predictions).argmax(1)], index=predictions.index)
+    columns = names
+    if by == "brand":
+        brand_of = {name: name.split("_")[0] for name in names}
+        predicted, columns = predicted.map(brand_of), list(dict.fromkeys(brand_of.values()))
+    rows = predictions[by or "true"]
+    order = columns if by in (None, "brand") else sorted(rows.unique())
+    counts = pd.crosstab(rows, predicted).reindex(index=order, columns=columns, fill_value=0)
+    counts.index.name, counts.columns.name = "true", "predicted"
+    return counts.div(counts.sum(axis=1).clip(lower=1), axis=0) if normalise else counts
+
+
+def score(
+    predictions: pd.DataFrame,
+    *,
+    experiment: str,
+    protocol: str,
+    level: str = "patch",
+    part: str = "test",
+    seed: int = 0,
+    published: dict[str, float] | None = None,
+    resamples: int = 1000,
+) -> pd.DataFrame:
+    """A row a metric, with its 95 % interval: percentile bootstrap over photos (Efron 1979).
+
+    A photo's patches are drawn together, as they are not independent. `published` maps metrics to the paper's values.
+    level: "patch", or "photo" (predictions are voted first).
+    """
+    if predictions.empty:
+        raise ValueError(f"no predictions to score for {experiment}, {protocol}, {part}")
+    table = vote(predictions) if level == "photo" else predictions
+    photos = table["photo"].nunique()
+    draws = np.random.default_rng([seed, 95]).multinomial(photos, np.full(photos, 1 / photos), size=resamples)
+    weights = np.vstack([np.ones(photos), draws])  # the first row is the sample itself
+    values = _weighted_metrics(table, weights)
+    rows = [
+        {
+            "experiment": experiment,
+            "dataset": ", ".join(sorted(table["dataset"].unique())),
+            "protocol": protocol,
+            "part": part,
+            "level": level,
+            "metric": metric,
+            "value": series[0],
+            "low": np.nanpercentile(series[1:], 2.5),
+            "high": np.nanpercentile(series[1:], 97.5),
+            "n": len(table),
+            "photos": photos,
+            "classes": len(class_names(table)),
+            "seed": seed,
+            "published": (published or {}).get(metric, np.nan),
+        }
+        for metric, series in values.items()
+    ]
+    return pd.DataFrame(rows, columns=METRIC_COLUMNS)
+
+
+def _weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Each metric for each row of `weights` [draws, photos], which says how often each photo counts."""
+    names, logs = class_names(table), log_probabilities(table)
+    if strangers := sorted(set(table["true"]) - set(names)):
+        raise ValueError(f"the model does not know these classes: {', '.join(strangers)}")
+    k, true = len(names), pd.Index(names).get_indexer(table["true"])
+    photo = pd.factorize(table["photo"], sort=True)[0]
+    rows = np.arange(len(table))
+    picked = logs[rows, true]
+    cell = true * k + logs.argmax(1)
+    per_photo = sparse.csr_array((np.ones(len(table)), (photo, cell)), shape=(weights.shape[1], k * k))
+    matrices = (per_photo.T @ weights.T).T.reshape(-1, k, k)
+    sums = np.stack([np.bincount(photo, v, minlength=weights.shape[1]) for v in
+                     (np.ones(len(table)), (logs > picked[:, None]).sum(1) < 3, -picked)], axis=1)  # fmt: skip
+    n, top3, loss = (weights @ sums).T
+    hits, predicted, actual = np.einsum("nii->ni", matrices), matrices.sum(1), matrices.sum(2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(predicted > 0, hits / predicted, 0.0)
+        recall = np.where(actual > 0, hits / actual, np.nan)
+        f1 = np.where(actual > 0, 2 * hits / (actual + predicted), np.nan)
+    precision = np.where(actual > 0, precision, np.nan)  # classes absent from the sample do not count
+    macro = [np.nanmean(x, axis=1) for x in (precision, recall, f1)]
+    return dict(zip(METRICS, [hits.sum(1) / n, *macro, top3 / n, loss / n], strict=True))
+
+
+def difference(
+    a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy", level: str = "patch", seed: int = 0
+) -> tuple[float, float, float]:
+    """(a - b, low, high) of a metric between two tables of predictions on different photos; 95 % bootstrap."""
+    values = []
+    for i, predictions in enumerate((a, b)):
+        table = vote(predictions) if level == "photo" else predictions
+        photos = table["photo"].nunique()
+        draws = np.random.default_rng([seed, 95, i]).multinomial(photos, np.full(photos, 1 / photos), size=1000)
+        values.append(_weighted_metrics(table, np.vstack([np.ones(photos), draws]))[metric])
+    gap = values[0] - values[1]
+    return float(gap[0]), *np.percentile(gap[1:], [2.5, 97.5]).tolist()
+
+
+def biggest_confusions(predictions: pd.DataFrame, count: int = 3) -> pd.DataFrame:
+    """The off-diagonal cells with most rows: true, predicted, rows, share of the true class."""
+    counts = confusion(predictions)
+    share = confusion(predictions, normalise=True)
+    cells = [
+        {"true": t, "predicted": p, "rows": int(counts.loc[t, p]), "share": float(share.loc[t, p])}
+        for t in counts.index
+        for p in counts.columns
+        if t != p and counts.loc[t, p]
+    ]
+    table = pd.DataFrame(cells, columns=["true", "predicted", "rows", "share"])
+    return table.sort_values(["rows", "true", "predicted"], ascending=[False, True, True]).head(count)
+
+
+def write_metrics(tables: list[pd.DataFrame], path: str | Path) -> pd.DataFrame:
+    """Join tables of `score` and write them as CSV, complete or not at all; returns what was written."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metrics = pd.concat(tables, ignore_index=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    metrics.to_csv(partial, index=False, float_format="%.6g")
+    os.replace(partial, path)
+    return metrics

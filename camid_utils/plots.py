@@ -1,0 +1,276 @@
+"""All figures: each function draws data that it is given, and says which data they are. Nothing is computed here
+beyond what drawing needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+OURS, PAPER, GREY = "#1f6f8b", "#d1495b", "#8d99ae"
+STYLE = {
+    "figure.dpi": 100, "savefig.dpi": 110, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
+    "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False,
+    "axes.spines.right": False, "legend.frameon": False, "image.cmap": "mako",
+}  # fmt: skip
+
+
+def use_style() -> None:
+    """Set the study's look; called once a notebook."""
+    sns.set_theme(style="ticks", rc=STYLE)
+
+
+def save(fig: Figure, folder: str | Path, name: str) -> Path:
+    """Write `fig` as folder/name.png, complete or not at all, with no date inside."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial, path = folder / f".{name}.{os.getpid()}.png", folder / f"{name}.png"
+    fig.savefig(partial, metadata={"Software": None})
+    os.replace(partial, path)
+    return path
+
+
+def data_note(ax: Axes, text: str) -> None:
+    """Say between an axis's title and its plot which data it shows, in small grey print."""
+    ax.set_title(ax.get_title(loc="left"), pad=17)
+    ax.text(0, 1.015, text, transform=ax.transAxes, fontsize=8, color="0.4", va="bottom")
+
+
+def readable(names) -> list[str]:
+    """Class names as a person writes them."""
+    return [str(name).replace("_", " ") for name in names]
+
+
+def describe(catalogue: pd.DataFrame) -> str:
+    """Which data, in a few words: dataset, photos, camera models, devices, scenes."""
+    parts = [
+        ", ".join(sorted(catalogue["dataset"].unique())),
+        f"{len(catalogue):,} photos",
+        f"{catalogue['camera_model'].nunique()} camera models",
+    ]
+    for column in ("device", "scene"):
+        if count := catalogue[column].nunique():
+            parts.append(f"{count} {column}{'s' if count > 1 else ''}")
+    return ", ".join(parts)
+
+
+def class_counts(catalogue: pd.DataFrame, published: pd.DataFrame | None = None, column: str = "camera_model") -> Figure:
+    """Photos per class, a shade a device; the published counts (index: class, column photos) as red marks."""
+    order = catalogue[column].value_counts().sort_index().index
+    if published is not None:
+        order = order.union(published.index)
+    fig, ax = plt.subplots(figsize=(8, 1.2 + 0.24 * len(order)))
+    devices = catalogue.assign(device=catalogue["device"].fillna("unknown"))
+    numbered = devices.groupby(column)["device"].transform(lambda s: pd.factorize(s, sort=True)[0])
+    counts = pd.crosstab(devices[column], numbered).reindex(order, fill_value=0)
+    left = np.zeros(len(order))
+    shades = sns.color_palette("crest_r", max(2, counts.shape[1]))
+    for i, device in enumerate(counts.columns):
+        ax.barh(readable(order), counts[device], left=left, color=shades[i], edgecolor="white", linewidth=0.5)
+        left += counts[device].to_numpy()
+    if published is not None:
+        ax.scatter(published["photos"].reindex(order), range(len(order)), marker="|", s=90, color=PAPER, label="published")
+        ax.legend(loc="best")
+    ax.invert_yaxis()
+    ax.set(xlabel="photos", title=f"Photos per {column.replace('_', ' ')}, a shade a device")
+    data_note(ax, describe(catalogue))
+    return fig
+
+
+def coverage(catalogue: pd.DataFrame) -> Figure:
+    """Which device photographed which scene: photos per (device, scene)."""
+    counts = pd.crosstab(catalogue["device"].fillna("unknown"), catalogue["scene"].fillna("unknown"))
+    fig, ax = plt.subplots(figsize=(8, 1.5 + 0.17 * max(6, len(counts))))
+    top = int(counts.to_numpy().max())
+    image = ax.imshow(counts, aspect="auto", cmap=sns.color_palette("mako_r", as_cmap=True), vmin=0, vmax=top,
+                      interpolation="nearest")  # fmt: skip
+    _ticks(ax, "y", counts.index, 60)
+    _ticks(ax, "x", counts.columns, 40)
+    ax.set(xlabel="scene", ylabel="", title="Photos of each scene by each device")
+    data_note(ax, describe(catalogue))
+    fig.colorbar(image, ax=ax, label="photos", ticks=range(0, top + 1, max(1, top // 5)))
+    return fig
+
+
+def _ticks(ax: Axes, axis: str, names, most: int) -> None:
+    """Name the ticks of an image's axis, thinned out beyond `most`."""
+    step = -(-len(names) // most)
+    places = range(0, len(names), step)
+    labels = [readable(names)[i] for i in places]
+    size = float(np.clip(320 / max(1, len(places)), 5.5, 9))
+    if axis == "x":
+        ax.set_xticks(places, labels, rotation=90, fontsize=size)
+    else:
+        ax.set_yticks(places, labels, fontsize=size)
+    ax.tick_params(length=0)
+
+
+def picture_grid(pictures: list[np.ndarray], titles: list[str], columns: int, title: str, note: str) -> Figure:
+    """Photos or crops (uint8 [h, w, 3]) in rows, pixels shown as they are."""
+    rows = max(1, -(-len(pictures) // columns))
+    fig, axes = plt.subplots(rows, columns, figsize=(1.9 * columns, 1.65 * rows + 0.6), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, picture, name in zip(axes.flat, pictures, titles, strict=False):
+        ax.imshow(picture, interpolation="nearest")
+        ax.set_title(name, fontsize=8, loc="center")
+    fig.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=11)
+    fig.text(0.01, 0.985 - 0.3 / fig.get_figheight(), note, fontsize=8, color="0.4", va="top")
+    return fig
+
+
+def spectra(by_model: dict[str, np.ndarray], note: str, columns: int = 4) -> Figure:
+    """Mean noise-residual spectra [size, size], zero frequency in the middle, all on one colour scale."""
+    rows = -(-len(by_model) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(2 * columns, 2.05 * rows + 0.6), squeeze=False)
+    values = np.stack(list(by_model.values()))
+    low, high = np.percentile(values, [2, 99.8])
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (name, spectrum) in zip(axes.flat, by_model.items(), strict=False):
+        image = ax.imshow(spectrum, vmin=low, vmax=high, cmap="mako", extent=(-0.5, 0.5, -0.5, 0.5))
+        ax.set_title(readable([name])[0], fontsize=8, loc="center")
+    fig.colorbar(image, ax=axes, shrink=0.7, label="mean log magnitude")
+    fig.suptitle(f"Noise-residual spectra: what the pipeline leaves (cycles per pixel, -0.5 to 0.5)\n{note}",
+                 x=0.01, ha="left", fontsize=10)  # fmt: skip
+    return fig
+
+
+def jpeg_tables(by_model: dict[str, tuple], note: str, columns: int = 4) -> Figure:
+    """Luma quantisation tables [8, 8] and chroma subsampling, by camera model."""
+    rows = -(-len(by_model) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(2 * columns, 2.15 * rows + 0.6), squeeze=False)
+    top = max(table[0].max() for table in by_model.values())
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (name, (luma, _, subsampling)) in zip(axes.flat, by_model.items(), strict=False):
+        ax.imshow(luma, cmap="mako_r", norm="log", vmin=1, vmax=top)
+        for (y, x), q in np.ndenumerate(luma):
+            ax.text(x, y, int(q), ha="center", va="center", fontsize=5, color="white" if q > top**0.5 else "0.2")
+        ax.set_title(f"{readable([name])[0]}, {subsampling}", fontsize=8, loc="center")
+    fig.suptitle(f"JPEG luma quantisation tables and chroma subsampling\n{note}", x=0.01, ha="left", fontsize=10)
+    return fig
+
+
+def learning_curves(runs: dict[str, pd.DataFrame], note: str, published: pd.DataFrame | None = None) -> Figure:
+    """Loss, accuracy and precision by epoch for each run (History.epochs); the authors' published curve beside them.
+
+    `published` has the columns epoch, train_loss, train_accuracy, val_loss, val_accuracy. The epoch axis is
+    logarithmic where it is drawn, as its 128 epochs are many more than a small run's.
+    """
+    names = (("loss", "cross-entropy loss"), ("accuracy", "accuracy"), ("precision", "macro precision"))
+    fig, axes = plt.subplots(1, 3, figsize=(11, 3.6))
+    colours = sns.color_palette("crest_r", max(2, len(runs))) if len(runs) > 1 else [OURS]
+    curves = [(name, epochs, colour) for (name, epochs), colour in zip(runs.items(), colours, strict=False)]
+    if published is not None:
+        curves.append(("authors' log, real Dresden, 27 classes", published, PAPER))
+    for ax, (quantity, label) in zip(axes, names, strict=True):
+        for name, epochs, colour in curves:
+            for part, dash in (("train", ":"), ("val", "-")):
+                if f"{part}_{quantity}" in epochs:
+                    ax.plot(epochs["epoch"], epochs[f"{part}_{quantity}"], dash, color=colour, lw=1.7,
+                            marker="." if len(epochs) < 30 else None, ms=4,
+                            label=f"{name}, {'validation' if part == 'val' else 'training'}")  # fmt: skip
+        ax.set(xlabel="epoch", ylabel=label)
+        if published is not None:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:g}")
+        if quantity != "loss":
+            ax.set_ylim(0, 1.02)
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
+    fig.suptitle(f"Learning curves\n{note}", x=0.01, ha="left", fontsize=10)
+    return fig
+
+
+def step_curves(steps: pd.DataFrame, note: str) -> Figure:
+    """Loss and gradient norm at every step, with a running median."""
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3))
+    for ax, column, label in zip(axes, ("loss", "gradient_norm"), ("batch loss", "gradient norm"), strict=True):
+        ax.plot(steps["step"], steps[column], color=GREY, lw=0.5, alpha=0.6, label="each step")
+        window = max(3, len(steps) // 40)
+        smooth = steps[column].rolling(window, center=True, min_periods=1).median()
+        ax.plot(steps["step"], smooth, color=OURS, lw=1.8, label=f"median of {window}")
+        ax.set(xlabel="step", ylabel=label, yscale="log")
+    axes[0].legend(fontsize=8)
+    fig.suptitle(f"Every step\n{note}", x=0.01, ha="left", fontsize=10)
+    return fig
+
+
+def confusion_matrix(counts: pd.DataFrame, title: str, note: str) -> Figure:
+    """Rows normalised to shares: true classes down, predicted across; cells are numbered while they can be read."""
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    rows, columns = counts.shape
+    cell = float(np.clip(9 / max(rows, columns), 0.2, 0.52))
+    fig, ax = plt.subplots(figsize=(cell * columns + 3, cell * rows + 2.2))
+    image = ax.imshow(shares, vmin=0, vmax=1, cmap=sns.color_palette("mako_r", as_cmap=True), interpolation="nearest")
+    size = float(np.clip(15 * cell, 3.5, 8))
+    for (y, x), share in np.ndenumerate(shares.to_numpy()):
+        if share >= 0.005 and (max(rows, columns) <= 45):
+            text = f"{100 * share:.0f}"
+            ax.text(x, y, text, ha="center", va="center", fontsize=size, color="white" if share > 0.45 else "0.15")
+    tick = float(np.clip(26 * cell, 5, 9))
+    ax.set_xticks(range(columns), readable(counts.columns), rotation=90, fontsize=tick)
+    labels = [f"{name}  ({n:,})" for name, n in zip(readable(counts.index), counts.sum(axis=1), strict=True)]
+    ax.set_yticks(range(rows), labels, fontsize=tick)
+    ax.set(xlabel="predicted", ylabel="true (number)", title=title)
+    ax.tick_params(length=0)
+    data_note(ax, note)
+    fig.colorbar(image, ax=ax, label="share of the true class", shrink=0.6)
+    return fig
+
+
+def gallery(rows: list[tuple[str, list[np.ndarray]]], title: str, note: str) -> Figure:
+    """Rows of pictures, each with its caption: the photos (and patches) behind the cells of a confusion matrix."""
+    columns = max(len(pictures) for _, pictures in rows)
+    fig, axes = plt.subplots(len(rows), columns, figsize=(1.7 * columns, 1.75 * len(rows) + 0.6), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for line, (caption, pictures) in zip(axes, rows, strict=True):
+        for ax, picture in zip(line, pictures, strict=False):
+            ax.imshow(picture, interpolation="nearest")
+        line[0].set_title(caption, fontsize=8, loc="left")
+    fig.suptitle(f"{title}\n{note}", x=0.01, ha="left", fontsize=10)
+    return fig
+
+
+def bars_beside_paper(rows: pd.DataFrame, title: str, note: str) -> Figure:
+    """Accuracy of each row (columns: label, value, low, high, published) with its interval, beside the paper's."""
+    fig, ax = plt.subplots(figsize=(8, 0.5 * len(rows) + 1.6))
+    y = np.arange(len(rows))
+    value = rows["value"].to_numpy()
+    errors = np.abs(np.stack([value - rows["low"], rows["high"] - value]))
+    ax.barh(y, value, 0.6, color=OURS, xerr=errors, error_kw={"lw": 1.2, "capsize": 3},
+            label="ours, 95 % interval over photos")  # fmt: skip
+    paper = rows["published"].to_numpy(float)
+    ax.scatter(paper, y, marker="D", s=36, color=PAPER, zorder=3, label="paper, real photographs")
+    for i, (v, high) in enumerate(zip(value, rows["high"], strict=True)):
+        ax.text(min(high, 0.93) + 0.015, i, f"{100 * v:.1f} %", va="center", fontsize=8)
+    ax.set_yticks(y, rows["label"])
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1.05), xlabel="accuracy", title=title)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=8)
+    data_note(ax, note)
+    return fig
+
+
+def network_diagram(layers: list[tuple[str, str]], title: str) -> Figure:
+    """Boxes from left to right: (name, size) of each stage, as in Figure 1 of the paper."""
+    fig, ax = plt.subplots(figsize=(1.45 * len(layers), 2.3))
+    colours = sns.color_palette("crest", len(layers))
+    for i, ((name, size), colour) in enumerate(zip(layers, colours, strict=True)):
+        ax.add_patch(FancyBboxPatch((i, 0), 0.72, 1, boxstyle="round,pad=0.03", fc=colour, ec="none", alpha=0.9))
+        ax.text(i + 0.36, 0.5, name, ha="center", va="center", color="white", fontsize=8.5, weight="bold")
+        ax.text(i + 0.36, -0.2, size, ha="center", va="top", fontsize=8, color="0.25")
+        if i:
+            ax.add_patch(FancyArrowPatch((i - 0.24, 0.5), (i - 0.04, 0.5), arrowstyle="-|>", mutation_scale=10, color=GREY))
+    ax.set(xlim=(-0.1, len(layers) - 0.15), ylim=(-0.75, 1.15), title=title)
+    ax.axis("off")
+    return fig

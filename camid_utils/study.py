@@ -1,0 +1,195 @@
+"""Run the notebooks without a person: `python -m camid_utils.study --profile NAME [-p name=value ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import re
+import resource
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+from nbconvert import HTMLExporter
+
+from .experiments import PROJECT, commit, environment
+from .progress import HEADLESS
+
+NOTEBOOKS = PROJECT / "notebooks"
+PROFILES = NOTEBOOKS / "profiles"
+BAR = re.compile(r"\d+%\|")  # a line of a progress bar
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        notebooks = find_notebooks(options.only)
+        parameters = read_parameters(options.profile, options.p)
+        out = Path(options.out) if options.out else default_out(options.profile, parameters)
+        return run_notebooks(notebooks, parameters, out, options.profile)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m camid_utils.study", description=__doc__)
+    parser.add_argument("--profile", default="default", help="a file of notebooks/profiles, without .yaml")
+    parser.add_argument("-p", action="append", default=[], metavar="name=value", help="set a notebook parameter")
+    parser.add_argument("--only", metavar="NN", help="run one notebook, for example 03")
+    parser.add_argument("--out", help="results folder (default: results/<profile>)")
+    return parser
+
+
+def find_notebooks(only: str | None = None) -> list[Path]:
+    """The numbered notebooks in order, or the one whose number is asked for."""
+    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    chosen = [path for path in notebooks if only is None or path.name.startswith(f"{only}_")]
+    if not chosen:
+        numbers = ", ".join(path.name[:2] for path in notebooks) or "none"
+        raise ValueError(f"no notebook {only or ''} in {NOTEBOOKS}: there are {numbers}")
+    return chosen
+
+
+def known_parameters() -> dict[str, object]:
+    """Every parameter of every notebook with its default value."""
+    found: dict[str, object] = {}
+    for path in find_notebooks():
+        for name, entry in papermill.inspect_notebook(path).items():
+            found[name] = ast.literal_eval(entry["default"])
+    return found
+
+
+def read_parameters(profile: str, assignments: list[str]) -> dict[str, object]:
+    """A profile's parameters, overridden by name=value assignments; unknown names and wrong types are errors."""
+    path = PROFILES / f"{profile}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise ValueError(f"no profile {profile!r}: choose one of {names}")
+    parameters = yaml.safe_load(path.read_text()) or {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"-p {text}: write it as name=value")
+        parameters[name] = yaml.safe_load(value) if value else ""
+    known = known_parameters()
+    for name, value in parameters.items():
+        if name not in known:
+            raise ValueError(f"no notebook has a parameter {name!r}: there are {', '.join(sorted(known))}")
+        parameters[name] = _as_type(name, value, known[name])
+    return parameters
+
+
+def _as_type(name: str, value: object, default: object) -> object:
+    """`value` in the type of the notebook's default; an error where it is of another."""
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if isinstance(default, str) and type(value) in (int, float):
+        return str(value)
+    if type(value) is not type(default):
+        raise ValueError(f"parameter {name} must be {type(default).__name__}, not {value!r}")
+    return value
+
+
+def default_out(profile: str, parameters: dict) -> Path:
+    """results/<profile>; figures of a reader's own photographs never land among the simulated ones."""
+    real = profile != "paper" and any(parameters.get(name) for name in ("dresden_root", "floreview_root"))
+    return PROJECT / "results" / (f"{profile}-photographs" if real else profile)
+
+
+def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: str) -> int:
+    """Execute each notebook into `out`; the first that fails is kept with its error and ends the run."""
+    os.environ[HEADLESS] = "1"
+    os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "20")
+    os.environ.setdefault("TQDM_NCOLS", "100")
+    out.mkdir(parents=True, exist_ok=True)
+    durations = {}
+    for number, path in enumerate(notebooks, 1):
+        print(f"[{number}/{len(notebooks)}] {path.stem}", flush=True)
+        started = time.monotonic()
+        failure = run_notebook(path, parameters, out)
+        durations[path.stem] = round(time.monotonic() - started, 1)
+        write_run_record(out, profile, parameters, durations, failure and path.stem)
+        if failure:
+            print(f"FAILED {path.stem}: {failure} (kept with its error: {out / 'notebooks' / path.name})", flush=True)
+            return 1
+        print(f"      done in {durations[path.stem]:.0f} s", flush=True)
+    print(f"results: {out}", flush=True)
+    return 0
+
+
+def run_notebook(path: Path, parameters: dict, out: Path) -> str:
+    """Execute one notebook by papermill and write its HTML copy; returns the error's text, or ""."""
+    executed, html = out / "notebooks" / path.name, out / "html" / f"{path.stem}.html"
+    own = papermill.inspect_notebook(path)
+    given = {name: value for name, value in parameters.items() if name in own}
+    given["results_dir"] = str(os.path.relpath(out, PROJECT) if out.resolve().is_relative_to(PROJECT) else out.resolve())
+    for target in (executed, html):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+    failure = ""
+    try:
+        papermill.execute_notebook(path, executed, given, cwd=NOTEBOOKS, kernel_name="python3", progress_bar=False,
+                                   stderr_file=sys.stderr)  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        failure = f"{error.ename}: {error.evalue}"
+    notebook = clean(nbformat.read(executed, as_version=4))
+    _write(executed, nbformat.writes(notebook))
+    _write(html, HTMLExporter(embed_images=True).from_notebook_node(notebook)[0])
+    return failure
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Without progress bars and without this machine's paths and clock in the metadata."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for entry in ("papermill", "execution"):
+            cell.metadata.pop(entry, None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in map(_without_bars, cell.outputs) if output]
+    return notebook
+
+
+def _without_bars(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    if output.get("name") != "stderr":
+        return output
+    lines = [line for line in re.split(r"[\r\n]+", output["text"]) if line.strip() and not BAR.search(line)]
+    output["text"] = "\n".join(lines)
+    return output if lines else None
+
+
+def write_run_record(out: Path, profile: str, parameters: dict, durations: dict, failed: str) -> None:
+    """run.json: what ran, with what, on what, for how long; entries of notebooks not run this time are kept."""
+    path = out / "run.json"
+    before = json.loads(path.read_text()).get("seconds", {}) if path.is_file() else {}
+    scale = 1024**3 if sys.platform == "darwin" else 1024**2  # ru_maxrss is in bytes there, in KiB elsewhere
+    datasets = out / "metrics" / "datasets.json"
+    record = {
+        "profile": profile,
+        **commit(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "failed": failed or None,
+        "parameters": parameters,
+        "datasets": json.loads(datasets.read_text()) if datasets.is_file() else {},
+        "seconds": before | durations,
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / scale, 2),
+        "environment": environment(),
+    }
+    _write(path, json.dumps(record, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Metrics agree with scikit-learn, votes add up, and intervals treat a photo as one observation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import log_softmax
+from sklearn import metrics as reference
+
+from camid_utils import evaluation
+from camid_utils.evaluation import LOG_PROB
+from camid_utils.models import Model
+
+NAMES = ["Acme_A", "Acme_B", "Bolt_C", "Bolt_D"]
+
+
+def predictions(photos: int = 40, patches: int = 5, strength: float = 1.0, seed: int = 0) -> pd.DataFrame:
+    """A table of noisy predictions, `patches` a photo."""
+    rng = np.random.default_rng(seed)
+    true = np.repeat(np.arange(photos) % 4, patches)
+    logits = rng.normal(size=(len(true), 4)) + strength * np.eye(4)[true]
+    names = np.array(NAMES)[true]
+    table = pd.DataFrame(
+        {
+            "photo": [f"p{i:03d}.jpg" for i in np.repeat(np.arange(photos), patches)],
+            "y": 0,
+            "x": 0,
+            "dataset": "simulated Dresden",
+            "brand": [n.split("_")[0] for n in names],
+            "camera_model": names,
+            "device": [
+                f"{n}_{i // 4 % 2}" for n, i in zip(names, np.repeat(np.arange(photos), patches), strict=True)
+            ],
+            "true": names,
+        }
+    )
+    return table.join(pd.DataFrame(log_softmax(logits, 1), columns=[LOG_PROB + n for n in NAMES]))
+
+
+def score(table, **change):
+    rows = evaluation.score(table, experiment="e", protocol="photo", **change)
+    return rows.set_index("metric")
+
+
+def test_metrics_agree_with_scikit_learn():
+    table = predictions()
+    logs = evaluation.log_probabilities(table)
+    true, guess = table["true"], np.array(NAMES)[logs.argmax(1)]
+    options = dict(labels=NAMES, average="macro", zero_division=0)
+    expected = {
+        "accuracy": reference.accuracy_score(true, guess),
+        "macro precision": reference.precision_score(true, guess, **options),
+        "macro recall": reference.recall_score(true, guess, **options),
+        "macro F1": reference.f1_score(true, guess, **options),
+        "top-3 accuracy": reference.top_k_accuracy_score(true, logs, k=3, labels=NAMES),
+        "log loss": reference.log_loss(true, np.exp(logs), labels=NAMES),
+    }
+    assert score(table)["value"].to_dict() == pytest.approx(expected)
+
+
+def test_vote_sums_log_probabilities():
+    table = predictions(photos=4, patches=3)
+    voted = evaluation.vote(table)
+    logs = evaluation.log_probabilities(table).reshape(4, 3, 4).sum(1)
+    np.testing.assert_allclose(evaluation.log_probabilities(voted), log_softmax(logs, 1))
+    assert list(voted["patches"]) == [3] * 4 and list(voted["true"]) == NAMES
+
+
+def test_voting_helps_when_patches_are_weak_witnesses():
+    table = predictions(photos=200, patches=16, strength=0.8)
+    assert score(table, level="photo")["value"]["accuracy"] > score(table)["value"]["accuracy"] + 0.2
+
+
+def test_interval_is_over_photos_not_patches():
+    """Patches that only repeat their photo add no certainty: the interval must not shrink."""
+    once = predictions(photos=60, patches=1)
+    copies = once.loc[once.index.repeat(25)].reset_index(drop=True)
+    a, b = (score(table).loc["accuracy"] for table in (once, copies))
+    assert (a["low"], a["high"]) == pytest.approx((b["low"], b["high"]))
+    assert (a["n"], b["n"], b["photos"]) == (60, 1500, 60)
+
+
+def test_interval_covers_as_often_as_it_says():
+    """95 % intervals of a known accuracy hold it in about 95 of 100 samples."""
+    truth = score(predictions(photos=20_000, patches=1, seed=99), resamples=1)["value"]["accuracy"]
+    rows = [score(predictions(photos=100, patches=1, seed=s)).loc["accuracy"] for s in range(100)]
+    covered = sum(row["low"] <= truth <= row["high"] for row in rows)
+    assert 88 <= covered <= 100
+
+
+def test_confusion_by_model_brand_and_device():
+    table = predictions(strength=20)
+    assert (evaluation.confusion(table).to_numpy() == 50 * np.eye(4)).all()
+    assert (evaluation.confusion(table, by="brand").to_numpy() == 100 * np.eye(2)).all()
+    by_device = evaluation.confusion(table, by="device", normalise=True)
+    assert by_device.shape == (8, 4) and by_device.loc["Acme_B_1", "Acme_B"] == 1.0
+
+
+def test_a_class_that_is_never_predicted_keeps_its_row_and_column():
+    table = predictions(strength=20)
+    table = table[table["true"] != "Bolt_D"]
+    matrix = evaluation.confusion(table)
+    assert list(matrix.index) == NAMES and matrix.loc["Bolt_D"].sum() == 0
+    assert score(table)["value"]["macro recall"] == 1.0
+
+
+def test_biggest_confusions_finds_the_planted_one():
+    table = predictions(strength=20)
+    wrong = table["photo"].isin(["p000.jpg", "p004.jpg"])
+    table.loc[wrong, LOG_PROB + "Bolt_D"] = 0.0
+    (cell,) = evaluation.biggest_confusions(table).to_dict("records")
+    assert cell == {"true": "Acme_A", "predicted": "Bolt_D", "rows": 10, "share": 0.2}
+
+
+def test_difference_finds_a_planted_gap_and_no_gap():
+    strong, weak = predictions(400, strength=3), predictions(400, strength=0, seed=1)
+    gap, low, high = evaluation.difference(strong, weak)
+    assert 0.5 < low < gap < high
+    gap, low, high = evaluation.difference(weak, predictions(400, strength=0, seed=2))
+    assert low < 0 < high
+
+
+def test_unknown_class_and_empty_table_are_errors():
+    table = predictions()
+    with pytest.raises(ValueError, match="does not know these classes: Else_E"):
+        score(table.assign(true="Else_E"))
+    with pytest.raises(ValueError, match="no predictions"):
+        score(table.iloc[:0])
+
+
+class PlantedNet(torch.nn.Module):
+    """Says the class that the red channel's mean names."""
+
+    def forward(self, x):
+        red = x[:, 0].mean((1, 2)).round().long()
+        return torch.nn.functional.one_hot(red, 4).float() * 9
+
+
+def test_predict_puts_each_logit_under_its_own_class(tmp_path):
+    class Store:
+        pixels = np.repeat(np.arange(4, dtype=np.uint8), 3)[:, None, None, None] * np.ones(
+            (1, 6, 6, 3), np.uint8
+        )
+        table = pd.DataFrame({"photo": [f"{i}.jpg" for i in range(12)], "camera_model": np.repeat(NAMES, 3)})
+
+    model = Model(PlantedNet(), NAMES, 6, "0..255", {"target": "camera_model"})
+    out = evaluation.predict(model, Store, np.array([11, 0, 5]), batch_size=2)
+    assert list(out["photo"]) == ["11.jpg", "0.jpg", "5.jpg"]
+    guess = np.array(evaluation.class_names(out))[evaluation.log_probabilities(out).argmax(1)]
+    assert list(guess) == list(out["true"]) == ["Bolt_D", "Acme_A", "Acme_B"]
+    back = pd.read_parquet(evaluation.save_predictions(out, tmp_path / "p.parquet"))
+    np.testing.assert_allclose(
+        evaluation.log_probabilities(back), evaluation.log_probabilities(out), rtol=1e-5
+    )
+    with pytest.raises(ValueError, match="takes 7"):
+        evaluation.predict(model._replace(input_size=7), Store, np.array([0]))
+
+
+def test_write_metrics_keeps_every_column(tmp_path):
+    rows = evaluation.score(predictions(), experiment="e", protocol="photo", published={"accuracy": 0.8})
+    evaluation.write_metrics([rows, rows], tmp_path / "m.csv")
+    back = pd.read_csv(tmp_path / "m.csv")
+    assert list(back.columns) == evaluation.METRIC_COLUMNS and len(back) == 12
+    assert back.set_index("metric")["published"]["accuracy"].max() == 0.8

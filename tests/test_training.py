@@ -1,0 +1,165 @@
+"""Training learns what was planted, picks on validation only, and goes on where it was stopped."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from camid_utils import training
+from camid_utils.models import CameraConvNet
+
+SETTINGS = dict(input_range="-1..1", batch_size=32, learning_rate=0.05, epochs=3, seed=1)
+
+
+@pytest.fixture
+def planted():
+    """Patches of two classes that differ in brightness, and their rows to train and validate on."""
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1], 96)
+    pixels = (rng.integers(0, 60, (192, 8, 8, 3)) + 150 * labels[:, None, None, None]).astype(np.uint8)
+    return pixels, labels, np.arange(128), np.arange(128, 192)
+
+
+def small_net(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Dropout(0.1), nn.ReLU(), nn.Linear(8, 2))
+
+
+def test_learns_the_planted_difference_and_logs_every_step(planted, tmp_path):
+    history = training.fit(small_net(), *planted, folder=tmp_path, **SETTINGS)
+    assert history.epochs["val_accuracy"].max() == 1.0
+    assert history.epochs["val_precision"].max() == 1.0
+    assert len(history.steps) == 3 * 4 and (history.steps["gradient_norm"] > 0).all()
+    assert list(pd.read_csv(tmp_path / "steps.csv").columns) == [
+        "epoch",
+        "step",
+        "loss",
+        "accuracy",
+        "gradient_norm",
+    ]
+
+
+def test_gradient_norm_is_the_norm_of_all_gradients(planted, tmp_path):
+    """A linear network's first gradient, worked out by hand."""
+    pixels, labels, train, val = planted
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    nn.init.zeros_(net[1].weight), nn.init.zeros_(net[1].bias)
+    settings = SETTINGS | {"batch_size": len(train), "epochs": 1}
+    history = training.fit(net, pixels, labels, train, val, folder=tmp_path, **settings)
+    inputs = (pixels[train].transpose(0, 3, 1, 2).reshape(len(train), -1) - 127.5) / 127.5
+    error = 0.5 - np.eye(2)[labels[train]]  # softmax of zeros minus the target
+    gradients = np.concatenate([(error.T @ inputs).ravel(), error.sum(0)]) / len(train)
+    assert history.steps["gradient_norm"][0] == pytest.approx(np.linalg.norm(gradients), rel=1e-4)
+    assert history.steps["loss"][0] == pytest.approx(np.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"optimizer": "adamw", "schedule": "one-cycle", "learning_rate": 0.01, "weight_decay": 1e-4}],
+)
+def test_interrupted_training_ends_as_an_uninterrupted_one(planted, tmp_path, monkeypatch, extra):
+    whole = small_net()
+    expected = training.fit(whole, *planted, folder=tmp_path / "whole", **SETTINGS | extra)
+
+    ordinary = training._train_epoch
+
+    def stopped(*args):
+        if args[-2][1] == 3:  # [seed, epoch]
+            raise KeyboardInterrupt
+        return ordinary(*args)
+
+    monkeypatch.setattr(training, "_train_epoch", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(small_net(), *planted, folder=tmp_path / "cut", **SETTINGS | extra)
+    monkeypatch.setattr(training, "_train_epoch", ordinary)
+    resumed = small_net()
+    history = training.fit(resumed, *planted, folder=tmp_path / "cut", **SETTINGS | extra)
+    pd.testing.assert_frame_equal(history.epochs, expected.epochs)
+    pd.testing.assert_frame_equal(history.steps, expected.steps)
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken(planted, tmp_path):
+    training.fit(small_net(), *planted, folder=tmp_path, **SETTINGS)
+    again = training.fit(small_net(), *planted, folder=tmp_path, **SETTINGS | {"seed": 2, "epochs": 1})
+    assert len(again.epochs) == 1
+
+
+def test_leaves_the_weights_of_the_best_validation_epoch(planted, tmp_path):
+    """A learning rate that destroys the network later on must not destroy what is returned."""
+    pixels, labels, train, val = planted
+    net = small_net()
+    settings = SETTINGS | {"learning_rate": 0.9, "epochs": 6, "select": "val_loss"}
+    history = training.fit(net, pixels, labels, train, val, folder=tmp_path, **settings)
+    losses = history.epochs["val_loss"]
+    assert history.best_epoch == losses.idxmin() + 1
+    fabric = training.make_fabric()
+    logits = training.logits_of(net, fabric, pixels, val, 64, "-1..1")
+    assert float(nn.functional.cross_entropy(logits, torch.tensor(labels[val]))) == pytest.approx(
+        losses.min(), rel=1e-4
+    )
+
+
+def test_stops_when_patience_is_out(planted, tmp_path):
+    settings = SETTINGS | {"learning_rate": 0.0, "epochs": 9, "patience": 2}
+    assert len(training.fit(small_net(), *planted, folder=tmp_path, **settings).epochs) == 3
+
+
+def test_best_epoch_ignores_what_is_not_a_number():
+    history = [{"val_loss": float("nan")}, {"val_loss": 2.0}, {"val_loss": 1.0}, {"val_loss": 1.0}]
+    assert training._best_epoch(history, "val_loss") == 3
+
+
+def test_frozen_layers_do_not_move(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 48, 48, 3), dtype=np.uint8)
+    net = CameraConvNet(2, width=1 / 64)
+    net.features.requires_grad_(False)
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    training.fit(net, pixels, np.tile([0, 1], 8), np.arange(8), np.arange(8, 16), folder=tmp_path, **SETTINGS)
+    moved = {name.split(".")[0] for name, t in net.state_dict().items() if not torch.equal(t, before[name])}
+    assert moved == {"1"}
+
+
+def test_augmentation_draws_for_each_sample_and_keeps_the_range():
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 16, 16)
+    out = training.augmentation(flip=True, rotation=10, jitter=0.2)(image.repeat(8, 1, 1, 1))
+    assert out.shape == (8, 3, 16, 16) and out.min() >= 0 and out.max() <= 1
+    assert len({tuple(sample.flatten().tolist()) for sample in out}) == 8
+
+
+def test_flip_alone_changes_no_pixel_value():
+    torch.manual_seed(0)
+    image = torch.rand(8, 3, 6, 6)
+    out = training.augmentation(flip=True)(image)
+    same = [torch.equal(a, b) or torch.equal(a, b.flip(-1)) for a, b in zip(out, image, strict=True)]
+    assert all(same) and not torch.equal(out, image)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"optimizer": "rmsprop"}, "sgd, adam, adamw"),
+        ({"select": "test_accuracy"}, "val_accuracy, val_loss"),
+        ({"val": np.arange(0)}, "0 to validate on"),
+        ({"val": np.arange(100, 192)}, "share rows"),
+        ({"labels": np.full(192, -1)}, "no class"),
+    ],
+)
+def test_wrong_input_is_named(planted, tmp_path, change, message):
+    arguments = dict(zip(("pixels", "labels", "train", "val"), planted, strict=True)) | SETTINGS | change
+    with pytest.raises(ValueError, match=message):
+        training.fit(small_net(), folder=tmp_path, **arguments)
+
+
+def test_wandb_offline_keeps_every_step_on_this_machine(planted, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    training.fit(
+        small_net(), *planted, folder=tmp_path, wandb_project="camid-test", **SETTINGS | {"epochs": 1}
+    )
+    (record,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    assert b"gradient_norm" in record.read_bytes()
