@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import simplejpeg
 from PIL import Image
-from tqdm.auto import tqdm
 
 from camid_utils import datasets
+from camid_utils.progress import progress
 
 KINDS = ("random", "grid", "quality", "resize")
 MAX_PIXELS = 300_000_000  # no camera of these data sets comes near; a damaged header may claim billions
@@ -236,7 +236,7 @@ def _build(catalogue: pd.DataFrame, folder: Path, settings: dict, workers: int) 
     results = _in_order(partial(_photo_patches, settings=settings), photos["path"], workers)
     height, width = settings["size"]
     hidden = len(photos) < 20
-    bar = tqdm(results, f"patches {height} px", total=len(photos), unit="photo", disable=hidden)
+    bar = progress(results, f"patches {height} px", total=len(photos), unit="photo", disable=hidden)
     positions, reasons = _write_pixels(folder / "pixels.npy", bar, (height, width, 3))
     if not positions:
         first = [f"  {photos['photo'][i]}: {reason}" for i, reason in list(reasons.items())[:5]]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy import fft
-from tqdm.auto import tqdm
+from camid_utils.progress import progress
 
 from camid_utils import cameras
 
@@ -282,7 +282,7 @@ def _simulate(
             joblib.delayed(shoot)(new, kind, scene, part, seed, size)
             for scene, part in photos.groupby("scene")
         )
-        with tqdm(total=len(photos), desc=f"simulating {kind}", unit="photo") as bar:
+        with progress(total=len(photos), desc=f"simulating {kind}", unit="photo") as bar:
             for done in joblib.Parallel(workers, return_as="generator_unordered")(jobs):
                 bar.update(done)
         if kind == "Dresden":

@@ -36,11 +36,11 @@ def split(
     """Part of each row of a catalogue or patch table: "train", "val", "test" or "unused".
 
     Every class of `target` is in every part whose fraction is not 0. Fractions count a class's rows (patch)
-    or photos (photo), all scenes (scene), a camera model's devices (device). Under device, some device
-    of each camera model with two is tested, val is other photos of the training devices. Under scene+device, train
-    and val are the training devices in training and validation scenes, test is the test devices in test
-    scenes, and the rest is "unused". The index is the table's. A ValueError names the classes that the
-    protocol cannot serve: see `splittable`.
+    or photos (photo), all scenes (scene), a camera model's devices (device). Under device, one device or more
+    of each camera model that has two is tested; val is other photos of the training devices. Under
+    scene+device, train and val are the training devices in training and validation scenes, test is the test
+    devices in test scenes, the rest is "unused". The index is the table's. An error names the classes that
+    the protocol cannot serve: see `splittable`.
     """
     _check(table, protocol, target, fractions)
     units, unit_of_row = _units(table, protocol, target)
@@ -283,13 +283,12 @@ def _partition(
         seen = fractions[TRAIN] + fractions[VAL]
         parts = _deal(codes["class"] * 2 + tested, (fractions[TRAIN] / seen, fractions[VAL] / seen, 0), rng)
         return np.where(tested, TEST, parts)
-    count = codes["scene"].max() + 1
-    scenes = (
-        _deal(np.zeros(count, dtype=np.int64), fractions, rng)
-        if exact
-        else rng.choice(3, count, p=np.divide(fractions, sum(fractions)))
-    )
-    scenes = scenes[codes["scene"]]
+    one_stratum = np.zeros(codes["scene"].max() + 1, dtype=np.int64)
+    if exact:
+        scenes = _deal(one_stratum, fractions, rng)[codes["scene"]]
+    else:
+        chances = np.divide(fractions, sum(fractions))
+        scenes = rng.choice(3, len(one_stratum), p=chances)[codes["scene"]]
     if protocol == "scene":
         return scenes
     return np.where(tested == (scenes == TEST), scenes, UNUSED)
