@@ -196,9 +196,7 @@ def mosaic(image: np.ndarray, cfa: str) -> np.ndarray:
 def sensor_pattern(camera) -> np.ndarray:
     """A device's photo-response non-uniformity (Lukas et al. 2006): its relative gain less 1, `[H, W]`."""
     rng = np.random.default_rng([camera.seed, 1, *camera.model.encode(), camera.device])
-    pattern = np.float32(camera.prnu / 100) * rng.standard_normal(
-        (camera.height, camera.width), dtype=np.float32
-    )
+    pattern = np.float32(camera.prnu / 100) * rng.standard_normal((camera.height, camera.width), dtype=np.float32)
     lines = rng.standard_normal((camera.height, 1)) + rng.standard_normal(camera.width)
     return pattern + np.float32(camera.linear / 100) * lines.astype(np.float32)
 
@@ -275,9 +273,7 @@ def local_tone(image: np.ndarray, exponent: float) -> np.ndarray:
     """Lift dark regions and hold bright ones by a power of the blurred luma (cf. Durand and Dorsey 2002)."""
     if exponent == 0:
         return image
-    small = Image.fromarray(luma(image)).resize(
-        [max(1, n // 24) for n in image.shape[:0:-1]], Image.Resampling.BOX
-    )
+    small = Image.fromarray(luma(image)).resize([max(1, n // 24) for n in image.shape[:0:-1]], Image.Resampling.BOX)
     base = np.asarray(small.resize(image.shape[:0:-1], Image.Resampling.BICUBIC))
     return image * np.clip(0.2 / np.maximum(base, 0.01), 0.4, 6) ** np.float32(exponent)
 

@@ -132,9 +132,7 @@ def read_listing(root: str | Path) -> pd.DataFrame:
     missing = [name for name in ("filename", "position_num", "motive_num") if name not in table]
     if missing:
         found = ", ".join(map(str, table.columns))
-        raise ValueError(
-            f"{path} lacks the columns {', '.join(missing)}; it has {found}. Take the public listing"
-        )
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {found}. Take the public listing")
     table = table.apply(lambda column: column.fillna("").str.strip())
     table = table[table["filename"] != ""]
     known = (table["position_num"] != "") & (table["motive_num"] != "")
@@ -221,9 +219,7 @@ def _checked(root: str | Path, name: str, layout: str) -> Path:
     if not root.exists():
         raise FileNotFoundError(f"there is no folder {root} for the {name} photos. Expected:\n{layout}")
     if not root.is_dir():
-        raise NotADirectoryError(
-            f"{root} is a file, not the folder of the {name} photos. Expected:\n{layout}"
-        )
+        raise NotADirectoryError(f"{root} is a file, not the folder of the {name} photos. Expected:\n{layout}")
     return root
 
 
@@ -275,9 +271,7 @@ def _catalogue(
         raise FileNotFoundError(_nothing_found(root, name, layout, files, unusable))
     table = table.loc[~copies, COLUMNS].reset_index(drop=True)
     table["dataset"] = f"simulated {name}" if (root / SIMULATED).is_file() else name
-    table = table.astype(
-        {column: "string" for column in COLUMNS[:-2]} | {"width": "int64", "height": "int64"}
-    )
+    table = table.astype({column: "string" for column in COLUMNS[:-2]} | {"width": "int64", "height": "int64"})
     table.attrs["left_out"] = sorted(unusable, key=lambda row: row["path"])
     table.attrs["skipped"] = dict(sorted(Counter(kind for kind in kinds if kind != "photo").items()))
     return table
@@ -343,6 +337,4 @@ def _nothing_found(root: Path, name: str, layout: str, files: list[Path], unusab
     there = ", ".join(f"{count} {suffix}" for suffix, count in kinds) or "nothing"
     reasons = "".join(f"\n  {row['path']}: {row['reason']}" for row in unusable[:3])
     reasons = f"\nLeft out, the first of {len(unusable)}:{reasons}" if reasons else ""
-    return (
-        f"no usable photo in the {name} layout under {root} (it holds {there}). Expected:\n{layout}{reasons}"
-    )
+    return f"no usable photo in the {name} layout under {root} (it holds {there}). Expected:\n{layout}{reasons}"

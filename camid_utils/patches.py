@@ -204,9 +204,7 @@ def _checked_size(kind: str, size: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width of a patch, or a ValueError that says what `size` may be."""
     height, width = (size, size) if np.ndim(size) == 0 else size
     if min(height, width) < 1 or (height != width and kind != "resize"):
-        raise ValueError(
-            f"size={size!r}: patches are square, a whole number of pixels; only resize takes (h, w)"
-        )
+        raise ValueError(f"size={size!r}: patches are square, a whole number of pixels; only resize takes (h, w)")
     return int(height), int(width)
 
 
@@ -230,9 +228,7 @@ def _key(catalogue: pd.DataFrame, settings: dict) -> str:
 
 def _build(catalogue: pd.DataFrame, folder: Path, settings: dict, workers: int) -> None:
     """Write the three files of a store, in the order of the photos' names, few photos in memory at a time."""
-    photos = catalogue.assign(photo=datasets.relative_photos(catalogue)).sort_values(
-        "photo", ignore_index=True
-    )
+    photos = catalogue.assign(photo=datasets.relative_photos(catalogue)).sort_values("photo", ignore_index=True)
     results = _in_order(partial(_photo_patches, settings=settings), photos["path"], workers)
     height, width = settings["size"]
     hidden = len(photos) < 20
@@ -240,9 +236,7 @@ def _build(catalogue: pd.DataFrame, folder: Path, settings: dict, workers: int) 
     positions, reasons = _write_pixels(folder / "pixels.npy", bar, (height, width, 3))
     if not positions:
         first = [f"  {photos['photo'][i]}: {reason}" for i, reason in list(reasons.items())[:5]]
-        raise ValueError(
-            "\n".join([f"none of the {len(photos)} photos gave a patch; the first reasons:", *first])
-        )
+        raise ValueError("\n".join([f"none of the {len(photos)} photos gave a patch; the first reasons:", *first]))
     rows = np.repeat(list(positions), [len(corners) for corners in positions.values()])
     y, x = np.concatenate(list(positions.values())).T
     table = photos.iloc[rows].reset_index(drop=True).assign(y=y, x=x)[PATCH_COLUMNS]

@@ -3,16 +3,21 @@ beyond what drawing needs."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
+import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from .files import complete
+from .progress import headless
 
 OURS, PAPER, GREY = "#1f6f8b", "#d1495b", "#8d99ae"
 STYLE = {
@@ -22,6 +27,17 @@ STYLE = {
 }  # fmt: skip
 
 
+CAMERACONVNET = [
+    ("RGB patch", "48 x 48 x 3"), ("conv 7 x 7\nReLU", "42 x 42 x 128"), ("max pool\n3 / 2", "20 x 20 x 128"),
+    ("conv 7 x 7\nReLU", "14 x 14 x 512"), ("max pool\n3 / 2", "6 x 6 x 512"), ("conv 6 x 6\nReLU", "2048"),
+    ("linear\ndropout 0.5\nReLU", "2048"), ("linear\nsoftmax", "classes"),
+]  # fmt: skip
+EFFICIENTNET = [
+    ("RGB photo\nor crop", "h x w x 3"), ("EfficientNet\nbackbone", "h/32 x w/32 x 1280"),
+    ("average\npool", "1280"), ("linear\nReLU", "512"), ("linear\nReLU", "256"), ("linear\nsoftmax", "classes"),
+]  # fmt: skip
+
+
 def use_style() -> None:
     """Set the study's look; called once a notebook."""
     sns.set_theme(style="ticks", rc=STYLE)
@@ -29,11 +45,9 @@ def use_style() -> None:
 
 def save(fig: Figure, folder: str | Path, name: str) -> Path:
     """Write `fig` as folder/name.png, complete or not at all, with no date inside."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial, path = folder / f".{name}.{os.getpid()}.png", folder / f"{name}.png"
-    fig.savefig(partial, metadata={"Software": None})
-    os.replace(partial, path)
+    path = Path(folder) / f"{name}.png"
+    with complete(path) as partial:
+        fig.savefig(partial, metadata={"Software": None})
     return path
 
 
@@ -61,7 +75,9 @@ def describe(catalogue: pd.DataFrame) -> str:
     return ", ".join(parts)
 
 
-def class_counts(catalogue: pd.DataFrame, published: pd.DataFrame | None = None, column: str = "camera_model") -> Figure:
+def class_counts(
+    catalogue: pd.DataFrame, published: pd.DataFrame | None = None, column: str = "camera_model"
+) -> Figure:
     """Photos per class, a shade a device; the published counts (index: class, column photos) as red marks."""
     order = catalogue[column].value_counts().sort_index().index
     if published is not None:
@@ -76,7 +92,9 @@ def class_counts(catalogue: pd.DataFrame, published: pd.DataFrame | None = None,
         ax.barh(readable(order), counts[device], left=left, color=shades[i], edgecolor="white", linewidth=0.5)
         left += counts[device].to_numpy()
     if published is not None:
-        ax.scatter(published["photos"].reindex(order), range(len(order)), marker="|", s=90, color=PAPER, label="published")
+        ax.scatter(
+            published["photos"].reindex(order), range(len(order)), marker="|", s=90, color=PAPER, label="published"
+        )
         ax.legend(loc="best")
     ax.invert_yaxis()
     ax.set(xlabel="photos", title=f"Photos per {column.replace('_', ' ')}, a shade a device")
@@ -270,7 +288,86 @@ def network_diagram(layers: list[tuple[str, str]], title: str) -> Figure:
         ax.text(i + 0.36, 0.5, name, ha="center", va="center", color="white", fontsize=8.5, weight="bold")
         ax.text(i + 0.36, -0.2, size, ha="center", va="top", fontsize=8, color="0.25")
         if i:
-            ax.add_patch(FancyArrowPatch((i - 0.24, 0.5), (i - 0.04, 0.5), arrowstyle="-|>", mutation_scale=10, color=GREY))
+            ax.add_patch(
+                FancyArrowPatch((i - 0.24, 0.5), (i - 0.04, 0.5), arrowstyle="-|>", mutation_scale=10, color=GREY)
+            )
     ax.set(xlim=(-0.1, len(layers) - 0.15), ylim=(-0.75, 1.15), title=title)
     ax.axis("off")
     return fig
+
+
+def patch_positions(photo: np.ndarray, corners: dict[str, np.ndarray], size: int, note: str) -> Figure:
+    """A photo with the outlines of its patches, once for each way of choosing them (corners [n, 2]: y, x)."""
+    fig, axes = plt.subplots(1, len(corners), figsize=(4.6 * len(corners), 4), squeeze=False)
+    for ax, (name, places) in zip(axes[0], corners.items(), strict=True):
+        ax.imshow(photo)
+        for y, x in places:
+            ax.add_patch(plt.Rectangle((x, y), size, size, fill=False, ec="white", lw=2.2))
+            ax.add_patch(plt.Rectangle((x, y), size, size, fill=False, ec=PAPER, lw=1.1))
+        ax.set_title(f"{len(places)} patches, {name}", fontsize=9)
+        ax.axis("off")
+    fig.suptitle(f"Patches of {size} pixels\n{note}", x=0.01, ha="left", fontsize=10)
+    return fig
+
+
+def split_map(catalogue: pd.DataFrame, parts: dict[str, pd.Series]) -> Figure:
+    """For each protocol, devices down and scenes across, a cell in the colour of its photo's part."""
+    codes = {"unused": 0, "train": 1, "val": 2, "test": 3}
+    colours = ["#e9ecef", OURS, "#edae49", PAPER]
+    columns = min(2, len(parts))
+    lines = -(-len(parts) // columns)
+    devices = catalogue["device"].nunique()
+    fig, axes = plt.subplots(
+        lines, columns, squeeze=False, figsize=(5 * columns, lines * (0.9 + 0.11 * max(8, devices)) + 0.7)
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (name, part) in zip(axes.flat, parts.items(), strict=False):
+        coded = catalogue.assign(code=part.map(codes)).dropna(subset=["code", "device", "scene"])
+        grid = coded.pivot_table(index="device", columns="scene", values="code", aggfunc="first")
+        ax.imshow(grid, cmap=ListedColormap(colours), vmin=-0.5, vmax=3.5, aspect="auto", interpolation="nearest")
+        counts = part.value_counts()
+        numbers = ", ".join(f"{key} {counts[key]}" for key in codes if key in counts and key != "unused")
+        ax.set_title(f"{name}: {numbers}", fontsize=9)
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours]
+    fig.legend(handles, ["unused", "train", "val", "test"], loc="outside lower center", ncols=4, fontsize=8)
+    fig.suptitle(
+        f"Parts by device (row) and scene (column), photos\n{describe(catalogue)}", x=0.01, ha="left", fontsize=10
+    )
+    return fig
+
+
+def short(note: str) -> str:
+    """The data set's name out of a description."""
+    return note.split(",")[0]
+
+
+def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Metrics as a person reads them: a row an experiment, part and level; value and interval in one cell."""
+    cell = metrics["value"].map("{:.3f}".format) + metrics.apply(
+        lambda r: f" ({r['low']:.3f} to {r['high']:.3f})", axis=1
+    )
+    index = ["dataset", "experiment", "protocol", "part", "level", "n", "photos"]
+    return metrics.assign(cell=cell).pivot_table(
+        index=index, columns="metric", values="cell", aggfunc="first", sort=False
+    )
+
+
+def pick_cell(votes: pd.DataFrame, pictures: Callable, note: str):
+    """In JupyterLab: choose a true and a predicted class and see the photos of that cell. Headless: nothing.
+
+    pictures(true, predicted) gives the rows of a `gallery`.
+    """
+    if headless():
+        return None
+    names = sorted(votes["true"].unique())
+    known = [c.removeprefix("log_prob:") for c in votes.columns if c.startswith("log_prob:")]
+
+    def show(true: str, predicted: str) -> None:
+        rows = pictures(true, predicted)
+        if not rows:
+            print(f"no {true} was taken for {predicted}")
+            return
+        plt.show(gallery(rows, f"{readable([true])[0]} taken for {readable([predicted])[0]}", note))
+
+    return ipywidgets.interact(show, true=names, predicted=known)

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy import fft
-from camid_utils.progress import progress
 
 from camid_utils import cameras
+from camid_utils.progress import progress
 
 MARKER = "SIMULATED.txt"
 VERSION = 1  # raise it when the same settings give other photos, so that old ones are made again
@@ -27,9 +27,7 @@ _STARTS = {"Dresden": datetime(2009, 4, 1, 9), "FloreView": datetime(2021, 6, 1,
 MOTIVES = 4  # scenes at each position (Dresden) or location (FloreView)
 
 
-def power_law_field(
-    rng: np.random.Generator, shape: tuple[int, int], slope: float, stretch: float
-) -> np.ndarray:
+def power_law_field(rng: np.random.Generator, shape: tuple[int, int], slope: float, stretch: float) -> np.ndarray:
     """Random texture of zero mean and unit variance whose amplitude falls as 1 / frequency**slope.
 
     Natural scenes have a slope near 1 (Field 1987). stretch: how much longer than wide its grain is.
@@ -88,8 +86,7 @@ def leaf_map(rng: np.random.Generator, shape: tuple[int, int], leaves: int, hori
 def _surface(rng: np.random.Generator, seen: np.ndarray, leaves: int) -> np.ndarray:
     """Reflectance times shading, `[3, H, W]`: each leaf has a colour, a texture and a gradient of its own."""
     fields = [
-        power_law_field(rng, seen.shape, rng.uniform(0.6, 1.5), stretch)
-        for stretch in (1, 1, rng.choice([0.2, 5]))
+        power_law_field(rng, seen.shape, rng.uniform(0.6, 1.5), stretch) for stretch in (1, 1, rng.choice([0.2, 5]))
     ]
     kind, depth = rng.integers(3, size=leaves + 1), rng.gamma(1.5, 0.12, leaves + 1).astype(np.float32)
     slope_y, slope_x = rng.normal(0, 0.5, (2, leaves + 1)).astype(np.float32)
@@ -252,9 +249,7 @@ def _finished(root: Path, note: str) -> bool:
     if (root / MARKER).is_file():
         return (root / MARKER).read_text(encoding="utf-8") == note
     if root.is_dir() and any(root.iterdir()):
-        raise FileExistsError(
-            f"{root} has files but no {MARKER}: not ours to replace; name a new or empty folder"
-        )
+        raise FileExistsError(f"{root} has files but no {MARKER}: not ours to replace; name a new or empty folder")
     return False
 
 
@@ -272,16 +267,11 @@ def _simulate(
     if _finished(final, note):
         return Path(root)
     final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{final.name}-", dir=final.parent, ignore_cleanup_errors=True
-    ) as aside:
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=final.parent, ignore_cleanup_errors=True) as aside:
         new = Path(aside) / "new"
         for folder in photos["path"].str.rsplit("/", n=1).str[0].unique():
             (new / folder).mkdir(parents=True)
-        jobs = (
-            joblib.delayed(shoot)(new, kind, scene, part, seed, size)
-            for scene, part in photos.groupby("scene")
-        )
+        jobs = (joblib.delayed(shoot)(new, kind, scene, part, seed, size) for scene, part in photos.groupby("scene"))
         with progress(total=len(photos), desc=f"simulating {kind}", unit="photo") as bar:
             for done in joblib.Parallel(workers, return_as="generator_unordered")(jobs):
                 bar.update(done)

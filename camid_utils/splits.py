@@ -110,9 +110,7 @@ def strictest(
     raise ValueError(f"no protocol can split this table: two classes are needed. {lost}")
 
 
-def _count_served(
-    table: pd.DataFrame, protocol: str, seed: int, target: str, fractions: tuple
-) -> tuple[int, str]:
+def _count_served(table: pd.DataFrame, protocol: str, seed: int, target: str, fractions: tuple) -> tuple[int, str]:
     """How many classes a protocol can split, and why not more."""
     try:
         _check(table, protocol, target, fractions)
@@ -171,19 +169,10 @@ def _check(table: pd.DataFrame, protocol: str, target: str, fractions: tuple[flo
     if table.empty:
         raise ValueError("the table to split has no rows")
     if table[target].isna().any():
-        raise ValueError(
-            f"{table[target].isna().sum()} rows have no {target} to predict: take them out first"
-        )
+        raise ValueError(f"{table[target].isna().sum()} rows have no {target} to predict: take them out first")
     if target == "device" and "device" in _needs(protocol):
-        raise ValueError(
-            f"protocol {protocol!r} tests on devices never trained on, so it cannot predict the device"
-        )
-    if (
-        len(fractions) != 3
-        or min(fractions) < 0
-        or not np.isclose(sum(fractions), 1)
-        or fractions[TRAIN] == 0
-    ):
+        raise ValueError(f"protocol {protocol!r} tests on devices never trained on, so it cannot predict the device")
+    if len(fractions) != 3 or min(fractions) < 0 or not np.isclose(sum(fractions), 1) or fractions[TRAIN] == 0:
         raise ValueError(f"fractions are those of train (not 0), val and test, and sum to 1, not {fractions}")
     if "device" in _needs(protocol) and fractions[TEST] == 0:
         raise ValueError(f"protocol {protocol!r} tests on new devices: the fraction of test cannot be 0")

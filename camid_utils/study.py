@@ -19,6 +19,7 @@ import yaml
 from nbconvert import HTMLExporter
 
 from .experiments import PROJECT, commit, environment
+from .files import write_text
 from .progress import HEADLESS
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -130,7 +131,9 @@ def run_notebook(path: Path, parameters: dict, out: Path) -> str:
     executed, html = out / "notebooks" / path.name, out / "html" / f"{path.stem}.html"
     own = papermill.inspect_notebook(path)
     given = {name: value for name, value in parameters.items() if name in own}
-    given["results_dir"] = str(os.path.relpath(out, PROJECT) if out.resolve().is_relative_to(PROJECT) else out.resolve())
+    given["results_dir"] = str(
+        os.path.relpath(out, PROJECT) if out.resolve().is_relative_to(PROJECT) else out.resolve()
+    )
     for target in (executed, html):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
@@ -141,8 +144,8 @@ def run_notebook(path: Path, parameters: dict, out: Path) -> str:
     except papermill.PapermillExecutionError as error:
         failure = f"{error.ename}: {error.evalue}"
     notebook = clean(nbformat.read(executed, as_version=4))
-    _write(executed, nbformat.writes(notebook))
-    _write(html, HTMLExporter(embed_images=True).from_notebook_node(notebook)[0])
+    write_text(executed, nbformat.writes(notebook))
+    write_text(html, HTMLExporter(embed_images=True).from_notebook_node(notebook)[0])
     return failure
 
 
@@ -182,13 +185,7 @@ def write_run_record(out: Path, profile: str, parameters: dict, durations: dict,
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / scale, 2),
         "environment": environment(),
     }
-    _write(path, json.dumps(record, indent=2) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -55,9 +55,7 @@ def mean_spectrum(paths: Iterable[str | Path], size: int = 256, per_photo: int =
     parts = joblib.Parallel(n_jobs=-1, backend="threading")(tasks)
     found = [spectrum for part in parts for spectrum in part]
     if not found:
-        raise ValueError(
-            f"none of {len(paths)} photos could be read and has a crop of {size} x {size} pixels"
-        )
+        raise ValueError(f"none of {len(paths)} photos could be read and has a crop of {size} x {size} pixels")
     mean = np.mean(found, axis=0)
     return mean - mean.mean()
 
@@ -75,9 +73,7 @@ def _crop_spectra(path: str | Path, size: int, per_photo: int) -> list[np.ndarra
     return [spectrum for spectrum in spectra if spectrum is not None]
 
 
-def spectra(
-    catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo: int = 4
-) -> dict[str, np.ndarray]:
+def spectra(catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo: int = 4) -> dict[str, np.ndarray]:
     """`mean_spectrum` [size, size] of each camera model, from `photos` photos spread over its part.
 
     Models in alphabetical order; one without a photo that can be used is absent.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,9 +18,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.metrics import precision_score
 from torch import Tensor, nn
-from .progress import progress
 
+from .files import complete
 from .models import to_input
+from .progress import progress
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 SELECTIONS = {"val_accuracy": 1, "val_loss": -1}  # what the best epoch is best in, and its sign
@@ -262,9 +262,9 @@ def _checkpoint(folder: Path, key: str, net, opt, scheduler, best: dict, steps: 
     }
     meta = {"key": key, "groups": state["param_groups"], "scheduler": scheduler.last_epoch, "steps": steps,
             "history": history}  # fmt: skip
-    partial = folder / f".checkpoint.{os.getpid()}"
-    save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, partial, {"meta": json.dumps(meta)})
-    os.replace(partial, folder / "checkpoint.safetensors")
+    with complete(folder / "checkpoint.safetensors") as partial:
+        copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+        save_file(copies, partial, {"meta": json.dumps(meta)})
 
 
 def _resume(folder: Path, key: str, net, opt, scheduler, device) -> tuple[list, list, dict]:
@@ -294,9 +294,8 @@ def _resume(folder: Path, key: str, net, opt, scheduler, device) -> tuple[list, 
 def _write_logs(folder: Path, steps: list[dict], history: list[dict]) -> None:
     """steps.csv and epochs.csv, whole at every moment."""
     for name, rows in (("steps", steps), ("epochs", history)):
-        partial = folder / f".{name}.{os.getpid()}"
-        pd.DataFrame(rows).to_csv(partial, index=False)
-        os.replace(partial, folder / f"{name}.csv")
+        with complete(folder / f"{name}.csv") as partial:
+            pd.DataFrame(rows).to_csv(partial, index=False)
 
 
 def _wandb(project: str | None, title: str, settings: dict, folder: Path):

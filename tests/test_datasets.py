@@ -54,9 +54,7 @@ def test_dresden_listing_gives_scenes_whatever_the_case(tmp_path):
     files = {"x/nikon_d70_0_1.jpg": jpeg(), "Nikon_D70_1_2.JPG": jpeg(), "Nikon_D70_1_3.JPG": jpeg()}
     root = plant(tmp_path, files | {"dresden.csv": LISTING.encode()})
     table = datasets.load_dresden(root)
-    scenes = {
-        os.path.basename(path): scene for path, scene in zip(table["path"], table["scene"], strict=True)
-    }
+    scenes = {os.path.basename(path): scene for path, scene in zip(table["path"], table["scene"], strict=True)}
     assert scenes["nikon_d70_0_1.jpg"] == "12-3"
     assert scenes["Nikon_D70_1_2.JPG"] == "12-4"
     assert pd.isna(scenes["Nikon_D70_1_3.JPG"])
@@ -77,8 +75,7 @@ def test_missing_photos_tells_the_absent_from_the_unusable(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
 def test_listing_with_doubled_broken_and_accented_lines(tmp_path, encoding):
     text = (
-        LISTING.replace("Theatre", "Schloßplatz")
-        + "Nikon_D70_0_1.JPG,,,,,9,,9,,\na,b\n1,2,3,4,5,6,7,8,9,10,11\n,,,\n"
+        LISTING.replace("Theatre", "Schloßplatz") + "Nikon_D70_0_1.JPG,,,,,9,,9,,\na,b\n1,2,3,4,5,6,7,8,9,10,11\n,,,\n"
     )
     (tmp_path / "dresden.csv").write_bytes((text + "Nikon_D70_0_5.JPG,,,,,7,,,,\n").encode(encoding))
     table = datasets.read_listing(tmp_path)
@@ -87,9 +84,7 @@ def test_listing_with_doubled_broken_and_accented_lines(tmp_path, encoding):
     assert pd.isna(table.loc["nikon_d70_0_5.jpg", "scene"])
 
 
-@pytest.mark.parametrize(
-    "text, words", [("", "not a table"), ("filename,x\na,b\n", "position_num, motive_num")]
-)
+@pytest.mark.parametrize("text, words", [("", "not a table"), ("filename,x\na,b\n", "position_num, motive_num")])
 def test_listing_that_is_none_is_an_error(tmp_path, text, words):
     plant(tmp_path, {"Nikon_D70_0_1.JPG": jpeg(), "dresden.csv": text.encode()})
     with pytest.raises(ValueError, match=words):
@@ -98,9 +93,7 @@ def test_listing_that_is_none_is_an_error(tmp_path, text, words):
 
 def test_flat_field_frames_of_dresden_are_skipped_unless_listed(tmp_path):
     names = ["flat/Nikon_D70_0_1.JPG", "flat/Nikon_D70_0_99.JPG", "Flat-Field/Nikon_D70_0_98.JPG"]
-    table = datasets.load_dresden(
-        plant(tmp_path, dict.fromkeys(names, jpeg()) | {"dresden.csv": LISTING.encode()})
-    )
+    table = datasets.load_dresden(plant(tmp_path, dict.fromkeys(names, jpeg()) | {"dresden.csv": LISTING.encode()}))
     assert table["scene"].tolist() == ["12-3"]
     assert table.attrs["skipped"] == {"flat": 2}
 
@@ -191,9 +184,7 @@ def test_unusable_photos_are_left_out_with_their_reason(tmp_path):
         "huge": (bytes(huge), "60000 x 60000"),
     }
     files = {f"Nikon_{name}_0_1.JPG": data for name, (data, _) in planted.items()}
-    table = datasets.load_dresden(
-        plant(tmp_path, files | {"Nikon_D70_0_1.JPG": jpeg(), "DSC_0001.JPG": jpeg()})
-    )
+    table = datasets.load_dresden(plant(tmp_path, files | {"Nikon_D70_0_1.JPG": jpeg(), "DSC_0001.JPG": jpeg()}))
     assert table["camera_model"].tolist() == ["Nikon_D70"]
     found = reasons(table)
     for name, (_, words) in planted.items():
@@ -288,9 +279,7 @@ def test_summary_and_comparison(tmp_path):
 
 
 def test_relative_photos_start_at_the_common_folder(tmp_path):
-    table = datasets.load_dresden(
-        plant(tmp_path, dict.fromkeys(["r/a/X_Y_0_1.JPG", "r/b/c/X_Y_0_2.JPG"], jpeg()))
-    )
+    table = datasets.load_dresden(plant(tmp_path, dict.fromkeys(["r/a/X_Y_0_1.JPG", "r/b/c/X_Y_0_2.JPG"], jpeg())))
     assert datasets.relative_photos(table).tolist() == ["a/X_Y_0_1.JPG", "b/c/X_Y_0_2.JPG"]
     assert datasets.relative_photos(table[1:]).to_dict() == {1: "X_Y_0_2.JPG"}
     assert datasets.relative_photos(table[:0]).empty
@@ -310,9 +299,7 @@ def test_fingerprint_knows_changes_but_not_the_order_or_the_place(tmp_path):
 
 
 def test_catalogue_survives_parquet(tmp_path):
-    table = datasets.load_dresden(
-        plant(tmp_path, {"Nikon_D70_0_1.JPG": jpeg(), "DSC_1.JPG": jpeg(), "a.mp4": b""})
-    )
+    table = datasets.load_dresden(plant(tmp_path, {"Nikon_D70_0_1.JPG": jpeg(), "DSC_1.JPG": jpeg(), "a.mp4": b""}))
     table.to_parquet(tmp_path / "catalogue.parquet")
     again = pd.read_parquet(tmp_path / "catalogue.parquet")
     pd.testing.assert_frame_equal(again, table)

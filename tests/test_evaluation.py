@@ -28,9 +28,7 @@ def predictions(photos: int = 40, patches: int = 5, strength: float = 1.0, seed:
             "dataset": "simulated Dresden",
             "brand": [n.split("_")[0] for n in names],
             "camera_model": names,
-            "device": [
-                f"{n}_{i // 4 % 2}" for n, i in zip(names, np.repeat(np.arange(photos), patches), strict=True)
-            ],
+            "device": [f"{n}_{i // 4 % 2}" for n, i in zip(names, np.repeat(np.arange(photos), patches), strict=True)],
             "true": names,
         }
     )
@@ -138,9 +136,7 @@ class PlantedNet(torch.nn.Module):
 
 def test_predict_puts_each_logit_under_its_own_class(tmp_path):
     class Store:
-        pixels = np.repeat(np.arange(4, dtype=np.uint8), 3)[:, None, None, None] * np.ones(
-            (1, 6, 6, 3), np.uint8
-        )
+        pixels = np.repeat(np.arange(4, dtype=np.uint8), 3)[:, None, None, None] * np.ones((1, 6, 6, 3), np.uint8)
         table = pd.DataFrame({"photo": [f"{i}.jpg" for i in range(12)], "camera_model": np.repeat(NAMES, 3)})
 
     model = Model(PlantedNet(), NAMES, 6, "0..255", {"target": "camera_model"})
@@ -149,9 +145,7 @@ def test_predict_puts_each_logit_under_its_own_class(tmp_path):
     guess = np.array(evaluation.class_names(out))[evaluation.log_probabilities(out).argmax(1)]
     assert list(guess) == list(out["true"]) == ["Bolt_D", "Acme_A", "Acme_B"]
     back = pd.read_parquet(evaluation.save_predictions(out, tmp_path / "p.parquet"))
-    np.testing.assert_allclose(
-        evaluation.log_probabilities(back), evaluation.log_probabilities(out), rtol=1e-5
-    )
+    np.testing.assert_allclose(evaluation.log_probabilities(back), evaluation.log_probabilities(out), rtol=1e-5)
     with pytest.raises(ValueError, match="takes 7"):
         evaluation.predict(model._replace(input_size=7), Store, np.array([0]))
 

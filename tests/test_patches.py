@@ -167,10 +167,7 @@ def test_a_store_is_reused_until_photos_or_settings_change(photos, tmp_path, mon
 
 def test_settings_that_a_kind_ignores_make_no_new_store(photos, tmp_path):
     catalogue = catalogue_of(photos)
-    folders = {
-        patches.extract(catalogue, tmp_path, kind="resize", size=8, per_photo=n, seed=n).folder
-        for n in (1, 2)
-    }
+    folders = {patches.extract(catalogue, tmp_path, kind="resize", size=8, per_photo=n, seed=n).folder for n in (1, 2)}
     assert len(folders) == 1
 
 

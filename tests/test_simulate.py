@@ -16,9 +16,7 @@ TINY = dict(models=2, devices=2, scenes=3, size=(192, 128), workers=1)
 
 
 def contents(root) -> dict[str, bytes]:
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def cameras_of(kind: str, models: int, devices: int, size=(192, 128)) -> list:
@@ -129,9 +127,7 @@ def test_photos_point_to_the_device_that_took_them():
     patterns = [cameras.sensor_pattern(camera).ravel() for camera in twins]
     for own, camera in enumerate(twins):
         shots = [
-            cameras.take_photo(
-                scene, light, 100, camera, (20, 30, 1.2), np.random.default_rng([9, own, shot])
-            )
+            cameras.take_photo(scene, light, 100, camera, (20, 30, 1.2), np.random.default_rng([9, own, shot]))
             for shot in range(12)
         ]
         green = np.mean(shots, axis=0)[..., 1]
@@ -156,9 +152,7 @@ def test_demosaicing_keeps_sampled_pixels_and_smooths_the_others(method, cfa):
 def test_demosaicing_leaves_no_coloured_frame():
     grey = np.full((3, 32, 48), 0.4, np.float32)
     for method in ("bilinear", "malvar", "menon", "menon1"):
-        np.testing.assert_allclose(
-            cameras.demosaic(cameras.mosaic(grey, "GRBG"), "GRBG", method), 0.4, atol=1e-5
-        )
+        np.testing.assert_allclose(cameras.demosaic(cameras.mosaic(grey, "GRBG"), "GRBG", method), 0.4, atol=1e-5)
 
 
 def test_period_of_the_filters_is_found_in_a_whole_photo():
@@ -177,9 +171,7 @@ def test_lens_keeps_even_light_and_magnifies_red_away_from_the_axis():
     scene = np.full((3, 160, 240), 0.3, np.float32)
     np.testing.assert_allclose(cameras.lens_image(scene, camera, (10, 10, 1.1)), 0.3, rtol=1e-5)
     scene[:, :, 200:] = 0
-    edge = [
-        np.flatnonzero(plane[60] > 0.15)[-1] for plane in cameras.lens_image(scene, camera, (10, 20, 1.0))
-    ]
+    edge = [np.flatnonzero(plane[60] > 0.15)[-1] for plane in cameras.lens_image(scene, camera, (10, 20, 1.0))]
     assert edge[0] == edge[1] - 2  # at 84 pixels from the axis, 2 % is 1.7 pixels: red samples farther out
 
 
@@ -194,9 +186,7 @@ def test_noise_has_the_variance_of_its_model():
 def test_white_balance_takes_an_illuminants_tint_away():
     camera = cameras_of("FloreView", 1, 1)[0]._replace(wb=1.0, wb_red=0.0, wb_blue=0.0)
     light = np.array([1.6, 1.0, 0.5])
-    raw = cameras.mosaic(
-        np.ones((3, 8, 8), np.float32) * (0.2 * light[:, None, None]).astype(np.float32), "BGGR"
-    )
+    raw = cameras.mosaic(np.ones((3, 8, 8), np.float32) * (0.2 * light[:, None, None]).astype(np.float32), "BGGR")
     balanced = cameras.balance(raw, cameras.white_balance(light, camera), "BGGR")
     np.testing.assert_allclose(balanced, balanced[0, 0], rtol=1e-6)
 

@@ -157,14 +157,10 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize(
-    "protocol, words", [("photo", "3 photos"), ("scene", "3 scenes"), ("device", "2 devices")]
-)
+@pytest.mark.parametrize("protocol, words", [("photo", "3 photos"), ("scene", "3 scenes"), ("device", "2 devices")])
 def test_classes_that_cannot_be_split_are_named_and_can_be_dropped(protocol, words):
     poor, good = PLANTED[protocol][0], catalogue(devices=2, scenes=6)
-    table = pd.concat(
-        [good[good["brand"] != "Acme0"], poor[poor["camera_model"] == "Acme0_M0"]], ignore_index=True
-    )
+    table = pd.concat([good[good["brand"] != "Acme0"], poor[poor["camera_model"] == "Acme0_M0"]], ignore_index=True)
     table.attrs["left_out"] = good.attrs["left_out"]
     with pytest.raises(ValueError, match=f"fewer than {words}.*: Acme0_M0\\.") as error:
         split(table, protocol, 0)

@@ -158,8 +158,6 @@ def test_wandb_offline_keeps_every_step_on_this_machine(planted, tmp_path, monke
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    training.fit(
-        small_net(), *planted, folder=tmp_path, wandb_project="camid-test", **SETTINGS | {"epochs": 1}
-    )
+    training.fit(small_net(), *planted, folder=tmp_path, wandb_project="camid-test", **SETTINGS | {"epochs": 1})
     (record,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     assert b"gradient_norm" in record.read_bytes()

@@ -1,0 +1,69 @@
+"""Which photos and crops the figures show."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from . import evaluation
+from .datasets import relative_photos
+from .patches import Store, best_positions, read_photo
+from .plots import readable
+
+
+def one_scene(catalogue: pd.DataFrame) -> pd.DataFrame:
+    """One photo of each camera model, all of the scene that most models share (any scene where none is known)."""
+    shared = catalogue.groupby("scene")["camera_model"].nunique()
+    rows = catalogue[catalogue["scene"] == shared.idxmax()] if len(shared) else catalogue
+    return rows.sort_values("path").groupby("camera_model").head(1).sort_values("camera_model")
+
+
+def centre_crop(photo: np.ndarray, size: int) -> np.ndarray:
+    """The middle [size, size, 3] of a photo [h, w, 3]."""
+    top, left = ((extent - size) // 2 for extent in photo.shape[:2])
+    return photo[top : top + size, left : left + size]
+
+
+def best_crop(photo: np.ndarray, size: int) -> np.ndarray:
+    """The most telling [size, size, 3] of a photo: well lit and textured (see patches.quality)."""
+    y, x = best_positions(photo, size, 1)[0]
+    return photo[y : y + size, x : x + size]
+
+
+def two_views(whole: Store, crops: Store, models: int = 4, count: int = 4) -> list[tuple[str, list[np.ndarray]]]:
+    """Rows of a gallery: for each of some camera models a squashed photo and `count` native crops of the same photo."""
+    rows = []
+    for model, photos in list(whole.table.groupby("camera_model")["photo"])[:models]:
+        photo = photos.iloc[0]
+        own = np.flatnonzero(crops.table["photo"] == photo)
+        chosen = own[np.linspace(0, len(own) - 1, min(count, len(own))).astype(int)] if len(own) else []
+        squashed = whole.pixels[photos.index[0]]
+        rows.append((readable([model])[0], [squashed, *(crops.pixels[i] for i in chosen)]))
+    return rows
+
+
+def confused(
+    votes: pd.DataFrame, catalogue: pd.DataFrame, size: int, cell: tuple[str, str] | None = None, count: int = 3
+) -> list[tuple[str, list[np.ndarray]]]:
+    """Rows of a gallery: photos behind a cell (true, predicted) of the confusion matrix, or behind the three fullest.
+
+    votes: predictions a row a photo. Each photo is followed by its most telling crop of `size` pixels. The
+    photos that the network was surest of come first.
+    """
+    names = np.array(evaluation.class_names(votes))
+    logs = evaluation.log_probabilities(votes)
+    guess, sure = names[logs.argmax(1)], logs.max(1)
+    path_of = dict(zip(relative_photos(catalogue), catalogue["path"], strict=True))
+    cells = [cell] if cell else evaluation.biggest_confusions(votes)[["true", "predicted"]].itertuples(index=False)
+    rows = []
+    for true, predicted in cells:
+        found = np.flatnonzero((votes["true"] == true) & (guess == predicted))
+        found = found[np.argsort(-sure[found], kind="stable")]
+        pictures = []
+        for i in found[:count]:
+            photo = read_photo(path_of[votes["photo"].iloc[i]])
+            pictures += [photo, best_crop(photo, size)]
+        if pictures:
+            true, predicted = readable([true, predicted])
+            rows.append((f"{true} taken for {predicted}: {len(found)} photos", pictures))
+    return rows
