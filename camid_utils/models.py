@@ -43,9 +43,9 @@ class CameraConvNet(nn.Sequential):
                 nn.Conv2d(c1, c2, 7),
                 nn.ReLU(),
                 nn.MaxPool2d(3, 2),
-                nn.Conv2d(c2, c3, 6),
-                nn.ReLU(),
                 nn.Flatten(),
+                nn.Linear(6 * 6 * c2, c3),  # the 6 x 6 convolution: on a 6 x 6 map a matrix product, and much faster
+                nn.ReLU(),
             ),
             nn.Sequential(nn.Linear(c3, c3), nn.Dropout(0.5), nn.ReLU(), nn.Linear(c3, num_classes)),
         )

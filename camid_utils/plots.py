@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .files import complete
 from .progress import headless
@@ -22,7 +23,10 @@ from .progress import headless
 OURS, PAPER, GREY = "#1f6f8b", "#d1495b", "#8d99ae"
 STYLE = {
     "figure.dpi": 100, "savefig.dpi": 110, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
-    "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False,
+    "font.size": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False,
     "axes.spines.right": False, "legend.frameon": False, "image.cmap": "mako",
 }  # fmt: skip
 
@@ -54,7 +58,8 @@ def save(fig: Figure, folder: str | Path, name: str) -> Path:
 def data_note(ax: Axes, text: str) -> None:
     """Say between an axis's title and its plot which data it shows, in small grey print."""
     ax.set_title(ax.get_title(loc="left"), pad=17)
-    ax.text(0, 1.015, text, transform=ax.transAxes, fontsize=8, color="0.4", va="bottom")
+    place = dict(xycoords="axes fraction", xytext=(0, 4), textcoords="offset points", va="bottom")
+    ax.annotate(text, (0, 1), fontsize=8, color="0.4", **place)
 
 
 def readable(names) -> list[str]:
@@ -96,6 +101,7 @@ def class_counts(
             published["photos"].reindex(order), range(len(order)), marker="|", s=90, color=PAPER, label="published"
         )
         ax.legend(loc="best")
+    ax.margins(y=0.01)
     ax.invert_yaxis()
     ax.set(xlabel="photos", title=f"Photos per {column.replace('_', ' ')}, a shade a device")
     data_note(ax, describe(catalogue))
@@ -200,6 +206,8 @@ def learning_curves(runs: dict[str, pd.DataFrame], note: str, published: pd.Data
         if published is not None:
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter(NullFormatter())
+            ax.set_xlim(0.9, published["epoch"].max() * 1.1)
         if quantity != "loss":
             ax.set_ylim(0, 1.02)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -217,23 +225,30 @@ def step_curves(steps: pd.DataFrame, note: str) -> Figure:
         smooth = steps[column].rolling(window, center=True, min_periods=1).median()
         ax.plot(steps["step"], smooth, color=OURS, lw=1.8, label=f"median of {window}")
         ax.set(xlabel="step", ylabel=label, yscale="log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
     axes[0].legend(fontsize=8)
     fig.suptitle(f"Every step\n{note}", x=0.01, ha="left", fontsize=10)
     return fig
 
 
 def confusion_matrix(counts: pd.DataFrame, title: str, note: str) -> Figure:
-    """Rows normalised to shares: true classes down, predicted across; cells are numbered while they can be read."""
+    """Rows normalised to per cent: true classes down, predicted across; numbered while the numbers can be read."""
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     rows, columns = counts.shape
-    cell = float(np.clip(9 / max(rows, columns), 0.2, 0.52))
-    fig, ax = plt.subplots(figsize=(cell * columns + 3, cell * rows + 2.2))
-    image = ax.imshow(shares, vmin=0, vmax=1, cmap=sns.color_palette("mako_r", as_cmap=True), interpolation="nearest")
-    size = float(np.clip(15 * cell, 3.5, 8))
-    for (y, x), share in np.ndenumerate(shares.to_numpy()):
-        if share >= 0.005 and (max(rows, columns) <= 45):
-            text = f"{100 * share:.0f}"
-            ax.text(x, y, text, ha="center", va="center", fontsize=size, color="white" if share > 0.45 else "0.15")
+    cell = float(np.clip(9 / max(rows, columns), 0.2, 0.52))  # inches
+    fig, ax = plt.subplots(figsize=(max(6.5, cell * columns + 3), max(3, cell * rows + 2.2)))
+    palette = sns.color_palette("mako_r", as_cmap=True)
+    image = ax.imshow(shares, vmin=0, vmax=1, cmap=palette, interpolation="nearest")
+    if max(rows, columns) <= 45:
+        size = float(np.clip(15 * cell, 3.5, 8))
+        for (y, x), share in np.ndenumerate(shares.to_numpy()):
+            if share >= 0.005:
+                colour = "white" if share > 0.45 else "0.15"
+                ax.text(x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=size, color=colour)
+    else:
+        fig.colorbar(image, ax=ax, label="share of the true class", shrink=0.6)
     tick = float(np.clip(26 * cell, 5, 9))
     ax.set_xticks(range(columns), readable(counts.columns), rotation=90, fontsize=tick)
     labels = [f"{name}  ({n:,})" for name, n in zip(readable(counts.index), counts.sum(axis=1), strict=True)]
@@ -241,7 +256,6 @@ def confusion_matrix(counts: pd.DataFrame, title: str, note: str) -> Figure:
     ax.set(xlabel="predicted", ylabel="true (number)", title=title)
     ax.tick_params(length=0)
     data_note(ax, note)
-    fig.colorbar(image, ax=ax, label="share of the true class", shrink=0.6)
     return fig
 
 
@@ -251,6 +265,7 @@ def gallery(rows: list[tuple[str, list[np.ndarray]]], title: str, note: str) -> 
     fig, axes = plt.subplots(len(rows), columns, figsize=(1.7 * columns, 1.75 * len(rows) + 0.6), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
+        ax.set_anchor("NW")
     for line, (caption, pictures) in zip(axes, rows, strict=True):
         for ax, picture in zip(line, pictures, strict=False):
             ax.imshow(picture, interpolation="nearest")
@@ -267,21 +282,22 @@ def bars_beside_paper(rows: pd.DataFrame, title: str, note: str) -> Figure:
     errors = np.abs(np.stack([value - rows["low"], rows["high"] - value]))
     ax.barh(y, value, 0.6, color=OURS, xerr=errors, error_kw={"lw": 1.2, "capsize": 3},
             label="ours, 95 % interval over photos")  # fmt: skip
-    paper = rows["published"].to_numpy(float)
-    ax.scatter(paper, y, marker="D", s=36, color=PAPER, zorder=3, label="paper, real photographs")
+    if rows["published"].notna().any():
+        style = dict(marker="D", s=36, color=PAPER, zorder=3, label="paper, real photographs")
+        ax.scatter(rows["published"], y, **style)
     for i, (v, high) in enumerate(zip(value, rows["high"], strict=True)):
         ax.text(min(high, 0.93) + 0.015, i, f"{100 * v:.1f} %", va="center", fontsize=8)
     ax.set_yticks(y, rows["label"])
     ax.invert_yaxis()
     ax.set(xlim=(0, 1.05), xlabel="accuracy", title=title)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=8)
+    fig.legend(loc="outside lower center", ncols=2, fontsize=8)
     data_note(ax, note)
     return fig
 
 
 def network_diagram(layers: list[tuple[str, str]], title: str) -> Figure:
     """Boxes from left to right: (name, size) of each stage, as in Figure 1 of the paper."""
-    fig, ax = plt.subplots(figsize=(1.45 * len(layers), 2.3))
+    fig, ax = plt.subplots(figsize=(1.45 * len(layers), 1.9))
     colours = sns.color_palette("crest", len(layers))
     for i, ((name, size), colour) in enumerate(zip(layers, colours, strict=True)):
         ax.add_patch(FancyBboxPatch((i, 0), 0.72, 1, boxstyle="round,pad=0.03", fc=colour, ec="none", alpha=0.9))
@@ -291,7 +307,7 @@ def network_diagram(layers: list[tuple[str, str]], title: str) -> Figure:
             ax.add_patch(
                 FancyArrowPatch((i - 0.24, 0.5), (i - 0.04, 0.5), arrowstyle="-|>", mutation_scale=10, color=GREY)
             )
-    ax.set(xlim=(-0.1, len(layers) - 0.15), ylim=(-0.75, 1.15), title=title)
+    ax.set(xlim=(-0.1, len(layers) - 0.15), ylim=(-0.45, 1.15), title=title)
     ax.axis("off")
     return fig
 

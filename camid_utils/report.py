@@ -16,6 +16,16 @@ TABLE2 = {
     2: ("efficientnet-squashed-photo", "photo", "04_efficientnet_floreview"),
 }
 
+NAMES = {  # experiments as a person calls them
+    "cameraconvnet-patch": "CameraConvNet from scratch, the authors' split",
+    "cameraconvnet-strict": "CameraConvNet from scratch, nothing shared",
+    "transfer-released": "CameraConvNet transferred, as released",
+    "transfer-matched": "CameraConvNet transferred, input range matched",
+    "efficientnet-squashed-photo": "EfficientNet, whole photo squashed, the authors' split",
+    "efficientnet-squashed-strict": "EfficientNet, whole photo squashed, nothing shared",
+    "efficientnet-crops-strict": "EfficientNet, native crops, nothing shared",
+}
+
 
 def read_metrics(folder: str | Path) -> pd.DataFrame:
     """All metrics that notebooks 02 to 04 wrote; the error names the notebook to run first."""
@@ -62,7 +72,7 @@ def accuracy_bars(metrics: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["level"] == small.map({True: "patch", False: "photo"})]
     paper = metrics[metrics["metric"] == "accuracy"].groupby("experiment")["published"].max()
     units = rows["level"].map({"patch": "patches", "photo": "photos"})
-    label = rows["experiment"].str.replace("-", " ") + "\n" + rows["protocol"] + ", " + units
+    label = rows["experiment"].replace(NAMES) + "\n" + rows["protocol"] + ", " + units
     return rows.assign(label=label, published=rows["experiment"].map(paper))
 
 
@@ -73,6 +83,11 @@ def verdict(low: float, high: float, positive: str, negative: str) -> str:
     if high < 0:
         return negative
     return "the interval holds zero: these photos do not decide it"
+
+
+def difference(what: str, gap: float, low: float, high: float) -> str:
+    """A difference of two accuracies in percentage points, with its interval."""
+    return f"{what}: {100 * gap:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def conclusions(metrics: pd.DataFrame) -> list[str]:
@@ -94,8 +109,7 @@ def compare(metrics: pd.DataFrame, a: str, b: str, level: str) -> str:
     """One sentence on the test accuracies of two experiments, by whether their intervals overlap."""
     rows = metrics[(metrics["metric"] == "accuracy") & (metrics["part"] == "test") & (metrics["level"] == level)]
     one, two = (rows[rows["experiment"] == name].iloc[0] for name in (a, b))
-    words = [f"{r['experiment']} ({r['protocol']}) {100 * r['value']:.1f} % (95 % interval {100 * r['low']:.1f} to "
-             f"{100 * r['high']:.1f}, {r['photos']} photos)" for r in (one, two)]  # fmt: skip
+    words = [_in_words(row) for row in (one, two)]
     if one["low"] > two["high"]:
         relation = "is above"
     elif one["high"] < two["low"]:
@@ -103,3 +117,28 @@ def compare(metrics: pd.DataFrame, a: str, b: str, level: str) -> str:
     else:
         relation = "cannot be told apart from"
     return f"Accuracy per {level} on {one['dataset']}: {words[0]} {relation} {words[1]}."
+
+
+def _in_words(row: pd.Series) -> str:
+    """An experiment's name, protocol and accuracy with its interval."""
+    name = NAMES.get(row["experiment"], row["experiment"])
+    interval = f"95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}, {row['photos']} photos"
+    return f"{name} ({row['protocol']}) {100 * row['value']:.1f} % ({interval})"
+
+
+def readme_table(metrics: pd.DataFrame) -> str:
+    """The README's results as Markdown: the paper's Table 2 beside ours, then what the paper did not test."""
+    lines = [
+        "| experiment | split | paper, real photographs (validation) | ours (test, 95 % interval) | our data |",
+        "|---|---|---|---|---|",
+    ]
+    bars = accuracy_bars(metrics)
+    for row in bars.to_dict("records"):
+        paper = f"{100 * row['published']:.1f} %" if pd.notna(row["published"]) else "not tested"
+        unit = {"patch": "patches", "photo": "photos"}[row["level"]]
+        ours = f"**{100 * row['value']:.1f} %** of {unit} ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+        data = f"{row['dataset']}, {row['photos']} test photos, {row['classes']} classes"
+        lines.append(
+            f"| {NAMES.get(row['experiment'], row['experiment'])} | `{row['protocol']}` | {paper} | {ours} | {data} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -12,15 +12,28 @@ from .plots import readable
 
 
 def one_scene(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """One photo of each camera model, all of the scene that most models share (any scene where none is known)."""
+    """One photo of each camera model, all of the scene that most models share (any scene where none is known).
+
+    The first photo that can be decoded stands for its model.
+    """
     shared = catalogue.groupby("scene")["camera_model"].nunique()
     rows = catalogue[catalogue["scene"] == shared.idxmax()] if len(shared) else catalogue
-    return rows.sort_values("path").groupby("camera_model").head(1).sort_values("camera_model")
+    groups = rows.sort_values("path").groupby("camera_model")["path"]
+    chosen = [next((i for i, path in paths.items() if _decodes(path)), None) for _, paths in groups]
+    return rows.loc[[i for i in chosen if i is not None]]
+
+
+def _decodes(path: str) -> bool:
+    try:
+        read_photo(path)
+    except ValueError:
+        return False
+    return True
 
 
 def centre_crop(photo: np.ndarray, size: int) -> np.ndarray:
     """The middle [size, size, 3] of a photo [h, w, 3]."""
-    top, left = ((extent - size) // 2 for extent in photo.shape[:2])
+    top, left = (max(0, extent - size) // 2 for extent in photo.shape[:2])
     return photo[top : top + size, left : left + size]
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import json
 import os
 import re
 import resource
 import sys
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
 import papermill
 import yaml
+from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 
 from .experiments import PROJECT, commit, environment
@@ -74,13 +77,17 @@ def read_parameters(profile: str, assignments: list[str]) -> dict[str, object]:
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
         raise ValueError(f"no profile {profile!r}: choose one of {names}")
-    parameters = yaml.safe_load(path.read_text()) or {}
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"-p {text}: write it as name=value")
-        parameters[name] = yaml.safe_load(value) if value else ""
     known = known_parameters()
+    try:
+        parameters = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        for text in assignments:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise ValueError(f"-p {text}: write it as name=value")
+            # a string is taken as it stands: a folder's name may mean something in YAML
+            parameters[name] = value if isinstance(known.get(name), str) else yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"profile {profile} or a -p cannot be read: {' '.join(str(error).split())}") from error
     for name, value in parameters.items():
         if name not in known:
             raise ValueError(f"no notebook has a parameter {name!r}: there are {', '.join(sorted(known))}")
@@ -90,8 +97,9 @@ def read_parameters(profile: str, assignments: list[str]) -> dict[str, object]:
 
 def _as_type(name: str, value: object, default: object) -> object:
     """`value` in the type of the notebook's default; an error where it is of another."""
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
+    if isinstance(default, float) and type(value) in (int, str):  # YAML takes 1e-3 for a string
+        with contextlib.suppress(ValueError):
+            return float(value)
     if isinstance(default, str) and type(value) in (int, float):
         return str(value)
     if type(value) is not type(default):
@@ -119,7 +127,7 @@ def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: s
         durations[path.stem] = round(time.monotonic() - started, 1)
         write_run_record(out, profile, parameters, durations, failure and path.stem)
         if failure:
-            print(f"FAILED {path.stem}: {failure} (kept with its error: {out / 'notebooks' / path.name})", flush=True)
+            print(f"{failure}\nFAILED {path.stem}, kept with its error: {out / 'notebooks' / path.name}", flush=True)
             return 1
         print(f"      done in {durations[path.stem]:.0f} s", flush=True)
     print(f"results: {out}", flush=True)
@@ -143,21 +151,31 @@ def run_notebook(path: Path, parameters: dict, out: Path) -> str:
                                    stderr_file=sys.stderr)  # fmt: skip
     except papermill.PapermillExecutionError as error:
         failure = f"{error.ename}: {error.evalue}"
-    notebook = clean(nbformat.read(executed, as_version=4))
+    except DeadKernelError as error:
+        failure = f"{error}: perhaps memory ran out"
+    notebook = clean(nbformat.read(executed, as_version=4), (out.resolve(), PROJECT))
     write_text(executed, nbformat.writes(notebook))
     write_text(html, HTMLExporter(embed_images=True).from_notebook_node(notebook)[0])
     return failure
 
 
-def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Without progress bars and without this machine's paths and clock in the metadata."""
+def clean(notebook: nbformat.NotebookNode, folders: Iterable[Path] = ()) -> nbformat.NotebookNode:
+    """Without progress bars, without the clock in the metadata, and with paths below `folders` relative to them."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         for entry in ("papermill", "execution"):
             cell.metadata.pop(entry, None)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in map(_without_bars, cell.outputs) if output]
+            outputs = [output for output in map(_without_bars, cell.outputs) if output]
+            cell.outputs = [_without_paths(output, folders) for output in outputs]
     return notebook
+
+
+def _without_paths(output: nbformat.NotebookNode, folders: Iterable[Path]) -> nbformat.NotebookNode:
+    text = json.dumps(output)
+    for folder in folders:
+        text = text.replace(json.dumps(f"{folder}{os.sep}")[1:-1], "")
+    return nbformat.from_dict(json.loads(text))
 
 
 def _without_bars(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
