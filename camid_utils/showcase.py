@@ -78,5 +78,5 @@ def confused(
             pictures += [photo, best_crop(photo, size)]
         if pictures:
             true, predicted = readable([true, predicted])
-            rows.append((f"{true} taken for {predicted}: {len(found)} photos", pictures))
+            rows.append((f"{true} taken for {predicted}: {len(found)} photo{'s' * (len(found) > 1)}", pictures))
     return rows

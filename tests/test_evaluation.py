@@ -156,3 +156,49 @@ def test_write_metrics_keeps_every_column(tmp_path):
     back = pd.read_csv(tmp_path / "m.csv")
     assert list(back.columns) == evaluation.METRIC_COLUMNS and len(back) == 12
     assert back.set_index("metric")["published"]["accuracy"].max() == 0.8
+
+
+def test_paired_difference_finds_a_planted_gap():
+    """Weak predictions, and the same with 100 of 500 wrong rows put right: the gap is known, whatever the order."""
+    weak = predictions(photos=100, patches=5, strength=0)
+    names = np.array(NAMES)
+    wrong = np.flatnonzero(names[evaluation.log_probabilities(weak).argmax(1)] != weak["true"])[:100]
+    mended = weak.copy()
+    for i in wrong:
+        mended.loc[i, LOG_PROB + weak["true"][i]] = 5.0
+    for table in (weak, mended):
+        table["x"] = np.arange(len(table)) % 5
+    gap, low, high = evaluation.paired_difference(mended.sample(frac=1, random_state=0), weak)
+    assert gap == pytest.approx(0.2) and 0 < low < gap < high < 0.4
+    assert evaluation.paired_difference(weak, mended)[0] == pytest.approx(-0.2)
+    assert evaluation.paired_difference(weak, weak) == (0, 0, 0)
+
+
+def test_paired_difference_is_surer_than_two_separate_intervals():
+    """Two networks that err on the same photos differ by little, and surely."""
+    weak = predictions(photos=200, patches=1, strength=1)
+    logs = [LOG_PROB + n for n in NAMES]
+    better = weak.copy()
+    better.loc[:9, logs] = np.where(np.array(NAMES) == weak["true"][:10].to_numpy()[:, None], 0.0, -9.0)
+    paired, separate = (f(better, weak) for f in (evaluation.paired_difference, evaluation.difference))
+    assert paired[0] == pytest.approx(separate[0])
+    assert paired[2] - paired[1] < 0.5 * (separate[2] - separate[1])
+
+
+def test_paired_difference_draws_whole_photos():
+    """Copies of a photo's patch add no certainty."""
+    once, other = predictions(60, 1, seed=1), predictions(60, 1, seed=2)
+    copies = [t.loc[t.index.repeat(25)].reset_index(drop=True) for t in (once, other)]
+    for table in copies:
+        table["x"] = np.arange(len(table)) % 25
+    assert evaluation.paired_difference(*copies) == pytest.approx(evaluation.paired_difference(once, other))
+
+
+def test_paired_difference_compares_only_rows_that_both_have():
+    strong, weak = predictions(photos=40, patches=1, strength=20), predictions(photos=40, patches=1, strength=0)
+    half = evaluation.paired_difference(strong[:20], weak)
+    assert half == pytest.approx(evaluation.paired_difference(strong[:20], weak[:20]))
+    votes = evaluation.vote(strong), evaluation.vote(weak)  # photos without positions
+    assert evaluation.paired_difference(*votes)[0] == pytest.approx(evaluation.paired_difference(strong, weak)[0])
+    with pytest.raises(ValueError, match="no row in common"):
+        evaluation.paired_difference(strong[:20], weak[20:])

@@ -215,6 +215,10 @@ def test_an_experiment_learns_and_leaves_its_files(store, tmp_path):
     assert list(metrics.columns) == evaluation.METRIC_COLUMNS and len(metrics) == 2 * 2 * len(evaluation.METRICS)
     accuracy = metrics[metrics["metric"] == "accuracy"].set_index(["part", "level"])
     assert (accuracy["value"] == 1).all()
+    losses = metrics.query("metric == 'log loss' and level == 'patch'").set_index("part")["value"]
+    for part, rows in result.predictions.groupby("part"):
+        own = [row[f"log_prob:{row['true']}"] for row in rows.to_dict("records")]
+        assert losses[part] == pytest.approx(-np.mean(own))
     assert accuracy["published"].dropna().to_dict() == {("val", "patch"): 0.8}
 
 

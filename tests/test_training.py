@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from camid_utils import training
-from camid_utils.models import CameraConvNet
+from camid_utils.models import CameraConvNet, EfficientNetClassifier
 
 SETTINGS = dict(input_range="-1..1", batch_size=32, learning_rate=0.05, epochs=3, seed=1)
 
@@ -161,3 +161,20 @@ def test_wandb_offline_keeps_every_step_on_this_machine(planted, tmp_path, monke
     training.fit(small_net(), *planted, folder=tmp_path, wandb_project="camid-test", **SETTINGS | {"epochs": 1})
     (record,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     assert b"gradient_norm" in record.read_bytes()
+
+
+def test_efficientnet_v2_m_trains(tmp_path):
+    """The paper's backbone, from random weights, for two steps: everything moves, nothing is frozen."""
+    torch.manual_seed(0)
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), dtype=np.uint8)
+    net = EfficientNetClassifier(2, "efficientnet_v2_m", weights=None)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    settings = dict(input_range="imagenet", epochs=1, batch_size=2, learning_rate=0.001, optimizer="sgd")
+    history = training.fit(
+        net, pixels, np.tile([0, 1], 3), np.arange(4), np.arange(4, 6), folder=tmp_path, momentum=0, **settings
+    )
+    assert len(history.steps) == 2 and np.isfinite(history.steps[["loss", "gradient_norm"]]).all(axis=None)
+    assert (history.steps["gradient_norm"] > 0).all()
+    still = [name for name, p in net.named_parameters() if torch.equal(p.detach(), before[name])]
+    assert len(still) < 0.05 * len(before), still
+    (tmp_path / "checkpoint.safetensors").unlink()  # hundreds of megabytes
