@@ -152,6 +152,13 @@ def summary(catalogue: pd.DataFrame, by: str = "camera_model") -> pd.DataFrame:
     return catalogue.groupby(by, observed=True).agg(**counts)
 
 
+def describe(catalogue: pd.DataFrame) -> str:
+    """Which data, in a few words: dataset, photos, camera models, devices, scenes."""
+    counts = {"photo": len(catalogue)} | {c: catalogue[c].nunique() for c in ("camera_model", "device", "scene")}
+    words = [f"{n:,} {what.replace('_', ' ')}{'s' * (n != 1)}" for what, n in counts.items() if n]
+    return ", ".join([*sorted(catalogue["dataset"].unique()), *words])
+
+
 def compare_with_published(catalogue: pd.DataFrame) -> pd.DataFrame:
     """The catalogue's numbers of photos and devices beside the published ones, a row a camera model.
 

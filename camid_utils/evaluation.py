@@ -155,13 +155,10 @@ def _weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.
     return dict(zip(METRICS, [hits.sum(1) / n, *macro, top3 / n, loss / n], strict=True))
 
 
-def difference(
-    a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy", level: str = "patch", seed: int = 0
-) -> tuple[float, float, float]:
+def difference(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy", seed: int = 0) -> tuple[float, float, float]:
     """(a - b, low, high) of a metric between two tables of predictions on different photos; 95 % bootstrap."""
     values = []
-    for i, predictions in enumerate((a, b)):
-        table = vote(predictions) if level == "photo" else predictions
+    for i, table in enumerate((a, b)):
         photos = table["photo"].nunique()
         draws = np.random.default_rng([seed, 95, i]).multinomial(photos, np.full(photos, 1 / photos), size=1000)
         values.append(_weighted_metrics(table, np.vstack([np.ones(photos), draws]))[metric])

@@ -3,10 +3,8 @@ beyond what drawing needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -17,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from . import datasets
 from .files import complete
-from .progress import headless
 
 OURS, PAPER, GREY = "#1f6f8b", "#d1495b", "#8d99ae"
 STYLE = {
@@ -47,12 +45,10 @@ def use_style() -> None:
     sns.set_theme(style="ticks", rc=STYLE)
 
 
-def save(fig: Figure, folder: str | Path, name: str) -> Path:
+def save(fig: Figure, folder: str | Path, name: str) -> None:
     """Write `fig` as folder/name.png, complete or not at all, with no date inside."""
-    path = Path(folder) / f"{name}.png"
-    with complete(path) as partial:
+    with complete(Path(folder) / f"{name}.png") as partial:
         fig.savefig(partial, metadata={"Software": None})
-    return path
 
 
 def data_note(ax: Axes, text: str) -> None:
@@ -65,19 +61,6 @@ def data_note(ax: Axes, text: str) -> None:
 def readable(names) -> list[str]:
     """Class names as a person writes them."""
     return [str(name).replace("_", " ") for name in names]
-
-
-def describe(catalogue: pd.DataFrame) -> str:
-    """Which data, in a few words: dataset, photos, camera models, devices, scenes."""
-    parts = [
-        ", ".join(sorted(catalogue["dataset"].unique())),
-        f"{len(catalogue):,} photos",
-        f"{catalogue['camera_model'].nunique()} camera models",
-    ]
-    for column in ("device", "scene"):
-        if count := catalogue[column].nunique():
-            parts.append(f"{count} {column}{'s' if count > 1 else ''}")
-    return ", ".join(parts)
 
 
 def class_counts(
@@ -104,7 +87,7 @@ def class_counts(
     ax.margins(y=0.01)
     ax.invert_yaxis()
     ax.set(xlabel="photos", title=f"Photos per {column.replace('_', ' ')}, a shade a device")
-    data_note(ax, describe(catalogue))
+    data_note(ax, datasets.describe(catalogue))
     return fig
 
 
@@ -118,7 +101,7 @@ def coverage(catalogue: pd.DataFrame) -> Figure:
     _ticks(ax, "y", counts.index, 60)
     _ticks(ax, "x", counts.columns, 40)
     ax.set(xlabel="scene", ylabel="", title="Photos of each scene by each device")
-    data_note(ax, describe(catalogue))
+    data_note(ax, datasets.describe(catalogue))
     fig.colorbar(image, ax=ax, label="photos", ticks=range(0, top + 1, max(1, top // 5)))
     return fig
 
@@ -261,7 +244,8 @@ def confusion_matrix(counts: pd.DataFrame, title: str, note: str) -> Figure:
 
 def gallery(rows: list[tuple[str, list[np.ndarray]]], title: str, note: str) -> Figure:
     """Rows of pictures, each with its caption: the photos (and patches) behind the cells of a confusion matrix."""
-    columns = max(len(pictures) for _, pictures in rows)
+    rows = rows or [("none: there is no such photo", [])]
+    columns = max(1, *(len(pictures) for _, pictures in rows))
     fig, axes = plt.subplots(len(rows), columns, figsize=(1.7 * columns, 1.75 * len(rows) + 0.6), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
@@ -330,8 +314,8 @@ def split_map(catalogue: pd.DataFrame, parts: dict[str, pd.Series]) -> Figure:
     """For each protocol, devices down and scenes across, a cell in the colour of its photo's part."""
     codes = {"unused": 0, "train": 1, "val": 2, "test": 3}
     colours = ["#e9ecef", OURS, "#edae49", PAPER]
-    columns = min(2, len(parts))
-    lines = -(-len(parts) // columns)
+    columns = 2 if len(parts) > 1 else 1
+    lines = max(1, -(-len(parts) // columns))
     devices = catalogue["device"].nunique()
     fig, axes = plt.subplots(
         lines, columns, squeeze=False, figsize=(5 * columns, lines * (0.9 + 0.11 * max(8, devices)) + 0.7)
@@ -341,49 +325,19 @@ def split_map(catalogue: pd.DataFrame, parts: dict[str, pd.Series]) -> Figure:
     for ax, (name, part) in zip(axes.flat, parts.items(), strict=False):
         coded = catalogue.assign(code=part.map(codes)).dropna(subset=["code", "device", "scene"])
         grid = coded.pivot_table(index="device", columns="scene", values="code", aggfunc="first")
-        ax.imshow(grid, cmap=ListedColormap(colours), vmin=-0.5, vmax=3.5, aspect="auto", interpolation="nearest")
+        if grid.empty:
+            ax.text(0.5, 0.5, "scenes unknown", ha="center", va="center", color="0.4")
+        else:
+            ax.imshow(grid, cmap=ListedColormap(colours), vmin=-0.5, vmax=3.5, aspect="auto", interpolation="nearest")
         counts = part.value_counts()
         numbers = ", ".join(f"{key} {counts[key]}" for key in codes if key in counts and key != "unused")
         ax.set_title(f"{name}: {numbers}", fontsize=9)
     handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours]
     fig.legend(handles, ["unused", "train", "val", "test"], loc="outside lower center", ncols=4, fontsize=8)
     fig.suptitle(
-        f"Parts by device (row) and scene (column), photos\n{describe(catalogue)}", x=0.01, ha="left", fontsize=10
+        f"Parts by device (row) and scene (column), photos\n{datasets.describe(catalogue)}",
+        x=0.01,
+        ha="left",
+        fontsize=10,
     )
     return fig
-
-
-def short(note: str) -> str:
-    """The data set's name out of a description."""
-    return note.split(",")[0]
-
-
-def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Metrics as a person reads them: a row an experiment, part and level; value and interval in one cell."""
-    cell = metrics["value"].map("{:.3f}".format) + metrics.apply(
-        lambda r: f" ({r['low']:.3f} to {r['high']:.3f})", axis=1
-    )
-    index = ["dataset", "experiment", "protocol", "part", "level", "n", "photos"]
-    return metrics.assign(cell=cell).pivot_table(
-        index=index, columns="metric", values="cell", aggfunc="first", sort=False
-    )
-
-
-def pick_cell(votes: pd.DataFrame, pictures: Callable, note: str):
-    """In JupyterLab: choose a true and a predicted class and see the photos of that cell. Headless: nothing.
-
-    pictures(true, predicted) gives the rows of a `gallery`.
-    """
-    if headless():
-        return None
-    names = sorted(votes["true"].unique())
-    known = [c.removeprefix("log_prob:") for c in votes.columns if c.startswith("log_prob:")]
-
-    def show(true: str, predicted: str) -> None:
-        rows = pictures(true, predicted)
-        if not rows:
-            print(f"no {true} was taken for {predicted}")
-            return
-        plt.show(gallery(rows, f"{readable([true])[0]} taken for {readable([predicted])[0]}", note))
-
-    return ipywidgets.interact(show, true=names, predicted=known)

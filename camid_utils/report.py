@@ -7,7 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from . import published
-from .evaluation import METRIC_COLUMNS
+from .evaluation import METRIC_COLUMNS, paired_difference, vote
+from .evaluation import difference as unpaired_difference
+from .experiments import Experiment
+
+CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "photos",
+                    "paired"]  # fmt: skip
 
 # row of the paper's Table 2: (our experiment, level of the paper's figure, notebook that runs it)
 TABLE2 = {
@@ -17,13 +22,13 @@ TABLE2 = {
 }
 
 NAMES = {  # experiments as a person calls them
-    "cameraconvnet-patch": "CameraConvNet from scratch, the authors' split",
-    "cameraconvnet-strict": "CameraConvNet from scratch, nothing shared",
-    "transfer-released": "CameraConvNet transferred, as released",
+    "cameraconvnet-patch": "CameraConvNet from scratch",
+    "cameraconvnet-strict": "CameraConvNet from scratch",
+    "transfer-released": "CameraConvNet transferred as released",
     "transfer-matched": "CameraConvNet transferred, input range matched",
-    "efficientnet-squashed-photo": "EfficientNet, whole photo squashed, the authors' split",
-    "efficientnet-squashed-strict": "EfficientNet, whole photo squashed, nothing shared",
-    "efficientnet-crops-strict": "EfficientNet, native crops, nothing shared",
+    "efficientnet-squashed-photo": "EfficientNet, whole photo squashed",
+    "efficientnet-squashed-strict": "EfficientNet, whole photo squashed",
+    "efficientnet-crops-strict": "EfficientNet, native crops",
 }
 
 
@@ -76,54 +81,69 @@ def accuracy_bars(metrics: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(label=label, published=rows["experiment"].map(paper))
 
 
-def verdict(low: float, high: float, positive: str, negative: str) -> str:
-    """What a difference with a 95 % interval says."""
-    if low > 0:
-        return positive
-    if high < 0:
-        return negative
-    return "the interval holds zero: these photos do not decide it"
+def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Metrics as a person reads them: a row an experiment, part and level; value and interval in one cell."""
+    index = ["dataset", "experiment", "protocol", "part", "level", "n", "photos"]
+    cells = metrics.assign(cell=[with_interval(row) for _, row in metrics.iterrows()])
+    return cells.pivot_table(index=index, columns="metric", values="cell", aggfunc="first", sort=False)
 
 
-def difference(what: str, gap: float, low: float, high: float) -> str:
-    """A difference of two accuracies in percentage points, with its interval."""
-    return f"{what}: {100 * gap:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+def contrast(a: Experiment, b: Experiment, level: str = "patch") -> pd.DataFrame:
+    """Test accuracy of `a` less that of `b`, with its 95 % interval: one row.
 
-
-def conclusions(metrics: pd.DataFrame) -> list[str]:
-    """Sentences on what was found, each computed from the metrics that it quotes."""
-    data = sorted(metrics["dataset"].unique())
-    simulated = [name for name in data if name.startswith("simulated")]
-    return [
-        compare(metrics, "cameraconvnet-patch", "cameraconvnet-strict", "patch"),
-        compare(metrics, "transfer-matched", "transfer-released", "patch"),
-        compare(metrics, "efficientnet-crops-strict", "efficientnet-squashed-strict", "photo"),
-        f"The figures are of {' and '.join(simulated)} photographs: they show what the methods do on cameras whose "
-        "every step is known, not how well real cameras are told apart."
-        if simulated
-        else f"The figures are of {' and '.join(data)}.",
+    Where both were tested on the same photos the difference is taken row by row (paired), else between the two samples.
+    Columns: a, protocol_a, b, protocol_b, dataset, level, difference, low, high, photos, paired.
+    """
+    tests = [run.predictions[run.predictions["part"] == "test"] for run in (a, b)]
+    tests = [vote(table) for table in tests] if level == "photo" else tests
+    one, two = a.model.info, b.model.info
+    paired = one["protocol"] == two["protocol"]
+    compare = paired_difference if paired else unpaired_difference
+    gap, low, high = compare(*tests, seed=one["seed"])
+    row = [
+        one["experiment"],
+        one["protocol"],
+        two["experiment"],
+        two["protocol"],
+        one["dataset"],
+        level,
+        gap,
+        low,
+        high,
     ]
+    return pd.DataFrame([[*row, tests[0]["photo"].nunique(), paired]], columns=CONTRAST_COLUMNS)
 
 
-def compare(metrics: pd.DataFrame, a: str, b: str, level: str) -> str:
-    """One sentence on the test accuracies of two experiments, by whether their intervals overlap."""
-    rows = metrics[(metrics["metric"] == "accuracy") & (metrics["part"] == "test") & (metrics["level"] == level)]
-    one, two = (rows[rows["experiment"] == name].iloc[0] for name in (a, b))
-    words = [_in_words(row) for row in (one, two)]
-    if one["low"] > two["high"]:
-        relation = "is above"
-    elif one["high"] < two["low"]:
-        relation = "is below"
-    else:
-        relation = "cannot be told apart from"
-    return f"Accuracy per {level} on {one['dataset']}: {words[0]} {relation} {words[1]}."
+def in_words(row: dict) -> str:
+    """A row of `contrast` as a sentence, with what its interval says."""
+    names = [f"{NAMES.get(row[k], row[k])} ({row[f'protocol_{k}']})" for k in ("a", "b")]
+    points = (
+        f"{100 * row['difference']:+.1f} points (95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+    )
+    verdict = "above" if row["low"] > 0 else "below" if row["high"] < 0 else "not decided by these photos"
+    unit = {"patch": "patches", "photo": "photos"}[row["level"]]
+    return (
+        f"{row['dataset']}, test {unit} named rightly: {names[0]} less {names[1]}: {points}, "
+        f"{row['photos']} photos: {verdict}."
+    )
 
 
-def _in_words(row: pd.Series) -> str:
-    """An experiment's name, protocol and accuracy with its interval."""
-    name = NAMES.get(row["experiment"], row["experiment"])
-    interval = f"95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}, {row['photos']} photos"
-    return f"{name} ({row['protocol']}) {100 * row['value']:.1f} % ({interval})"
+def read_contrasts(folder: str | Path) -> pd.DataFrame:
+    """All contrasts that notebooks 02 to 04 wrote."""
+    return pd.concat([pd.read_csv(path) for path in sorted(Path(folder).glob("*_contrasts.csv"))], ignore_index=True)
+
+
+def conclusions(contrasts: pd.DataFrame) -> list[str]:
+    """Sentences on what was found, each computed from the contrast that it quotes, and what they are about."""
+    data = sorted(contrasts["dataset"].unique())
+    simulated = [name for name in data if name.startswith("simulated")]
+    about = f"The figures are of {' and '.join(data)} photographs"
+    if simulated:
+        about += (
+            f". Those of {' and '.join(simulated)} show what the methods do on cameras whose every step is known, "
+            "not how well real cameras are told apart"
+        )
+    return [*(in_words(row) for row in contrasts.to_dict("records")), about + "."]
 
 
 def readme_table(metrics: pd.DataFrame) -> str:

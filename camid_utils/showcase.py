@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import ipywidgets
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from . import evaluation
 from .datasets import relative_photos
 from .patches import Store, best_positions, read_photo
-from .plots import readable
+from .plots import gallery, readable
+from .progress import headless
 
 
 def one_scene(catalogue: pd.DataFrame) -> pd.DataFrame:
@@ -80,3 +85,22 @@ def confused(
             true, predicted = readable([true, predicted])
             rows.append((f"{true} taken for {predicted}: {len(found)} photo{'s' * (len(found) > 1)}", pictures))
     return rows
+
+
+def pick_cell(votes: pd.DataFrame, pictures: Callable, note: str):
+    """In JupyterLab: choose a true and a predicted class and see the photos of that cell. Headless: nothing.
+
+    pictures(true, predicted) gives the rows of a `gallery`.
+    """
+    if headless():
+        return None
+    names = evaluation.class_names(votes)
+
+    def show(true: str, predicted: str) -> None:
+        rows = pictures(true, predicted)
+        if not rows:
+            print(f"no {true} was taken for {predicted}")
+            return
+        plt.show(gallery(rows, f"{readable([true])[0]} taken for {readable([predicted])[0]}", note))
+
+    return ipywidgets.interact(show, true=names, predicted=names)

@@ -304,3 +304,17 @@ def test_catalogue_survives_parquet(tmp_path):
     again = pd.read_parquet(tmp_path / "catalogue.parquet")
     pd.testing.assert_frame_equal(again, table)
     assert again.attrs == table.attrs
+
+
+def test_describe_counts_what_there_is():
+    rows = pd.DataFrame(
+        {
+            "dataset": "simulated Dresden",
+            "camera_model": ["A", "B"] * 10,
+            "device": [f"D{i % 4}" for i in range(20)],
+            "scene": [f"S{i % 5}" for i in range(20)],
+        }
+    )
+    assert datasets.describe(rows) == "simulated Dresden, 20 photos, 2 camera models, 4 devices, 5 scenes"
+    bare = rows.assign(scene=pd.NA, dataset="mine")[:1]
+    assert datasets.describe(bare) == "mine, 1 photo, 1 camera model, 1 device"

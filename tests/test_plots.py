@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from camid_utils import datasets, plots, published
-from camid_utils.evaluation import LOG_PROB, METRIC_COLUMNS
 
 NOTE = "simulated Dresden, 96 photos"
 PHONES = list(published.read("floreview_models")["camera_model"])  # 40 real names, the longest there are
@@ -266,45 +265,3 @@ def test_spectra_share_one_scale_and_pictures_are_not_resampled():
     drawn = [image for ax in fig.axes for image in ax.images]
     assert all(np.array_equal(image.get_array(), picture) for image, picture in zip(drawn, shown, strict=True))
     assert {image.get_interpolation() for image in drawn} == {"nearest"}
-
-
-def test_describe_counts_what_there_is():
-    text = plots.describe(catalogue(3))
-    assert text == "simulated Dresden, 20 photos, 3 camera models, 4 devices, 5 scenes"
-    bare = catalogue(1).assign(scene=pd.NA, dataset="mine")[:1]
-    assert plots.describe(bare).startswith("mine, 1 photo") and "scene" not in plots.describe(bare)
-
-
-def test_a_metric_table_has_value_and_interval_in_a_cell():
-    row = dict(
-        zip(
-            METRIC_COLUMNS,
-            ["e", "Dresden", "patch", "test", "patch", "accuracy", 0.5, 0.4, 0.6, 90, 9, 3, 0, None],
-            strict=True,
-        )
-    )
-    table = plots.metric_table(pd.DataFrame([row, row | {"metric": "log loss", "value": 1.25}, row | {"part": "val"}]))
-    assert len(table) == 2
-    assert table.reset_index().query("part == 'test'")[["accuracy", "log loss"]].to_numpy().tolist() == [
-        ["0.500 (0.400 to 0.600)", "1.250 (0.400 to 0.600)"]
-    ]
-
-
-@pytest.mark.parametrize("headless", [True, False])
-def test_picking_a_cell_shows_its_photos_only_where_a_person_can_pick(monkeypatch, headless, capsys):
-    monkeypatch.setenv("CAMID_HEADLESS", "1" if headless else "")
-    monkeypatch.setattr(plt, "show", lambda *args: None)
-    votes = pd.DataFrame({"true": ["A", "B"], f"{LOG_PROB}A": [0.0, -1.0], f"{LOG_PROB}B": [-1.0, 0.0]})
-    asked = []
-
-    def rows(true, predicted):
-        asked.append((true, predicted))
-        return [("caption", pictures(2))] if true == predicted else []
-
-    picker = plots.pick_cell(votes, rows, NOTE)
-    if headless:
-        assert picker is None and asked == []
-    else:
-        picker("B", "B"), picker("B", "A")
-        assert asked[-2:] == [("B", "B"), ("B", "A")]
-        assert "no B was taken for A" in capsys.readouterr().out

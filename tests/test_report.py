@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from camid_utils import report
-from camid_utils.evaluation import METRIC_COLUMNS
+from camid_utils.evaluation import LOG_PROB, METRIC_COLUMNS
+from camid_utils.experiments import PROJECT, Experiment
+from camid_utils.models import Model
 
 EXPERIMENTS = {  # experiment: (notebook, dataset, protocol, accuracy of test patches, of test photos)
     "cameraconvnet-patch": ("02_cameraconvnet_dresden", "simulated Dresden", "patch", 0.60, 0.90),
@@ -51,15 +53,6 @@ def metrics() -> pd.DataFrame:
                 rows.append(row(experiment, part, level, "accuracy", value + more))
                 rows.append(row(experiment, part, level, "log loss", 1.5 + more))
     return pd.DataFrame(rows)
-
-
-def change(metrics, experiment, value, level="patch"):
-    """The same with another test accuracy."""
-    chosen = metrics["experiment"].eq(experiment) & metrics["level"].eq(level) & metrics["metric"].eq("accuracy")
-    chosen &= metrics["part"].eq("test")
-    out = metrics.copy()
-    out.loc[chosen, ["value", "low", "high"]] = [value, value - 0.05, value + 0.05]
-    return out
 
 
 def test_metrics_are_read_from_three_files(metrics, tmp_path):
@@ -109,50 +102,86 @@ def test_bars_are_test_accuracies_at_the_level_of_the_network(metrics):
         assert f"{protocol}, {units}" in bars["label"][name]
 
 
-@pytest.mark.parametrize(
-    "low, high, said", [(0.01, 0.2, "better"), (-0.2, -0.01, "worse"), (-0.1, 0.1, "do not decide"), (0, 0.1, "do not")]
-)
-def test_a_verdict_needs_an_interval_off_zero(low, high, said):
-    assert said in report.verdict(low, high, "better", "worse")
-
-
-@pytest.mark.parametrize(
-    "strict, relation",
-    [(0.40, "is above"), (0.49, "is above"), (0.80, "is below"), (0.55, "cannot be told apart from")],
-)
-def test_a_comparison_turns_with_the_figures(metrics, strict, relation):
-    turned = change(metrics, "cameraconvnet-strict", strict)
-    sentence = report.compare(turned, "cameraconvnet-patch", "cameraconvnet-strict", "patch")
-    relations = ("is above", "is below", "cannot be told apart from")
-    assert [words for words in relations if words in sentence] == [relation]
-    assert "simulated Dresden" in sentence and "50 photos" in sentence
-    assert "60.0 % (95 % interval 55.0 to 65.0" in sentence
-    assert f"{100 * strict:.1f} %" in sentence and "scene+device" in sentence
-
-
-def test_a_comparison_is_of_test_figures_at_the_asked_level(metrics):
-    sentence = report.compare(metrics, "efficientnet-crops-strict", "efficientnet-squashed-strict", "photo")
-    assert "80.0 %" in sentence and "30.0 %" in sentence and "is above" in sentence and "per photo" in sentence
-
-
-def test_conclusions_say_whether_the_photographs_were_simulated(metrics):
-    text = " ".join(report.conclusions(metrics))
-    assert "simulated Dresden and simulated FloreView" in text and "not how well real cameras" in text
-    real = metrics.assign(dataset=metrics["dataset"].str.removeprefix("simulated "))
-    text = " ".join(report.conclusions(real))
-    assert "Dresden and FloreView" in text and "simulated" not in text
-
-
-def test_conclusions_quote_their_own_figures(metrics):
-    sentences = report.conclusions(change(metrics, "transfer-matched", 0.9))
-    (sentence,) = [s for s in sentences if "90.0 %" in s]
-    assert "20.0 %" in sentence and "is above" in sentence
-
-
-def test_a_difference_is_in_points():
-    assert report.difference("a minus b", 0.123, -0.01, 0.25) == (
-        "a minus b: +12.3 points (95 % interval -1.0 to +25.0)"
+def test_a_metric_table_has_value_and_interval_in_a_cell():
+    row = dict(
+        zip(
+            METRIC_COLUMNS,
+            ["e", "Dresden", "patch", "test", "patch", "accuracy", 0.5, 0.4, 0.6, 90, 9, 3, 0, None],
+            strict=True,
+        )
     )
+    table = report.metric_table(pd.DataFrame([row, row | {"metric": "log loss", "value": 1.25}, row | {"part": "val"}]))
+    assert len(table) == 2
+    assert table.reset_index().query("part == 'test'")[["accuracy", "log loss"]].to_numpy().tolist() == [
+        ["0.500 (0.400 to 0.600)", "1.250 (0.400 to 0.600)"]
+    ]
+
+
+CONTRAST = {
+    "a": "efficientnet-crops-strict", "protocol_a": "scene+device", "b": "efficientnet-squashed-strict",
+    "protocol_b": "scene+device", "dataset": "simulated FloreView", "level": "photo", "difference": 0.123, "low": 0.05,
+    "high": 0.2, "photos": 50, "paired": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "low, high, said", [(0.01, 0.2, "above"), (-0.2, -0.01, "below"), (-0.1, 0.1, "not decided"), (0, 0.1, "not")]
+)
+def test_a_sentence_turns_with_its_interval(low, high, said):
+    sentence = report.in_words(CONTRAST | {"low": low, "high": high})
+    others = {"above", "below", "not"} - {said.split()[0]}
+    assert said in sentence and not any(word in sentence for word in others)
+
+
+def test_a_sentence_quotes_its_figures_and_data():
+    sentence = report.in_words(CONTRAST)
+    assert "+12.3 points (95 % interval +5.0 to +20.0), 50 photos" in sentence
+    assert "simulated FloreView" in sentence and "native crops (scene+device) less" in sentence
+
+
+def test_conclusions_say_whether_the_photographs_were_simulated():
+    contrasts = pd.DataFrame([CONTRAST, CONTRAST | {"dataset": "Dresden"}])
+    *_, last = report.conclusions(contrasts)
+    assert "Dresden and simulated FloreView photographs. Those of simulated FloreView show" in last
+    *sentences, last = report.conclusions(contrasts.assign(dataset="Dresden"))
+    assert "simulated" not in last and len(sentences) == 2
+
+
+def experiment(name: str, protocol: str, right: int) -> Experiment:
+    """An experiment that names `right` of its 40 test photos rightly, two patches each, and all of val."""
+    photos = np.repeat(np.arange(50), 2)
+    wins = (photos < right) | (photos >= 40)
+    logs = np.log(np.where(wins, 0.9, 0.1))
+    table = pd.DataFrame(
+        {
+            "photo": [f"{i:02}.jpg" for i in photos],
+            "y": 0,
+            "x": np.tile([0, 48], 50),
+            "true": "A",
+            "part": np.where(photos < 40, "test", "val"),
+            f"{LOG_PROB}A": logs,
+            f"{LOG_PROB}B": np.log(1 - np.exp(logs)),
+        }
+    )
+    info = {"experiment": name, "protocol": protocol, "seed": 0, "dataset": "simulated Dresden"}
+    return Experiment(Model(None, ["A", "B"], 48, "0..1", info), None, table, None)
+
+
+@pytest.mark.parametrize("level", ["patch", "photo"])
+def test_contrast_finds_the_planted_difference_of_the_test_part(level):
+    one, two = experiment("one", "scene", 30), experiment("two", "scene", 20)
+    (row,) = report.contrast(one, two, level).to_dict("records")
+    assert row["difference"] == pytest.approx(0.25) and row["paired"] and row["photos"] == 40
+    assert 0 < row["low"] < 0.25 < row["high"]
+    (other,) = report.contrast(one, experiment("two", "patch", 20), level).to_dict("records")
+    assert other["difference"] == pytest.approx(0.25) and not other["paired"]
+    assert other["high"] - other["low"] > row["high"] - row["low"]
+
+
+def test_contrasts_are_read_from_all_notebooks(tmp_path):
+    for name in ("02", "03"):
+        pd.DataFrame([CONTRAST]).to_csv(tmp_path / f"{name}_contrasts.csv", index=False)
+    assert report.read_contrasts(tmp_path).to_dict("records") == [CONTRAST] * 2
 
 
 def test_the_readmes_table_has_a_row_an_experiment(metrics):
@@ -161,3 +190,10 @@ def test_the_readmes_table_has_a_row_an_experiment(metrics):
     assert "81.9 %" in rows[0] and "**60.0 %** of patches (55.0 to 65.0)" in rows[0] and "simulated Dresden" in rows[0]
     assert "not tested" in rows[1] and "**40.0 %**" in rows[1] and "`scene+device`" in rows[1]
     assert "**80.0 %** of photos (75.0 to 85.0)" in rows[-1] and "50 test photos, 8 classes" in rows[-1]
+
+
+def test_the_readme_shows_what_the_committed_results_say():
+    """Paste report.readme_table(report.read_metrics("results/default/metrics")) between the marks where this fails."""
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("a test compares -->\n")[1].split("<!-- /results -->")[0]
+    assert shown == report.readme_table(report.read_metrics(PROJECT / "results" / "default" / "metrics"))

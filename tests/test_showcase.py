@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -140,3 +141,23 @@ def test_pictures_are_read_by_the_studys_one_decoder(catalogue, monkeypatch):
     monkeypatch.setattr(showcase, "read_photo", lambda path: asked.append(path) or patches.read_photo(path))
     showcase.confused(votes_of(catalogue, {0: ("Bolt_C", 0.9)}), catalogue, 48)
     assert asked == [catalogue["path"][0]]
+
+
+@pytest.mark.parametrize("headless", [True, False])
+def test_picking_a_cell_shows_its_photos_only_where_a_person_can_pick(monkeypatch, headless, capsys):
+    monkeypatch.setenv("CAMID_HEADLESS", "1" if headless else "")
+    monkeypatch.setattr(plt, "show", lambda *args: None)
+    votes = pd.DataFrame({"true": ["A", "B"], f"{LOG_PROB}A": [0.0, -1.0], f"{LOG_PROB}B": [-1.0, 0.0]})
+    asked = []
+
+    def rows(true, predicted):
+        asked.append((true, predicted))
+        return [("caption", [np.zeros((8, 8, 3), np.uint8)])] if true == predicted else []
+
+    picker = showcase.pick_cell(votes, rows, "simulated Dresden")
+    if headless:
+        assert picker is None and asked == []
+    else:
+        picker("B", "B"), picker("B", "A")
+        assert asked[-2:] == [("B", "B"), ("B", "A")]
+        assert "no B was taken for A" in capsys.readouterr().out
