@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.special import log_softmax, logsumexp
 
 from .files import complete
-from .models import Model
+from .models import Model, to_input
 from .training import logits_of, make_fabric
 
 LOG_PROB = "log_prob:"  # prefix of the columns that hold a class's log-probability
@@ -36,6 +36,12 @@ def predict(model: Model, store, rows: np.ndarray, fabric=None, batch_size: int 
     table["true"] = table[model.info["target"]]
     columns = [LOG_PROB + name for name in model.class_names]
     return table.join(pd.DataFrame(log_softmax(logits.numpy().astype(float), axis=1), columns=columns))
+
+
+def sample(store, input_range: str, count: int = 256) -> torch.Tensor:
+    """`count` patches spread over a store, as a network takes them: floats [count, 3, h, w]."""
+    rows = np.linspace(0, len(store.pixels) - 1, count).astype(int)
+    return to_input(torch.from_numpy(store.pixels[rows]).permute(0, 3, 1, 2), input_range)
 
 
 def save_predictions(predictions: pd.DataFrame, path: str | Path) -> Path:

@@ -151,13 +151,27 @@ def _fill(net: nn.Module, state: dict[str, Tensor], name: str, source: str | Pat
     net.load_state_dict(dict(zip(own, state.values(), strict=True)))
 
 
-def he_initialise(net: nn.Module) -> nn.Module:
-    """Draw all weights anew so that a signal keeps its size through ReLU layers (He et al. 2015); biases become 0."""
+@torch.no_grad()
+def initialise(net: CameraConvNet, patches: Tensor) -> CameraConvNet:
+    """Draw all weights anew, so that the faint traces of a camera reach the last layer from the first step on.
+
+    He et al. 2015 for the draw; the first filters have mean 0, as traces are texture and not brightness (Bayar and
+    Stamm 2016 constrain theirs alike); every layer is scaled to unit variance on `patches`, floats [n, 3, 48, 48] in
+    the input range (Mishkin and Matas 2016).
+    """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
-    return net
+    first = net.features[0].weight
+    first -= first.mean((2, 3), keepdim=True)
+    for layer in (*net.features, *net.classifier.eval()):
+        signal = layer(patches)
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.weight /= signal.std()
+            signal /= signal.std()
+        patches = signal
+    return net.train()
 
 
 def transferred(net: CameraConvNet, num_classes: int) -> CameraConvNet:

@@ -130,7 +130,10 @@ def in_words(row: dict) -> str:
 
 def read_contrasts(folder: str | Path) -> pd.DataFrame:
     """All contrasts that notebooks 02 to 04 wrote."""
-    return pd.concat([pd.read_csv(path) for path in sorted(Path(folder).glob("*_contrasts.csv"))], ignore_index=True)
+    paths = sorted(Path(folder).glob("*_contrasts.csv"))
+    if not paths:
+        raise FileNotFoundError(f"no contrasts in {folder}: run notebooks 02 to 04 first")
+    return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
 
 
 def conclusions(contrasts: pd.DataFrame) -> list[str]:

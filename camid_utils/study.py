@@ -20,6 +20,7 @@ import papermill
 import yaml
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
+from traitlets.config import Config
 
 from .experiments import PROJECT, commit, environment
 from .files import write_text
@@ -27,6 +28,7 @@ from .progress import HEADLESS
 
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
+PRIVATE = Config({"KernelManager": {"transport": "ipc"}})  # kernels listen on a file of this user, not on a port
 BAR = re.compile(r"\d+%\|")  # a line of a progress bar
 
 
@@ -148,7 +150,7 @@ def run_notebook(path: Path, parameters: dict, out: Path) -> str:
     failure = ""
     try:
         papermill.execute_notebook(path, executed, given, cwd=NOTEBOOKS, kernel_name="python3", progress_bar=False,
-                                   stderr_file=sys.stderr)  # fmt: skip
+                                   stderr_file=sys.stderr, config=PRIVATE)  # fmt: skip
     except papermill.PapermillExecutionError as error:
         failure = f"{error.ename}: {error.evalue}"
     except DeadKernelError as error:

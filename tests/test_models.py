@@ -151,15 +151,17 @@ def test_the_transfer_keeps_the_filters_and_renews_the_last_layer():
     assert all(p.requires_grad for p in net.parameters())
 
 
-def test_he_initialisation_keeps_the_signal_alive():
-    """Deviation sqrt(2 / inputs), biases 0: a signal keeps its size, which the default initialisation lets fade."""
+def test_initialisation_scales_every_layer_and_ignores_brightness():
+    """Faint texture on bright ground: unit variance at every layer, none for brightness alone."""
     torch.manual_seed(0)
     net = CameraConvNet(8, width=1 / 8)
-    noise = torch.randn(16, 3, 48, 48)
-    faded = net.features(noise).std()
-    assert models.he_initialise(net) is net
-    for layer in net.modules():
+    patches = 0.9 + 0.01 * torch.randn(64, 3, 48, 48)
+    assert models.initialise(net, patches) is net and net.training
+    signal, scales = patches, []
+    for layer in (*net.features, *net.classifier.eval()):
+        signal = layer(signal)
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-            expected = (2 / layer.weight[0].numel()) ** 0.5
-            assert layer.weight.std().item() == pytest.approx(expected, rel=0.1) and not layer.bias.any()
-    assert 0.5 < net.features(noise).std() < 5 and net.features(noise).std() > 10 * faded
+            scales.append(signal.std().item())
+            assert not layer.bias.any()
+    assert scales == pytest.approx([1] * 5, rel=1e-3)
+    assert net.features[0](torch.full((1, 3, 48, 48), 0.9)).abs().max() < 1e-3
