@@ -22,7 +22,7 @@ METRIC_COLUMNS = [
 ]  # fmt: skip
 
 
-def predict(model: Model, store, rows: np.ndarray, fabric=None, batch_size: int = 256) -> pd.DataFrame:
+def predict(model: Model, store, rows: np.ndarray, fabric=None, batch_size: int = 64) -> pd.DataFrame:
     """Log-probabilities of the store's patches `rows`: a row a patch.
 
     Columns: the patch table's, `true` (class name) and `log_prob:<class>` in the model's order of classes.
@@ -38,9 +38,9 @@ def predict(model: Model, store, rows: np.ndarray, fabric=None, batch_size: int 
     return table.join(pd.DataFrame(log_softmax(logits.numpy().astype(float), axis=1), columns=columns))
 
 
-def sample(store, input_range: str, count: int = 256) -> torch.Tensor:
-    """`count` patches spread over a store, as a network takes them: floats [count, 3, h, w]."""
-    rows = np.linspace(0, len(store.pixels) - 1, count).astype(int)
+def sample(store, rows: np.ndarray, input_range: str, count: int = 256) -> torch.Tensor:
+    """Up to `count` patches spread over a store's `rows`, as a network takes them: floats [count, 3, h, w]."""
+    rows = np.unique(rows[np.linspace(0, len(rows) - 1, count).astype(int)])
     return to_input(torch.from_numpy(store.pixels[rows]).permute(0, 3, 1, 2), input_range)
 
 
@@ -162,7 +162,10 @@ def _weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.
 
 
 def difference(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy", seed: int = 0) -> tuple[float, float, float]:
-    """(a - b, low, high) of a metric between two tables of predictions on different photos; 95 % bootstrap."""
+    """(a - b, low, high) of a metric between two tables of predictions; 95 % bootstrap.
+
+    The two samples of photos are drawn independently, as if no photo were in both.
+    """
     values = []
     for i, table in enumerate((a, b)):
         photos = table["photo"].nunique()

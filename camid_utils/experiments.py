@@ -81,6 +81,14 @@ def published_counts(catalogue: pd.DataFrame) -> pd.DataFrame | None:
     return table.set_index("camera_model")["published_photos"].astype(float).to_frame("photos")
 
 
+def absent_photos(catalogue: pd.DataFrame, root: str) -> pd.DataFrame:
+    """Photos missing, left out or not listed, counted by camera model, against `dresden.csv` if it lies in `root`."""
+    if not (resolve(root) / datasets.LISTING).is_file():
+        return pd.DataFrame(columns=["camera_model", "status", "photos", "for example"])
+    photos = datasets.missing_photos(catalogue, resolve(root)).groupby(["camera_model", "status"])["photo"]
+    return photos.agg(["size", "first"]).set_axis(["photos", "for example"], axis=1).reset_index()
+
+
 def short_paths(left_out: pd.DataFrame) -> pd.DataFrame:
     """A table of photos left out, without the folders they lie in."""
     column = left_out.columns[0]

@@ -66,7 +66,7 @@ class EfficientNetClassifier(nn.Sequential):
     """An EfficientNet with the paper's head 1280-512-256-classes: RGB crops [n, 3, h, w] to logits [n, classes].
 
     `weights`: "imagenet", None (random) or the path of a state dict of the whole ImageNet network.
-    `relu`: ReLUs between the linear layers, as the paper says; its released code has none.
+    `relu`: ReLUs between the linear layers (the paper: after each, the last too; its released code: none).
     """
 
     def __init__(
@@ -199,6 +199,11 @@ def to_input(pixels: Tensor, input_range: str) -> Tensor:
     """uint8 [n, 3, h, w] to floats in the range a network was trained on; memory format is kept."""
     mean, std = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in INPUT_RANGES[input_range])
     return (pixels.float() - mean) / std
+
+
+def range_ratio(trained: str, fed: str) -> float:
+    """How many times larger a contrast arrives at a network trained on one input range and fed another (keys above)."""
+    return sum(INPUT_RANGES[trained][1]) / sum(INPUT_RANGES[fed][1])
 
 
 def save_model(model: Model, path: str | Path) -> Path:

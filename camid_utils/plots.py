@@ -144,7 +144,7 @@ def spectra(by_model: dict[str, np.ndarray], note: str, columns: int = 4) -> Fig
     for ax, (name, spectrum) in zip(axes.flat, by_model.items(), strict=False):
         image = ax.imshow(spectrum, vmin=low, vmax=high, cmap="mako", extent=(-0.5, 0.5, -0.5, 0.5))
         ax.set_title(readable([name])[0], fontsize=8, loc="center")
-    fig.colorbar(image, ax=axes, shrink=0.7, label="mean log magnitude")
+    fig.colorbar(image, ax=axes, shrink=0.7, label="mean log magnitude, dB about its mean")
     fig.suptitle(f"Noise-residual spectra: what the pipeline leaves (cycles per pixel, -0.5 to 0.5)\n{note}",
                  x=0.01, ha="left", fontsize=10)  # fmt: skip
     return fig
@@ -267,13 +267,13 @@ def bars_beside_paper(rows: pd.DataFrame, title: str, note: str) -> Figure:
     ax.barh(y, value, 0.6, color=OURS, xerr=errors, error_kw={"lw": 1.2, "capsize": 3},
             label="ours, 95 % interval over photos")  # fmt: skip
     if rows["published"].notna().any():
-        style = dict(marker="D", s=36, color=PAPER, zorder=3, label="paper, real photographs")
+        style = dict(marker="D", s=36, color=PAPER, zorder=3, label="paper: validation accuracy, real photographs")
         ax.scatter(rows["published"], y, **style)
     for i, (v, high) in enumerate(zip(value, rows["high"], strict=True)):
-        ax.text(min(high, 0.93) + 0.015, i, f"{100 * v:.1f} %", va="center", fontsize=8)
+        ax.text(high + 0.03, i, f"{100 * v:.1f} %", va="center", fontsize=8)
     ax.set_yticks(y, rows["label"])
     ax.invert_yaxis()
-    ax.set(xlim=(0, 1.05), xlabel="accuracy", title=title)
+    ax.set(xlim=(0, 1.12), xticks=np.arange(0, 1.01, 0.2), xlabel="accuracy", title=title)
     fig.legend(loc="outside lower center", ncols=2, fontsize=8)
     data_note(ax, note)
     return fig

@@ -12,7 +12,7 @@ from .evaluation import difference as unpaired_difference
 from .experiments import Experiment
 
 CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "photos",
-                    "paired"]  # fmt: skip
+                    "photos_b", "paired"]  # fmt: skip
 
 # row of the paper's Table 2: (our experiment, level of the paper's figure, notebook that runs it)
 TABLE2 = {
@@ -76,7 +76,7 @@ def accuracy_bars(metrics: pd.DataFrame) -> pd.DataFrame:
     small = rows["experiment"].str.contains("cameraconvnet|transfer")
     rows = rows[rows["level"] == small.map({True: "patch", False: "photo"})]
     paper = metrics[metrics["metric"] == "accuracy"].groupby("experiment")["published"].max()
-    units = rows["level"].map({"patch": "patches", "photo": "photos"})
+    units = rows["photos"].astype(str) + rows["level"].map({"patch": " photos' patches", "photo": " photos"})
     label = rows["experiment"].replace(NAMES) + "\n" + rows["protocol"] + ", " + units
     return rows.assign(label=label, published=rows["experiment"].map(paper))
 
@@ -92,7 +92,8 @@ def contrast(a: Experiment, b: Experiment, level: str = "patch") -> pd.DataFrame
     """Test accuracy of `a` less that of `b`, with its 95 % interval: one row.
 
     Where both were tested on the same photos the difference is taken row by row (paired), else between the two samples.
-    Columns: a, protocol_a, b, protocol_b, dataset, level, difference, low, high, photos, paired.
+    Columns: a, protocol_a, b, protocol_b, dataset, level, difference, low, high, photos and photos_b (tested),
+    paired.
     """
     tests = [run.predictions[run.predictions["part"] == "test"] for run in (a, b)]
     tests = [vote(table) for table in tests] if level == "photo" else tests
@@ -111,7 +112,8 @@ def contrast(a: Experiment, b: Experiment, level: str = "patch") -> pd.DataFrame
         low,
         high,
     ]
-    return pd.DataFrame([[*row, tests[0]["photo"].nunique(), paired]], columns=CONTRAST_COLUMNS)
+    photos = [table["photo"].nunique() for table in tests]
+    return pd.DataFrame([[*row, *photos, paired]], columns=CONTRAST_COLUMNS)
 
 
 def in_words(row: dict) -> str:
@@ -120,11 +122,12 @@ def in_words(row: dict) -> str:
     points = (
         f"{100 * row['difference']:+.1f} points (95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
     )
-    verdict = "above" if row["low"] > 0 else "below" if row["high"] < 0 else "not decided by these photos"
+    verdict = "the first is better" if row["low"] > 0 else "the second is better" if row["high"] < 0 else "not decided"
     unit = {"patch": "patches", "photo": "photos"}[row["level"]]
+    photos = f"the same {row['photos']}" if row["paired"] else f"{row['photos']} and {row['photos_b']}"
     return (
         f"{row['dataset']}, test {unit} named rightly: {names[0]} less {names[1]}: {points}, "
-        f"{row['photos']} photos: {verdict}."
+        f"{photos} photos: {verdict}."
     )
 
 
@@ -146,7 +149,12 @@ def conclusions(contrasts: pd.DataFrame) -> list[str]:
             f". Those of {' and '.join(simulated)} show what the methods do on cameras whose every step is known, "
             "not how well real cameras are told apart"
         )
-    return [*(in_words(row) for row in contrasts.to_dict("records")), about + "."]
+    fewest = contrasts[["photos", "photos_b"]].min(axis=None)
+    limits = (
+        f"The intervals cover the choice of test photos, down to {fewest} of them, "
+        "and not another training seed, split or set of cameras."
+    )
+    return [*(in_words(row) for row in contrasts.to_dict("records")), about + ".", limits]
 
 
 def readme_table(metrics: pd.DataFrame) -> str:

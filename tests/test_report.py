@@ -98,8 +98,8 @@ def test_bars_are_test_accuracies_at_the_level_of_the_network(metrics):
     assert bars["published"].dropna().to_dict() == PUBLISHED
     assert bars["label"].is_unique and (bars["part"] == "test").all()
     for name, (_, _, protocol, *_) in EXPERIMENTS.items():
-        units = "photos" if "efficient" in name else "patches"
-        assert f"{protocol}, {units}" in bars["label"][name]
+        units = "photos" if "efficient" in name else "photos' patches"
+        assert f"{protocol}, 50 {units}" in bars["label"][name]
 
 
 def test_a_metric_table_has_value_and_interval_in_a_cell():
@@ -120,30 +120,37 @@ def test_a_metric_table_has_value_and_interval_in_a_cell():
 CONTRAST = {
     "a": "efficientnet-crops-strict", "protocol_a": "scene+device", "b": "efficientnet-squashed-strict",
     "protocol_b": "scene+device", "dataset": "simulated FloreView", "level": "photo", "difference": 0.123, "low": 0.05,
-    "high": 0.2, "photos": 50, "paired": True,
+    "high": 0.2, "photos": 50, "photos_b": 50, "paired": True,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "low, high, said", [(0.01, 0.2, "above"), (-0.2, -0.01, "below"), (-0.1, 0.1, "not decided"), (0, 0.1, "not")]
+    "low, high, said",
+    [
+        (0.01, 0.2, "the first is better"),
+        (-0.2, -0.01, "the second is better"),
+        (-0.1, 0.1, "not decided"),
+        (0, 0.1, "not decided"),
+    ],
 )
 def test_a_sentence_turns_with_its_interval(low, high, said):
     sentence = report.in_words(CONTRAST | {"low": low, "high": high})
-    others = {"above", "below", "not"} - {said.split()[0]}
+    others = {"the first is better", "the second is better", "not decided"} - {said}
     assert said in sentence and not any(word in sentence for word in others)
 
 
 def test_a_sentence_quotes_its_figures_and_data():
     sentence = report.in_words(CONTRAST)
-    assert "+12.3 points (95 % interval +5.0 to +20.0), 50 photos" in sentence
+    assert "+12.3 points (95 % interval +5.0 to +20.0), the same 50 photos" in sentence
     assert "simulated FloreView" in sentence and "native crops (scene+device) less" in sentence
 
 
 def test_conclusions_say_whether_the_photographs_were_simulated():
     contrasts = pd.DataFrame([CONTRAST, CONTRAST | {"dataset": "Dresden"}])
-    *_, last = report.conclusions(contrasts)
+    *_, last, limits = report.conclusions(contrasts)
+    assert "down to 50 of them" in limits
     assert "Dresden and simulated FloreView photographs. Those of simulated FloreView show" in last
-    *sentences, last = report.conclusions(contrasts.assign(dataset="Dresden"))
+    *sentences, last, _ = report.conclusions(contrasts.assign(dataset="Dresden"))
     assert "simulated" not in last and len(sentences) == 2
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 TABLES = {
     "table2": "headline accuracy and loss of each model: the paper's Table 2",
-    "dresden_log": "losses and accuracies of CameraConvNet on Dresden by epoch: the authors' training log",
+    "dresden_log": "losses and accuracies of CameraConvNet on Dresden in 16 of 128 epochs: the authors' training log",
     "dresden_models": "devices and natural photos of each Dresden camera model: the public listing",
     "floreview_models": "photos of each FloreView phone: the authors' folders",
     "disagreements": "where the paper and the released code, log and web page disagree, and why it matters",
