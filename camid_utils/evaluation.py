@@ -161,8 +161,8 @@ def _weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.
     return dict(zip(METRICS, [hits.sum(1) / n, *macro, top3 / n, loss / n], strict=True))
 
 
-def difference(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy", seed: int = 0) -> tuple[float, float, float]:
-    """(a - b, low, high) of a metric between two tables of predictions; 95 % bootstrap.
+def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> tuple[float, float, float]:
+    """(accuracy of a - accuracy of b, low, high) of two tables of predictions; 95 % bootstrap.
 
     The two samples of photos are drawn independently, as if no photo were in both.
     """
@@ -170,7 +170,7 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy", seed:
     for i, table in enumerate((a, b)):
         photos = table["photo"].nunique()
         draws = np.random.default_rng([seed, 95, i]).multinomial(photos, np.full(photos, 1 / photos), size=1000)
-        values.append(_weighted_metrics(table, np.vstack([np.ones(photos), draws]))[metric])
+        values.append(_weighted_metrics(table, np.vstack([np.ones(photos), draws]))["accuracy"])
     gap = values[0] - values[1]
     return float(gap[0]), *np.percentile(gap[1:], [2.5, 97.5]).tolist()
 

@@ -17,10 +17,6 @@ TABLES = {
     "others": "figures that other studies report, with their data and split",
 }
 COUNTS = {"Dresden": "dresden_models", "FloreView": "floreview_models"}  # data set: the table of its counts
-BASELINE_ACCURACY = (
-    0.941  # CameraConvNet on Dresden by its own authors, Baroffio et al. 2016: the paper's reference [16]
-)
-PLANNED_EPOCHS = 200  # of which the authors' Dresden log shows 128
 CONVNET_PARAMETERS = 45_233_179  # CameraConvNet at 27 classes: the paper's Table 1
 
 
