@@ -1,23 +1,35 @@
 """Shared code of the study: which camera took this photo?
 
-photos on disk -> catalogue -> patch store -> split -> fit -> model file -> predictions -> metrics, figures -> report
+photos on disk -> catalogue -> patch store -> plan -> fit -> model file -> predictions -> metrics, figures -> report
 
-| module        | what is in it                                                         |
-|---------------|-----------------------------------------------------------------------|
-| `simulate`    | procedural scenes, and both data sets' layouts, shot by               |
-| `cameras`     | simulated cameras, one small function a step of a real one            |
-| `datasets`    | catalogues of Dresden, FloreView and anyone's own folders             |
-| `published`   | what was published, as data                                           |
-| `splits`      | train, val and test by five protocols                                 |
-| `patches`     | the patch store: patches, crops or whole photos on disk as uint8      |
-| `traces`      | what a camera leaves in a photo: noise residuals, JPEG tables         |
-| `models`      | the two networks and the model file                                   |
-| `training`    | the training loop                                                     |
-| `evaluation`  | predictions, votes, metrics with intervals                            |
-| `experiments` | one experiment from plan to metrics, as the notebooks run them        |
-| `report`      | what the metrics files say                                            |
-| `showcase`    | which photos the figures show                                         |
-| `plots`       | all figures                                                           |
-| `study`       | runs the notebooks: `python -m camid_utils.study`                     |
-| `files`, `progress` | whole-or-nothing writing; progress bars                         |
+| module              | what is in it                                                                   |
+|---------------------|---------------------------------------------------------------------------------|
+| `simulate`          | procedural scenes, and both data sets' layouts, shot by                         |
+| `cameras`           | simulated cameras, one small function a step of a real one                      |
+| `datasets`          | catalogues of Dresden, FloreView and anyone's own folders                       |
+| `published`         | what was published, as data                                                     |
+| `splits`            | train, val and test by five protocols                                           |
+| `patches`           | the patch store: patches, crops or whole photos on disk as uint8                |
+| `content`           | how much a patch can say about its camera: quality, entropy                     |
+| `degradation`       | what befalls photos on their way: re-compression, resizing, noise               |
+| `traces`            | what a camera leaves in a photo: noise residuals, JPEG tables                   |
+| `planning`          | which patches train, validate and test; plans that compare like with like       |
+| `models`            | the two networks and the model file                                             |
+| `training`          | the training loop                                                               |
+| `transfer`          | a trained network taken to other cameras; features of frozen layers             |
+| `adaptation`        | a trained network fitted to other data without labels                           |
+| `evaluation`        | predictions, votes, metrics with intervals                                      |
+| `experiments`       | one experiment from plan to metrics, as the notebooks run them                  |
+| `voting`            | photo accuracy by the number of patches that vote, and by which                 |
+| `fingerprints`      | which single camera: photo-response non-uniformity and its peaks                |
+| `report`            | what the metrics files say                                                      |
+| `evidence`          | the figures that the claims are judged by, fetched by name                      |
+| `claims`            | the paper's claims, a rule each                                                 |
+| `ledger`            | every claim beside our figures, with a verdict                                  |
+| `showcase`          | which photos the figures show                                                   |
+| `plots`             | the look of all figures; networks, learning curves, confusion matrices          |
+| `plots_photos`      | figures of photographs and data sets                                            |
+| `plots_evidence`    | figures of experiments set against each other                                   |
+| `study`             | runs the notebooks: `python -m camid_utils.study`                               |
+| `files`, `progress` | whole-or-nothing writing; progress bars                                         |
 """

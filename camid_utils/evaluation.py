@@ -18,20 +18,24 @@ LOG_PROB = "log_prob:"  # prefix of the columns that hold a class's log-probabil
 METRICS = ("accuracy", "macro precision", "macro recall", "macro F1", "top-3 accuracy", "log loss")
 METRIC_COLUMNS = [
     "experiment", "dataset", "protocol", "part", "level", "metric", "value", "low", "high", "n", "photos",
-    "classes", "seed", "published",
+    "classes", "seed", "seeds", "spread", "published",
 ]  # fmt: skip
 
 
-def predict(model: Model, store, rows: np.ndarray, fabric=None, batch_size: int = 64) -> pd.DataFrame:
+def predict(
+    model: Model, store, rows: np.ndarray, fabric=None, batch_size: int = 64, features: np.ndarray | None = None
+) -> pd.DataFrame:
     """Log-probabilities of the store's patches `rows`: a row a patch.
 
+    features: what the network's frozen part made of the store (transfer.features), where that is known already.
     Columns: the patch table's, `true` (class name) and `log_prob:<class>` in the model's order of classes.
     """
     if store.pixels.shape[1:3] != (model.input_size,) * 2:
         raise ValueError(f"the store has {store.pixels.shape[1:3]} pixels, the model takes {model.input_size}")
     fabric = fabric or make_fabric()
-    net = fabric.setup_module(model.net.to(memory_format=torch.channels_last))
-    logits = logits_of(net, fabric, store.pixels, rows, batch_size, model.input_range)
+    net, inputs = (model.net, store.pixels) if features is None else (model.net.classifier, features)
+    net = fabric.setup_module(net.to(memory_format=torch.channels_last))
+    logits = logits_of(net, fabric, inputs, rows, batch_size, model.input_range)
     table = store.table.iloc[rows].reset_index(drop=True)
     table["true"] = table[model.info["target"]]
     columns = [LOG_PROB + name for name in model.class_names]
@@ -40,7 +44,7 @@ def predict(model: Model, store, rows: np.ndarray, fabric=None, batch_size: int 
 
 def sample(store, rows: np.ndarray, input_range: str, count: int = 256) -> torch.Tensor:
     """Up to `count` patches spread over a store's `rows`, as a network takes them: floats [count, 3, h, w]."""
-    rows = np.unique(rows[np.linspace(0, len(rows) - 1, count).astype(int)])
+    rows = np.unique(np.asarray(rows)[np.linspace(0, len(rows) - 1, count).astype(int)])
     return to_input(torch.from_numpy(store.pixels[rows]).permute(0, 3, 1, 2), input_range)
 
 
@@ -63,10 +67,11 @@ def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
 
 
 def vote(predictions: pd.DataFrame) -> pd.DataFrame:
-    """A row a photo: log-probabilities summed over its patches and normalised; `patches` counts them."""
+    """A row a photo (and seed): log-probabilities summed over its patches and normalised; `patches` counts them."""
     columns = [LOG_PROB + name for name in class_names(predictions)]
-    ids = [c for c in predictions.columns if c not in (*columns, "photo", "y", "x")]
-    groups = predictions.groupby("photo", sort=True)
+    unit = [c for c in ("seed", "photo") if c in predictions]
+    ids = [c for c in predictions.columns if c not in (*columns, *unit, "y", "x")]
+    groups = predictions.groupby(unit, sort=True)
     summed = groups[columns].sum()
     photos = groups[ids].first().join(groups.size().rename("patches"))
     normalised = summed.sub(logsumexp(summed.to_numpy(), axis=1), axis=0)
@@ -104,8 +109,9 @@ def score(
 ) -> pd.DataFrame:
     """A row a metric, with its 95 % interval: percentile bootstrap over photos (Efron 1979).
 
-    A photo's patches are drawn together, as they are not independent. `published` maps metrics to the paper's values.
-    level: "patch", or "photo" (predictions are voted first).
+    A photo's patches are drawn together, as they are not independent; so are its predictions under several seeds
+    (column `seed`), which are pooled. `published` maps metrics to the paper's values.
+    level: "patch", or "photo" (predictions are voted first). spread: standard deviation of the seeds' own values.
     """
     if predictions.empty:
         raise ValueError(f"no predictions to score for {experiment}, {protocol}, {part}")
@@ -114,6 +120,8 @@ def score(
     draws = np.random.default_rng([seed, 95]).multinomial(photos, np.full(photos, 1 / photos), size=resamples)
     weights = np.vstack([np.ones(photos), draws])  # the first row is the sample itself
     values = _weighted_metrics(table, weights)
+    by_seed = [own for _, own in table.groupby("seed")] if "seed" in table else [table]
+    single = [_weighted_metrics(own, np.ones((1, own["photo"].nunique()))) for own in by_seed]
     rows = [
         {
             "experiment": experiment,
@@ -129,6 +137,8 @@ def score(
             "photos": photos,
             "classes": len(class_names(table)),
             "seed": seed,
+            "seeds": len(single),
+            "spread": np.std([one[metric][0] for one in single], ddof=min(1, len(single) - 1)),
             "published": (published or {}).get(metric, np.nan),
         }
         for metric, series in values.items()
@@ -178,9 +188,9 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> tuple[float, 
 def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> tuple[float, float, float]:
     """(accuracy of a - accuracy of b, low, high) on the same rows; 95 % bootstrap over their photos.
 
-    Rows are matched by photo and, where there are any, patch positions; ValueError if none is in both.
+    Rows are matched by photo and, where there are any, seeds and patch positions; ValueError if none is in both.
     """
-    keys = [c for c in ("photo", "y", "x") if c in a and c in b]
+    keys = [c for c in ("seed", "photo", "y", "x") if c in a and c in b]
     right = [
         pd.Series(np.array(class_names(t))[log_probabilities(t).argmax(1)] == t["true"].to_numpy(),
                   index=pd.MultiIndex.from_frame(t[keys]), dtype=float)

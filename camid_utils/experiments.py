@@ -15,36 +15,27 @@ import pandas as pd
 import torch
 from torch import nn
 
-from . import datasets, evaluation, files, models, simulate, splits, training
+from . import adaptation, datasets, evaluation, files, models, simulate, training
+from .planning import Plan
 
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of notebooks/, results/ and data/
 LOADERS = {"dresden": datasets.load_dresden, "floreview": datasets.load_floreview}
 SIMULATORS = {"dresden": simulate.simulate_dresden, "floreview": simulate.simulate_floreview}
 
 
-class Plan(NamedTuple):
-    """Which row of a patch table is for what."""
-
-    protocol: str
-    target: str
-    seed: int
-    part: np.ndarray  # str [N]: train, val, test or unused
-    labels: np.ndarray  # int [N]: class number, -1 for classes left out
-    class_names: list[str]
-    note: str  # for the reader: what was left out, why the protocol is not the one asked for, or that all is well
-
-    def rows(self, part: str) -> np.ndarray:
-        """Row numbers of a part."""
-        return np.flatnonzero(self.part == part)
-
-
 class Experiment(NamedTuple):
-    """What an experiment leaves."""
+    """What an experiment leaves, a model and a history for each seed."""
 
-    model: models.Model
-    history: training.History
-    predictions: pd.DataFrame  # of val and test, told apart by the column `part`
+    name: str
+    protocol: str
+    models: list[models.Model]
+    histories: list[training.History]
+    predictions: pd.DataFrame  # of val and test, told apart by the column `part`, under all seeds (column `seed`)
     metrics: pd.DataFrame
+
+    def test(self) -> pd.DataFrame:
+        """Predictions of the test part."""
+        return self.predictions[self.predictions["part"] == "test"]
 
 
 def resolve(path: str | Path) -> Path:
@@ -97,115 +88,122 @@ def short_paths(left_out: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"photo": names.to_numpy(), "reason": reasons})
 
 
-def protocol_parts(catalogue: pd.DataFrame, seed: int) -> tuple[dict[str, pd.Series], pd.DataFrame]:
-    """The parts of a catalogue under each photo-based protocol that serves it, and a table of what each leaves out."""
-    parts, notes = {}, []
-    for protocol in splits.PROTOCOLS[1:]:
-        try:
-            kept, dropped = splits.splittable(catalogue, protocol, seed)
-        except ValueError as error:
-            notes.append([protocol, catalogue["camera_model"].nunique(), str(error)])
-            continue
-        parts[protocol] = splits.split(kept, protocol, seed)
-        left = "; ".join(f"{row['class']}: {row['reason']}" for row in dropped.to_dict("records"))
-        notes.append([protocol, dropped["class"].nunique(), left])
-    return parts, pd.DataFrame(notes, columns=["protocol", "classes left out", "why"])
-
-
 def slug(name: str) -> str:
     """A dataset's name as part of a file name."""
     return name.lower().replace(" ", "-")
 
 
-def plan(table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model") -> Plan:
-    """Split a patch table by `protocol`, or by the strictest weaker one that the data allow, and say so."""
-    used, reason = splits.strictest(table, protocol, seed, target)
-    kept, dropped = splits.splittable(table, used, seed, target)
-    part = splits.split(kept, used, seed, target).reindex(table.index, fill_value="unused").to_numpy(str)
-    names = sorted(kept[target].unique())
-    labels = np.where(part == "unused", -1, pd.Index(names).get_indexer(table[target]))
-    left = [f"{row['class']} is left out: {row['reason']}" for row in dropped.to_dict("records")]
-    return Plan(
-        used,
-        target,
-        seed,
-        part,
-        labels,
-        names,
-        "\n".join(filter(None, [reason, *left])) or "every class is in every part",
-    )
-
-
-def plan_table(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """Patches, photos, scenes and devices in each part of a plan."""
-    rows = table.assign(part=plan.part).groupby("part")
-    counts = pd.DataFrame(
-        {"patches": rows.size(), **{f"{c}s": rows[c].nunique() for c in ("photo", "scene", "device")}}
-    )
-    return counts.reindex([p for p in ("train", "val", "test", "unused") if p in counts.index])
-
-
 def run(
     name: str,
-    make_net: Callable[[int], nn.Module],
+    make_net: Callable[[int, Plan], nn.Module],
     store,
-    plan: Plan,
+    plans: list[Plan],
     *,
     input_range: str,
     data_dir: str | Path,
     results_dir: str | Path,
+    features: list[np.ndarray] | None = None,
     published: dict[str, float] | None = None,
     **settings,
 ) -> Experiment:
-    """Train, keep the model, predict `val` and `test` once, score both per patch and per photo.
+    """Train, keep the model, predict `val` and `test` once, for each plan; score both per patch and per photo.
 
-    Writes <data_dir>/models/<dataset>/<name>.safetensors and <results_dir>/predictions/<name>.parquet.
+    make_net(classes, plan) gives the network to train. features: for each plan, what the frozen part of its network
+    makes of the store (transfer.features); only the classifier is trained then.
+    Writes <data_dir>/models/<dataset>/<name>-<seed>.safetensors and <results_dir>/predictions/<name>.parquet.
     settings: those of training.fit. `published` is set beside the validation figure, which is what the paper gives.
     """
-    torch.manual_seed(plan.seed)
-    net = make_net(len(plan.class_names))
     fabric = training.make_fabric()
-    dataset = slug(store.table["dataset"].iloc[0])
+    found, histories, tables = [], [], []
+    for i, plan in enumerate(plans):
+        known = None if features is None else features[i]
+        model, history = _train(name, make_net, store, plan, known, fabric, input_range, data_dir, settings)
+        for part in ("val", "test"):
+            rows = evaluation.predict(model, store, plan.rows(part), fabric, features=known)
+            tables.append(rows.assign(part=part, seed=plan.seed))
+        found.append(model)
+        histories.append(history)
+    predictions = pd.concat(tables, ignore_index=True)
+    evaluation.save_predictions(predictions, Path(results_dir) / "predictions" / f"{name}.parquet")
+    metrics = [
+        evaluation.score(predictions[predictions["part"] == part], experiment=name, protocol=plans[0].protocol,
+                         level=level, part=part, seed=plans[0].seed,
+                         published=published if (part, level) == ("val", "patch") else None)
+        for part in ("val", "test")
+        for level in ("patch", "photo")
+    ]  # fmt: skip
+    return Experiment(name, plans[0].protocol, found, histories, predictions, pd.concat(metrics, ignore_index=True))
+
+
+def _train(
+    name, make_net, store, plan, features, fabric, input_range, data_dir, settings
+) -> tuple[models.Model, training.History]:
+    """One seed's model, written to its file, and the history of its training."""
+    torch.manual_seed(plan.seed)
+    net = make_net(len(plan.class_names), plan)
+    dataset = store.table["dataset"].iloc[0]
+    trained, inputs = (net, store.pixels) if features is None else (net.classifier, features)
     history = training.fit(
-        net, store.pixels, plan.labels, plan.rows("train"), plan.rows("val"), input_range=input_range, seed=plan.seed,
-        folder=Path(data_dir) / "runs" / dataset / name, fabric=fabric, title=name, **settings,
+        trained, inputs, plan.labels, plan.rows("train"), plan.rows("val"), input_range=input_range, seed=plan.seed,
+        folder=Path(data_dir) / "runs" / slug(dataset) / f"{name}-{plan.seed}", fabric=fabric, title=name, **settings,
     )  # fmt: skip
     best = history.epochs.iloc[history.best_epoch - 1]
     info = {
-        "experiment": name, "target": plan.target, "dataset": store.table["dataset"].iloc[0],
+        "experiment": name, "target": plan.target, "dataset": dataset,
         "protocol": plan.protocol, "seed": plan.seed, "kind": store.folder.name.split("-")[0],
         "epoch": history.best_epoch, **{k: round(float(v), 6) for k, v in best.items() if k != "epoch"},
     }  # fmt: skip
-    model = models.Model(net, plan.class_names, store.pixels.shape[1], input_range, info)
-    models.save_model(model, model_path(data_dir, info["dataset"], name))
-    parts = [evaluation.predict(model, store, plan.rows(p), fabric).assign(part=p) for p in ("val", "test")]
-    predictions = pd.concat(parts, ignore_index=True)
-    evaluation.save_predictions(predictions, Path(results_dir) / "predictions" / f"{name}.parquet")
-    metrics = [
-        evaluation.score(rows, experiment=name, protocol=plan.protocol, level=level, part=part, seed=plan.seed,
-                         published=published if (part, level) == ("val", "patch") else None)
-        for part, rows in zip(("val", "test"), parts, strict=True)
-        for level in ("patch", "photo")
-    ]  # fmt: skip
-    return Experiment(model, history, predictions, pd.concat(metrics, ignore_index=True))
+    model = models.Model(net.eval(), plan.class_names, store.pixels.shape[1], input_range, info)
+    models.save_model(model, model_path(data_dir, dataset, name, plan.seed))
+    return model, history
 
 
-def model_path(data_dir: str | Path, dataset: str, name: str) -> Path:
+def tested_on(run: Experiment, store, adapt: bool = False, batch_size: int = 64) -> pd.DataFrame:
+    """Predictions of a run's test photos as they are in another store, for example after a degradation.
+
+    adapt: first take the batch normalisations' statistics from those very photos, without their labels
+    (adaptation.renormalised).
+    """
+    tables, tests = [], run.test()
+    for model in run.models:
+        photos = tests.loc[tests["seed"] == model.info["seed"], "photo"]
+        rows = np.flatnonzero(store.table["photo"].isin(photos))
+        if adapt:
+            chunks = np.array_split(rows, -(-len(rows) // batch_size))
+            batches = (models.to_input(torch.from_numpy(store.pixels[c]).permute(0, 3, 1, 2), model.input_range)
+                       for c in chunks)  # fmt: skip
+            model = model._replace(net=adaptation.renormalised(model.net, batches))
+        tables.append(evaluation.predict(model, store, rows).assign(part="test", seed=model.info["seed"]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_photos(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFrame:
+    """The photos of a catalogue that one of the runs was tested on."""
+    tested = set().union(*(run.test()["photo"] for run in runs))
+    return catalogue[datasets.relative_photos(catalogue).isin(tested)].reset_index(drop=True)
+
+
+def model_path(data_dir: str | Path, dataset: str, name: str, seed: int) -> Path:
     """Where the model of an experiment is kept."""
-    return Path(data_dir) / "models" / slug(dataset) / f"{name}.safetensors"
+    return Path(data_dir) / "models" / slug(dataset) / f"{name}-{seed}.safetensors"
 
 
-def earlier_model(data_dir: str | Path, dataset: str, name: str, notebook: str) -> models.Model:
+def earlier_model(data_dir: str | Path, dataset: str, name: str, seed: int, notebook: str) -> models.Model:
     """A model that another notebook trains; where it is missing, the error says which notebook to run first."""
-    path = model_path(data_dir, dataset, name)
+    path = model_path(data_dir, dataset, name, seed)
     if not path.is_file():
-        raise FileNotFoundError(f"no model {name} for {dataset} yet: run notebook {notebook} with the same data first")
+        wanted = f"no model {name} for {dataset} and seed {seed} yet"
+        raise FileNotFoundError(f"{wanted}: run notebook {notebook} with the same data and seeds first")
     return models.load_model(path)
 
 
-def write_history(path: str | Path, runs: dict[str, training.History]) -> None:
-    """One CSV of all epochs, with columns run and best (whether this epoch's weights were kept)."""
-    tables = [h.epochs.assign(run=name, best=h.epochs["epoch"] == h.best_epoch) for name, h in runs.items()]
+def write_history(path: str | Path, runs: list[Experiment]) -> None:
+    """One CSV of all epochs, with columns run, seed and best (whether this epoch's weights were kept)."""
+    tables = [
+        h.epochs.assign(run=run.name, seed=model.info["seed"], best=h.epochs["epoch"] == h.best_epoch)
+        for run in runs
+        for model, h in zip(run.models, run.histories, strict=True)
+    ]
     with files.complete(path) as partial:
         pd.concat(tables).to_csv(partial, index=False, float_format="%.6g")
 

@@ -174,17 +174,6 @@ def initialise(net: CameraConvNet, patches: Tensor) -> CameraConvNet:
     return net.train()
 
 
-def transferred(net: CameraConvNet, num_classes: int) -> CameraConvNet:
-    """The authors' transfer: a copy of `net` with frozen convolutions and a new last layer (Xavier, Glorot 2010)."""
-    copy = CameraConvNet(num_classes, net.settings["width"])
-    own = {name: t for name, t in net.state_dict().items() if not name.startswith("1.3.")}
-    copy.load_state_dict(own, strict=False)
-    copy.features.requires_grad_(False)
-    nn.init.xavier_uniform_(copy.classifier[-1].weight)
-    nn.init.zeros_(copy.classifier[-1].bias)
-    return copy
-
-
 class Model(NamedTuple):
     """A trained network with everything needed to use it rightly."""
 

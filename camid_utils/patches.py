@@ -16,9 +16,10 @@ import joblib
 import numpy as np
 import pandas as pd
 import simplejpeg
-from PIL import Image
 
-from camid_utils import datasets
+from camid_utils import datasets, degradation
+from camid_utils.content import best_positions, cut, starts
+from camid_utils.degradation import resized
 from camid_utils.progress import progress
 
 KINDS = ("random", "grid", "quality", "resize")
@@ -44,15 +45,17 @@ def extract(
     size: int | tuple[int, int] = 48,
     per_photo: int | None = 25,
     seed: int = 0,
+    degrade: str = "",
     workers: int = -1,
 ) -> Store:
     """Cut patches from every photo of a catalogue into a store under `folder`, or open the one made before.
 
     kind "random": `per_photo` positions, uniform over the photo and never twice the same;
     "grid": `per_photo` evenly spaced patches that do not overlap (None or 0: as many as fit);
-    "quality": the `per_photo` best of that whole grid, see `quality`;
+    "quality": the `per_photo` best of that whole grid, see `content.quality`;
     "resize": the whole photo squashed to `size`, aspect ratio not kept; here `size` may be (height, width).
-    Photos with room for fewer than `per_photo` patches give what they have.
+    Photos with room for fewer than `per_photo` patches give what they have. `degrade` changes each photo before
+    patches are cut, e.g. "jpeg 70", see `degradation.degrade`; positions are then in the degraded photo.
 
     A store is opened again while photos, labels and settings stay the same; otherwise another is made beside
     it. It carries its final name only when complete; a run that was killed leaves at most a hidden folder,
@@ -60,7 +63,7 @@ def extract(
     Raises ValueError for settings that make no sense and if no photo gave a patch.
     """
     height, width = _checked_size(kind, size)
-    settings = _checked_settings(kind, per_photo, seed) | {"size": [height, width], "format": FORMAT}
+    settings = _checked_settings(kind, per_photo, seed, degrade) | {"size": [height, width], "format": FORMAT}
     if catalogue.empty:
         raise ValueError("the catalogue has no photos: nothing to cut patches from")
     label = f"{height}" if height == width else f"{height}x{width}"
@@ -131,73 +134,10 @@ def grid_positions(height: int, width: int, size: int, count: int | None = None)
     rows = min(max(rows, -(-count // most_columns), 1), most_rows)
     ends = np.arange(rows + 1) * count // rows  # shares the patches among the rows
     corners = [
-        np.stack(np.broadcast_arrays(y, _spread(width, size, n)), axis=1)
-        for y, n in zip(_spread(height, size, rows), np.diff(ends), strict=True)
+        np.stack(np.broadcast_arrays(y, starts(width, size, n)), axis=1)
+        for y, n in zip(starts(height, size, rows), np.diff(ends), strict=True)
     ]
     return np.concatenate(corners)
-
-
-def _spread(length: int, size: int, count: int) -> np.ndarray:
-    """Starts of `count` stretches of `size`, each in the middle of its equal share of `length`."""
-    return ((2 * np.arange(count) + 1) * length - count * size) // (2 * count)
-
-
-def best_positions(photo: np.ndarray, size: int, count: int) -> np.ndarray:
-    """Corners [n, 2] (y, x) of the `count` patches of a photo's full grid of highest quality, best first.
-
-    A glance at the green of about 8 rows of each patch picks 4 x `count` candidates, whose quality is then
-    measured whole: near the exact choice (and exact for small photos) in a fraction of the time.
-    """
-    ys, xs = (_spread(length, size, length // size) for length in photo.shape[:2])
-    corners = np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2).reshape(-1, 2)
-    if len(corners) > 4 * count:
-        glances = [_moments(photo[y : y + size : max(1, size // 8), :, 1:2], xs, size) for y in ys]
-        scores = _score(*(np.concatenate(parts) for parts in zip(*glances, strict=True)))
-        corners = corners[np.sort(_highest(scores, 4 * count))]
-    return corners[_highest(quality(_cut(photo, corners, size)), count)]
-
-
-def quality(patches: np.ndarray) -> np.ndarray:
-    """How much each of the patches uint8 [n, h, w, 3] can say about its camera: float64 [n], 0 to 1.
-
-    Rewards mid-range brightness and texture; 0 is flat black or white. Bondi et al., "First Steps Toward
-    Camera Model Identification With Convolutional Neural Networks", IEEE Signal Processing Letters, 2017.
-    """
-    count, height, width, _ = patches.shape
-    strip = patches.transpose(1, 0, 2, 3).reshape(height, count * width, 3)
-    return _score(*_moments(strip, np.arange(count) * width, width))
-
-
-def _score(mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Bondi et al.'s quality [n], with their constants, from each channel's mean and deviation [n, 3]."""
-    alpha, beta, gamma = 0.7, 4.0, np.log(0.01)
-    brightness, texture = beta * (mean - mean**2), 1 - np.exp(gamma * spread)
-    return (alpha * brightness + (1 - alpha) * texture).mean(axis=1)
-
-
-def _moments(strip: np.ndarray, xs: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation [n, channels], scaled to 0..1, of a strip's stretches of `width` that start at `xs`.
-
-    Sums down the columns (no BLAS: its threads would fight with ours), then over each stretch of columns.
-    """
-    height, length, channels = strip.shape
-    values = strip.reshape(height, length * channels).astype(np.float32)
-    sums = np.zeros((2, length + 1, channels))  # one column too many, for a stretch that ends with the strip
-    sums[0, :length] = values.sum(axis=0).reshape(length, channels)
-    sums[1, :length] = np.einsum("ij,ij->j", values, values).reshape(length, channels)
-    ends = np.stack([xs, xs + width], axis=1).ravel()
-    mean, square = np.add.reduceat(sums, ends, axis=1)[:, ::2] / (height * width)
-    return mean / 255, np.sqrt(np.maximum(square - mean**2, 0)) / 255
-
-
-def _highest(scores: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the `count` highest scores, highest first, the earlier of equals first."""
-    return np.argsort(-scores, kind="stable")[:count]
-
-
-def _cut(photo: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
-    """Square patches uint8 [n, size, size, 3] of a photo."""
-    return np.stack([photo[y : y + size, x : x + size] for y, x in corners])
 
 
 def _checked_size(kind: str, size: int | tuple[int, int]) -> tuple[int, int]:
@@ -208,16 +148,18 @@ def _checked_size(kind: str, size: int | tuple[int, int]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _checked_settings(kind: str, per_photo: int | None, seed: int) -> dict:
+def _checked_settings(kind: str, per_photo: int | None, seed: int, degrade: str) -> dict:
     """The settings that shape a store of this kind, so that nothing else makes a new one."""
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: choose one of {', '.join(KINDS)}")
+    degradation.parsed(degrade)
+    extra = {"degrade": degrade} if degrade else {}  # intact photos keep the key that they always had
     if kind == "resize":
-        return {"kind": kind, "per_photo": 1, "seed": None}
+        return {"kind": kind, "per_photo": 1, "seed": None} | extra
     per_photo = per_photo or None
     if (per_photo is None and kind != "grid") or (per_photo or 1) < 1:
         raise ValueError(f"per_photo={per_photo!r}: {kind} needs 1 or more (only grid can take all that fit)")
-    return {"kind": kind, "per_photo": per_photo, "seed": seed if kind == "random" else None}
+    return {"kind": kind, "per_photo": per_photo, "seed": seed if kind == "random" else None} | extra
 
 
 def _key(catalogue: pd.DataFrame, settings: dict) -> str:
@@ -277,17 +219,18 @@ def _write_header(file, shape: tuple[int, ...]) -> None:
 def _photo_patches(path: str, settings: dict) -> tuple[np.ndarray, np.ndarray] | str:
     """Patches uint8 [n, h, w, 3] and corners int [n, 2] of one photo, or the reason why there are none."""
     height, width = settings["size"]
-    resize = settings["kind"] == "resize"
+    resize, how = settings["kind"] == "resize", settings.get("degrade", "")
     try:
-        photo = read_photo(path, (height * 3 // 2, width * 3 // 2) if resize else None)
+        photo = read_photo(path, (height * 3 // 2, width * 3 // 2) if resize and not how else None)
     except ValueError as error:
         return str(error).removeprefix(f"{path}: ")
+    photo = degradation.degrade(photo, how)
     if photo.shape[0] < height or photo.shape[1] < width:
         return f"smaller ({photo.shape[1]} x {photo.shape[0]} pixels) than a patch ({width} x {height})"
     if resize:
-        return _squash(photo, height, width)[None], np.zeros((1, 2), int)
+        return resized(photo, height, width)[None], np.zeros((1, 2), int)
     corners = _positions(photo, Path(path).name, settings)
-    return _cut(photo, corners, height), corners
+    return cut(photo, corners, height), corners
 
 
 def _positions(photo: np.ndarray, name: str, settings: dict) -> np.ndarray:
@@ -300,11 +243,6 @@ def _positions(photo: np.ndarray, name: str, settings: dict) -> np.ndarray:
         return best_positions(photo, size, count)
     rng = np.random.default_rng([settings["seed"], zlib.crc32(name.encode())])
     return random_positions(height, width, size, count, rng)
-
-
-def _squash(photo: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A whole photo as uint8 [height, width, 3], aspect ratio not kept, bilinear with anti-aliasing."""
-    return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _in_order(function: Callable, items: Iterable, workers: int) -> Iterator:

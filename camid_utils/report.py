@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from . import published
-from .evaluation import METRIC_COLUMNS, paired_difference, vote
+from .evaluation import METRIC_COLUMNS, paired_difference, score, vote
 from .evaluation import difference as unpaired_difference
 from .experiments import Experiment
+from .splits import PROTOCOLS
+from .training import History
 
 CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "photos",
                     "photos_b", "paired"]  # fmt: skip
@@ -17,19 +19,45 @@ CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "d
 # row of the paper's Table 2: (our experiment, level of the paper's figure, notebook that runs it)
 TABLE2 = {
     0: ("cameraconvnet-patch", "patch", "02_cameraconvnet_dresden"),
-    1: ("transfer-released", "patch", "03_transfer_to_floreview"),
-    2: ("efficientnet-squashed-photo", "photo", "04_efficientnet_floreview"),
+    1: ("transfer-released-patch", "patch", "03_transfer_to_floreview"),
+    2: ("efficientnet-released", "photo", "04_efficientnet_floreview"),
 }
 
 NAMES = {  # experiments as a person calls them
     "cameraconvnet-patch": "CameraConvNet from scratch",
-    "cameraconvnet-strict": "CameraConvNet from scratch",
-    "transfer-released": "CameraConvNet transferred as released",
-    "transfer-matched": "CameraConvNet transferred, input range matched",
-    "efficientnet-squashed-photo": "EfficientNet, whole photo squashed",
-    "efficientnet-squashed-strict": "EfficientNet, whole photo squashed",
-    "efficientnet-crops-strict": "EfficientNet, native crops",
+    **{f"equal-{p}": "CameraConvNet, equal data and budget" for p in PROTOCOLS},
+    **{
+        f"transfer-{cell}-{protocol}": name
+        for protocol in ("patch", "strict")
+        for cell, name in {
+            "released": "transfer as released",
+            "range": "released, but input range matched",
+            "still": "released, but no rotation or jitter",
+            "matched": "range matched, no rotation or jitter",
+            "finetuned": "matched, nothing frozen",
+            "scratch": "matched, nothing pretrained",
+            "random": "matched, random frozen filters",
+            "adapted": "released, statistics adapted",
+            "degraded": "matched, degradation augmentation",
+        }.items()
+    },
+    "efficientnet-released": "EfficientNet as released",
+    "design-base": "EfficientNet, native crops",
+    "design-scratch": "native crops, not pretrained",
+    "design-squashed": "whole photo squashed",
+    "design-rotated": "native crops, rotated",
+    "design-photo": "native crops, scenes and devices shared",
+    "design-linear": "native crops, head without ReLUs",
+    "design-degraded": "native crops, degradation augmentation",
+    "efficientnet-best": "EfficientNet, best recipe",
+    "efficientnet-best-degraded": "best recipe, degradation augmentation",
+    "devices-network": "EfficientNet, device as the class",
+    "devices-fingerprint": "sensor-noise fingerprints, device as the class",
 }
+HEADLINES = [  # what the README's table shows
+    "cameraconvnet-patch", "equal-patch", "equal-scene+device", "transfer-released-patch", "transfer-matched-patch",
+    "transfer-finetuned-patch", "transfer-scratch-patch", "efficientnet-released", "efficientnet-best",
+]  # fmt: skip
 
 
 def read_metrics(folder: str | Path) -> pd.DataFrame:
@@ -65,20 +93,33 @@ def table2(metrics: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def with_interval(row: pd.Series) -> str:
+def with_interval(row: pd.Series | dict) -> str:
     """A metric's value with its 95 % interval."""
     return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
 
 def accuracy_bars(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracies for `plots.bars_beside_paper`, a row an experiment, at the level that its network sees."""
+    """Test accuracies for `plots.intervals`, a row an experiment, at the level that its network sees."""
     rows = metrics[(metrics["metric"] == "accuracy") & (metrics["part"] == "test")]
-    small = rows["experiment"].str.contains("cameraconvnet|transfer")
+    small = rows["experiment"].str.contains("cameraconvnet|equal|transfer")
     rows = rows[rows["level"] == small.map({True: "patch", False: "photo"})]
     paper = metrics[metrics["metric"] == "accuracy"].groupby("experiment")["published"].max()
     units = rows["photos"].astype(str) + rows["level"].map({"patch": " photos' patches", "photo": " photos"})
     label = rows["experiment"].replace(NAMES) + "\n" + rows["protocol"] + ", " + units
     return rows.assign(label=label, published=rows["experiment"].map(paper))
+
+
+def test_accuracy(metrics: pd.DataFrame, level: str) -> pd.DataFrame:
+    """Rows for `plots_evidence.intervals`: test accuracy of each experiment, labelled, its protocol as the group."""
+    rows = metrics[(metrics["metric"] == "accuracy") & (metrics["part"] == "test") & (metrics["level"] == level)]
+    return rows.assign(label=rows["experiment"].replace(NAMES), group=rows["protocol"])
+
+
+def effects(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Rows for `plots_evidence.intervals`: each contrast, labelled by what it is about, its protocol as the group."""
+    return contrasts.assign(
+        label=contrasts["a"].replace(NAMES), value=contrasts["difference"], group=contrasts["protocol_a"]
+    )
 
 
 def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -95,40 +136,132 @@ def contrast(a: Experiment, b: Experiment, level: str = "patch") -> pd.DataFrame
     Columns: a, protocol_a, b, protocol_b, dataset, level, difference, low, high, photos and photos_b (tested),
     paired.
     """
-    tests = [run.predictions[run.predictions["part"] == "test"] for run in (a, b)]
-    tests = [vote(table) for table in tests] if level == "photo" else tests
-    one, two = a.model.info, b.model.info
-    paired = one["protocol"] == two["protocol"]
+    tests = [vote(run.test()) if level == "photo" else run.test() for run in (a, b)]
+    units = [set(zip(table["seed"], table["photo"], strict=True)) for table in tests]
+    paired = units[0] == units[1] and a.protocol == b.protocol
     compare = paired_difference if paired else unpaired_difference
-    gap, low, high = compare(*tests, seed=one["seed"])
-    row = [
-        one["experiment"],
-        one["protocol"],
-        two["experiment"],
-        two["protocol"],
-        one["dataset"],
-        level,
-        gap,
-        low,
-        high,
-    ]
+    gap, low, high = compare(*tests, seed=int(tests[0]["seed"].min()))
+    row = [a.name, a.protocol, b.name, b.protocol, tests[0]["dataset"].iloc[0], level, gap, low, high]
     photos = [table["photo"].nunique() for table in tests]
     return pd.DataFrame([[*row, *photos, paired]], columns=CONTRAST_COLUMNS)
+
+
+def contrasts(runs: list[Experiment], base: Experiment, levels: tuple[str, ...]) -> pd.DataFrame:
+    """Each run less `base`, at each level: rows of `contrast`."""
+    return pd.concat([contrast(run, base, level) for run in runs for level in levels], ignore_index=True)
+
+
+def two_epochs(runs: list[Experiment]) -> pd.DataFrame:
+    """For each run and seed the epoch of highest validation accuracy and that of lowest loss, and what each reports."""
+    rows = []
+    for run in runs:
+        for model, history in zip(run.models, run.histories, strict=True):
+            epochs = history.epochs.set_index("epoch")
+            best = [epochs["val_accuracy"].idxmax(), epochs["val_loss"].idxmin()]
+            cells = [[i, *epochs.loc[i, ["val_accuracy", "val_loss"]]] for i in best]
+            rows.append([run.name, model.info["seed"], len(epochs), *cells[0], *cells[1]])
+    columns = ["run", "seed", "epochs", "accuracy_epoch", "its_accuracy", "its_loss", "loss_epoch", "accuracy_there",
+               "loss_there"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
 
 
 def in_words(row: dict) -> str:
     """A row of `contrast` as a sentence, with what its interval says."""
     names = [f"{NAMES.get(row[k], row[k])} ({row[f'protocol_{k}']})" for k in ("a", "b")]
-    points = (
-        f"{100 * row['difference']:+.1f} points (95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
-    )
     verdict = "the first is better" if row["low"] > 0 else "the second is better" if row["high"] < 0 else "not decided"
     unit = {"patch": "patches", "photo": "photos"}[row["level"]]
     photos = f"the same {row['photos']}" if row["paired"] else f"{row['photos']} and {row['photos_b']}"
     return (
-        f"{row['dataset']}, test {unit} named rightly: {names[0]} less {names[1]}: {points}, "
+        f"{row['dataset']}, test {unit} named rightly: {names[0]} less {names[1]}: {points(row)}, "
         f"{photos} photos: {verdict}."
     )
+
+
+def rates_table(runs: dict[tuple[float, str], History]) -> pd.DataFrame:
+    """The last epoch of short runs, named by learning rate and input range: a row a run."""
+    rows = [
+        [f"{rate}, {fed}", rate, fed, *history.epochs.iloc[-1][["epoch", "val_accuracy", "val_loss"]]]
+        for (rate, fed), history in runs.items()
+    ]
+    return pd.DataFrame(rows, columns=["run", "learning_rate", "input_range", "epochs", "val_accuracy", "val_loss"])
+
+
+def voting_table(curve: pd.DataFrame) -> pd.DataFrame:
+    """Table of `voting.curve`: a row a choice of patches, a column a number of votes, value and interval a cell."""
+    cells = curve.assign(cell=[with_interval(row) for _, row in curve.iterrows()])
+    return cells.pivot_table(index=["choice", "photos"], columns="patches", values="cell", aggfunc="first", sort=False)
+
+
+def shift_table(shifts: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Medians over channels of what `plots_evidence.statistics_shift` draws: a row a recipe and layer."""
+    tables = {}
+    for recipe, table in shifts.items():
+        deviation = table["variance_source"].clip(lower=1e-12) ** 0.5
+        shift = (table["mean_target"] - table["mean_source"]).abs() / deviation
+        ratio = table["variance_target"].clip(lower=1e-12) ** 0.5 / deviation
+        values = pd.DataFrame({"shift of the mean, source deviations": shift, "deviation, target over source": ratio})
+        tables[recipe] = values.groupby(table["layer"]).median()
+    return pd.concat(tables, names=["recipe", "layer"]).round(4)
+
+
+def transfer_conclusions(contrasts: pd.DataFrame) -> list[str]:
+    """What the intervals of notebook 03 say on the filters and on the recipe: a sentence a question and protocol."""
+    questions = {
+        ("matched", "random"): "pretrained frozen filters are better than random frozen ones",
+        ("matched", "scratch"): "pretrained frozen filters are better than a network trained from nothing",
+        ("range", "released"): "matching the input range alone improves the released recipe",
+        ("still", "released"): "leaving out rotation and jitter alone improves the released recipe",
+        ("matched", "released"): "doing both improves it",
+    }
+    sentences = []
+    for protocol in ("patch", "strict"):
+        for (a, b), claim in questions.items():
+            names = [f"transfer-{cell}-{protocol}" for cell in (a, b)]
+            for row in contrasts[(contrasts["a"] == names[0]) & (contrasts["b"] == names[1])].to_dict("records"):
+                answer = "yes" if row["low"] > 0 else "no, the opposite" if row["high"] < 0 else "not decided"
+                sentences.append(f"{row['dataset']}, {row['protocol_a']}: {claim}? {answer} ({points(row)}).")
+    return sentences
+
+
+def points(row: dict) -> str:
+    """A contrast in points of accuracy, with its interval."""
+    return f"{100 * row['difference']:+.1f} points, 95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
+
+
+def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:
+    """The experiment with most validation photos named rightly; among equals that of the lowest log loss."""
+    rows = metrics[(metrics["part"] == "val") & (metrics["level"] == "photo") & metrics["experiment"].isin(names)]
+    table = rows.pivot(index="experiment", columns="metric", values="value")
+    return table.sort_values(["accuracy", "log loss"], ascending=[False, True]).index[0]
+
+
+def photo_accuracy(predictions: pd.DataFrame, **labels: str) -> pd.DataFrame:
+    """One row: share of photos named rightly, with its 95 % interval; columns of `labels`, value, low, high, n."""
+    seed = int(predictions["seed"].min())
+    rows = score(predictions, experiment="", protocol="", level="photo", seed=seed)
+    row = rows.loc[rows["metric"] == "accuracy", ["value", "low", "high", "photos"]]
+    return row.rename(columns={"photos": "n"}).assign(**labels).reset_index(drop=True)
+
+
+def robustness_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy after each degradation, a column a model: value and interval in one cell."""
+    cells = rows.assign(cell=[with_interval(row) for _, row in rows.iterrows()])
+    return cells.pivot_table(
+        index=["kind", "setting", "n"], columns="model", values="cell", aggfunc="first", sort=False
+    )
+
+
+def robustness_conclusions(rows: pd.DataFrame) -> list[str]:
+    """For the hardest setting of each kind of degradation: each model beside the first one, by their intervals."""
+    sentences = []
+    for kind, own in rows.groupby("kind", sort=False):
+        first, *others = own[own["setting"] == own["setting"].iloc[-1]].to_dict("records")
+        for row in others:
+            apart = "better" if row["low"] > first["high"] else "worse" if row["high"] < first["low"] else ""
+            one, two = (f"{r['model']} {with_interval(r)}" for r in (row, first))
+            verdict = apart or "not told apart by their intervals"
+            sentences.append(f"{kind}, {row['setting']}, {row['n']} photos: {one}, {two}: {verdict}.")
+    return sentences
 
 
 def read_contrasts(folder: str | Path) -> pd.DataFrame:
@@ -163,8 +296,8 @@ def readme_table(metrics: pd.DataFrame) -> str:
         "| experiment | split | paper, real photographs (validation) | ours (test, 95 % interval) | our data |",
         "|---|---|---|---|---|",
     ]
-    bars = accuracy_bars(metrics)
-    for row in bars.to_dict("records"):
+    bars = accuracy_bars(metrics).set_index("experiment", drop=False)
+    for row in bars.loc[[name for name in HEADLINES if name in bars.index]].to_dict("records"):
         paper = f"{100 * row['published']:.1f} %" if pd.notna(row["published"]) else "not tested"
         unit = {"patch": "patches", "photo": "photos"}[row["level"]]
         ours = f"**{100 * row['value']:.1f} %** of {unit} ({100 * row['low']:.1f} to {100 * row['high']:.1f})"

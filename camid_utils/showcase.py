@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from . import evaluation
+from .content import best_positions
 from .datasets import relative_photos
-from .patches import Store, best_positions, read_photo
-from .plots import gallery, readable
+from .patches import Store, read_photo
+from .plots import readable
+from .plots_photos import gallery
 from .progress import headless
 
 
@@ -43,7 +45,7 @@ def centre_crop(photo: np.ndarray, size: int) -> np.ndarray:
 
 
 def best_crop(photo: np.ndarray, size: int) -> np.ndarray:
-    """The most telling [size, size, 3] of a photo: well lit and textured (see patches.quality)."""
+    """The most telling [size, size, 3] of a photo: well lit and textured (see content.quality)."""
     y, x = best_positions(photo, size, 1)[0]
     return photo[y : y + size, x : x + size]
 

@@ -30,6 +30,7 @@ NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 PRIVATE = Config({"KernelManager": {"transport": "ipc"}})  # kernels listen on a file of this user, not on a port
 BAR = re.compile(r"\d+%\|")  # a line of a progress bar
+LINK = re.compile(r'href="(\d\d\w*)\.ipynb')  # from one notebook to another: their HTML copies lie side by side
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,10 +57,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def find_notebooks(only: str | None = None) -> list[Path]:
     """The numbered notebooks in order, or the one whose number is asked for."""
-    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]*_*.ipynb"))
     chosen = [path for path in notebooks if only is None or path.name.startswith(f"{only}_")]
     if not chosen:
-        numbers = ", ".join(path.name[:2] for path in notebooks) or "none"
+        numbers = ", ".join(path.name.split("_")[0] for path in notebooks) or "none"
         raise ValueError(f"no notebook {only or ''} in {NOTEBOOKS}: there are {numbers}")
     return chosen
 
@@ -157,7 +158,8 @@ def run_notebook(path: Path, parameters: dict, out: Path) -> str:
         failure = f"{error}: perhaps memory ran out"
     notebook = clean(nbformat.read(executed, as_version=4), (out.resolve(), PROJECT))
     write_text(executed, nbformat.writes(notebook))
-    write_text(html, HTMLExporter(embed_images=True).from_notebook_node(notebook)[0])
+    page = HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
+    write_text(html, LINK.sub(r'href="\1.html', page))
     return failure
 
 

@@ -25,7 +25,7 @@ from .progress import progress
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 SELECTIONS = {"val_accuracy": 1, "val_loss": -1}  # what the best epoch is best in, and its sign
-FORMAT = 1  # of the checkpoints: raise it when the loop changes what it computes
+FORMAT = 2  # of the checkpoints: raise it when the loop changes what it computes
 
 
 class History(NamedTuple):
@@ -63,12 +63,15 @@ def augmentation(flip: bool = True, rotation: float = 0.0, jitter: float = 0.0) 
     return K.AugmentationSequential(*steps, data_keys=["input"]) if steps else nn.Identity()
 
 
-def batches(pixels: np.ndarray, order: np.ndarray, size: int, device: torch.device) -> Iterator[tuple]:
-    """(row numbers, uint8 [n, 3, h, w] channels-last on `device`); the next batch is gathered meanwhile."""
+def batches(inputs: np.ndarray, order: np.ndarray, size: int, device: torch.device) -> Iterator[tuple]:
+    """(row numbers, batch on `device`): uint8 [n, 3, h, w] channels-last of images [N, h, w, 3], or rows of features.
+
+    The next batch is gathered meanwhile.
+    """
     chunks = [order[i : i + size] for i in range(0, len(order), size)]
 
     def gather(rows: np.ndarray) -> Tensor:
-        batch = torch.from_numpy(pixels[rows])
+        batch = torch.from_numpy(inputs[rows])
         return batch.pin_memory() if device.type == "cuda" else batch
 
     with ThreadPoolExecutor(1) as thread:
@@ -77,12 +80,13 @@ def batches(pixels: np.ndarray, order: np.ndarray, size: int, device: torch.devi
             batch = upcoming.result()
             if i + 1 < len(chunks):
                 upcoming = thread.submit(gather, chunks[i + 1])
-            yield rows, batch.to(device, non_blocking=True).permute(0, 3, 1, 2)
+            batch = batch.to(device, non_blocking=True)
+            yield rows, batch.permute(0, 3, 1, 2) if batch.ndim == 4 else batch
 
 
 def fit(
     net: nn.Module,
-    pixels: np.ndarray,
+    inputs: np.ndarray,
     labels: np.ndarray,
     train: np.ndarray,
     val: np.ndarray,
@@ -106,7 +110,9 @@ def fit(
 ) -> History:
     """Train `net` in place and leave it with the weights of the epoch that is best on `val`.
 
-    pixels: uint8 [N, h, w, 3]; labels: class numbers [N]; train, val: row numbers into both.
+    inputs: uint8 images [N, h, w, 3], or float32 features [1 + copies, N, d] of transfer.features: the first
+    of the images as they are, the others of augmented copies, which the epochs see by turns.
+    labels: class numbers [N]; train, val: row numbers into both.
     schedule: "constant" (the paper) or "one-cycle" (Smith 2018: up, then down to nothing).
     augment: applied to 0..1 images; patience: epochs without a better `select` before stopping.
     folder: gets steps.csv, epochs.csv and a checkpoint from which the same call goes on, epoch by epoch.
@@ -120,48 +126,62 @@ def fit(
         "learning_rate": learning_rate, "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule,
         "augment": repr(augment), "patience": patience, "select": select, "seed": seed,
     }  # fmt: skip
-    key = _run_key(net, pixels, labels, train, val, settings)
-
-    trained = [p for p in net.parameters() if p.requires_grad]
-    extra = {"momentum": momentum} if optimizer == "sgd" else {}
-    opt = OPTIMIZERS[optimizer](trained, lr=learning_rate, weight_decay=weight_decay, **extra)
+    key = _run_key(net, inputs, labels, train, val, settings)
     steps_per_epoch = -(-len(train[fabric.global_rank :: fabric.world_size]) // batch_size)
-    scheduler = (
-        torch.optim.lr_scheduler.OneCycleLR(opt, learning_rate, total_steps=epochs * steps_per_epoch)
-        if schedule == "one-cycle"
-        else torch.optim.lr_scheduler.ConstantLR(opt, factor=1.0)
-    )
-    net.to(memory_format=torch.channels_last)
-    wrapped, opt = fabric.setup(net, opt)
+    opt, scheduler = _optimizer(net, settings, epochs * steps_per_epoch)
+    wrapped, opt = fabric.setup(net.to(memory_format=torch.channels_last), opt)
     targets = torch.as_tensor(labels, dtype=torch.long)
 
     steps, history, best = _resume(folder, key, net, opt, scheduler, fabric.device)
     tracker = _wandb(wandb_project, title, settings, folder) if fabric.is_global_zero else None
-    total = epochs * steps_per_epoch
-    with progress(total=total, initial=len(history) * steps_per_epoch, desc=title, unit="step") as bar:
+    with progress(
+        total=epochs * steps_per_epoch, initial=len(history) * steps_per_epoch, desc=title, unit="step"
+    ) as bar:
         for epoch in range(len(history) + 1, epochs + 1):
             if _out_of_patience(history, select, patience):
                 break
-            rows = _train_epoch(wrapped, opt, scheduler, fabric, pixels, targets, train, batch_size,
+            rows = _train_epoch(wrapped, opt, scheduler, fabric, _view(inputs, epoch), targets, train, batch_size,
                                 input_range, augment, [seed, epoch], bar)  # fmt: skip
-            logits = logits_of(wrapped, fabric, pixels, val, batch_size, input_range)
-            metrics = _epoch_metrics(epoch, rows, logits, targets[val])
+            logits = logits_of(wrapped, fabric, inputs, val, batch_size, input_range)
             first = len(steps)
             steps += [{"epoch": epoch, "step": first + i + 1} | row for i, row in enumerate(rows)]
-            history.append(metrics)
+            history.append(_epoch_metrics(epoch, rows, logits, targets[val]))
             if _best_epoch(history, select) == epoch:
                 best = {name: t.detach().clone() for name, t in net.state_dict().items()}
             if fabric.is_global_zero:
                 _write_logs(folder, steps, history)
                 _checkpoint(folder, key, net, opt, scheduler, best, steps, history)
                 if tracker:
-                    _track(tracker, steps[first:], metrics)
-            bar.set_postfix({"epoch": epoch, "val. accuracy": f"{metrics['val_accuracy']:.3f}"})
+                    _track(tracker, steps[first:], history[-1])
+            bar.set_postfix({"epoch": epoch, "val. accuracy": f"{history[-1]['val_accuracy']:.3f}"})
     if tracker:
         tracker.finish()
     net.load_state_dict(best)
     net.eval()
     return History(pd.DataFrame(steps), pd.DataFrame(history), _best_epoch(history, select))
+
+
+def _optimizer(net: nn.Module, settings: dict, steps: int) -> tuple:
+    """The optimizer of what is not frozen, in its fused form (one pass over the weights), and its schedule."""
+    trained = [p for p in net.parameters() if p.requires_grad]
+    rate, name = settings["learning_rate"], settings["optimizer"]
+    extra = {"momentum": settings["momentum"]} if name == "sgd" else {}
+    opt = OPTIMIZERS[name](trained, lr=rate, weight_decay=settings["weight_decay"], fused=True, **extra)
+    if settings["schedule"] == "one-cycle":
+        return opt, torch.optim.lr_scheduler.OneCycleLR(opt, rate, total_steps=steps)
+    return opt, torch.optim.lr_scheduler.ConstantLR(opt, factor=1.0)
+
+
+def _view(inputs: np.ndarray, epoch: int = 0) -> np.ndarray:
+    """What an epoch trains on: images as they are; of features, the augmented copies by turns. 0: for validation."""
+    if inputs.ndim != 3:
+        return inputs
+    return inputs[1 + (epoch - 1) % (len(inputs) - 1)] if epoch and len(inputs) > 1 else inputs[0]
+
+
+def _enter(batch: Tensor, input_range: str) -> Tensor:
+    """A batch as the network takes it: images in their input range, features as they are."""
+    return to_input(batch, input_range) if batch.ndim == 4 else batch
 
 
 def _check(labels, train, val, optimizer, schedule, select) -> None:
@@ -182,7 +202,7 @@ def _check(labels, train, val, optimizer, schedule, select) -> None:
 
 
 def _train_epoch(
-    net, opt, scheduler, fabric, pixels, targets, train, batch_size, input_range, augment, seed, bar
+    net, opt, scheduler, fabric, inputs, targets, train, batch_size, input_range, augment, seed, bar
 ) -> list[dict]:
     """One pass over `train`; a row a step, fetched from the device once, at the end."""
     rng = np.random.default_rng(seed)
@@ -190,11 +210,11 @@ def _train_epoch(
     order = rng.permutation(train)[fabric.global_rank :: fabric.world_size]
     net.train()
     records = []
-    for rows, batch in batches(pixels, order, batch_size, fabric.device):
+    for rows, batch in batches(inputs, order, batch_size, fabric.device):
         target = targets[rows].to(fabric.device, non_blocking=True)
         if augment is not None:
             batch = augment(batch.float() / 255) * 255
-        logits = net(to_input(batch, input_range))
+        logits = net(_enter(batch, input_range))
         loss = nn.functional.cross_entropy(logits, target)
         opt.zero_grad()
         fabric.backward(loss)
@@ -208,10 +228,11 @@ def _train_epoch(
 
 
 @torch.inference_mode()
-def logits_of(net, fabric: Fabric, pixels, rows, batch_size: int, input_range: str) -> Tensor:
-    """Logits float32 [len(rows), classes], on the processor, of a network set up by `fabric`."""
+def logits_of(net, fabric: Fabric, inputs, rows, batch_size: int, input_range: str) -> Tensor:
+    """Logits float32 [len(rows), classes], on the processor, of a network set up by `fabric`; inputs: those of fit."""
     net.eval()
-    parts = [net(to_input(batch, input_range)).float() for _, batch in batches(pixels, rows, batch_size, fabric.device)]
+    inputs = _view(inputs)
+    parts = [net(_enter(batch, input_range)).float() for _, batch in batches(inputs, rows, batch_size, fabric.device)]
     return torch.cat(parts).cpu()
 
 
@@ -238,14 +259,15 @@ def _out_of_patience(history: list[dict], select: str, patience: int | None) -> 
     return bool(history) and patience is not None and len(history) - _best_epoch(history, select) >= patience
 
 
-def _run_key(net, pixels, labels, train, val, settings: dict) -> str:
+def _run_key(net, inputs, labels, train, val, settings: dict) -> str:
     """Digest of all that decides the outcome: initial weights, data, split and settings."""
-    digest = hashlib.sha256(json.dumps([FORMAT, settings, list(pixels.shape)]).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, settings, list(inputs.shape)]).encode())
     for tensor in net.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     for array in (labels, train, val):
         digest.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
-    digest.update(np.ascontiguousarray(pixels[:: max(1, len(pixels) // 64)]).tobytes())
+    rows = np.arange(0, len(labels), max(1, len(labels) // 64))
+    digest.update(np.ascontiguousarray(inputs[:, rows] if inputs.ndim == 3 else inputs[rows]).tobytes())
     return digest.hexdigest()
 
 

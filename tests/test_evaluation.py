@@ -202,3 +202,117 @@ def test_paired_difference_compares_only_rows_that_both_have():
     assert evaluation.paired_difference(*votes)[0] == pytest.approx(evaluation.paired_difference(strong, weak)[0])
     with pytest.raises(ValueError, match="no row in common"):
         evaluation.paired_difference(strong[:20], weak[20:])
+
+
+# several seeds
+
+
+def seeded(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Predictions of several seeds, 0, 1, ..., in one table."""
+    return pd.concat([table.assign(seed=i) for i, table in enumerate(tables)], ignore_index=True)
+
+
+def flipped(table: pd.DataFrame) -> pd.DataFrame:
+    """The same predictions, each surely wrong: the class after the true one is named."""
+    after = np.roll(NAMES, -1)
+    guess = after[pd.Index(NAMES).get_indexer(table["true"])]
+    logs = np.where(np.array(NAMES) == guess[:, None], 0.0, -9.0)
+    return table.assign(**{LOG_PROB + name: logs[:, i] for i, name in enumerate(NAMES)})
+
+
+def test_seeds_vote_apart():
+    first, second = predictions(photos=6, patches=3), predictions(photos=4, patches=2, seed=1)
+    votes = evaluation.vote(seeded(first, second))
+    assert len(votes) == 6 + 4 and list(votes["patches"]) == [3] * 6 + [2] * 4
+    for seed, table in enumerate((first, second)):
+        own = votes[votes["seed"] == seed].reset_index(drop=True)
+        pd.testing.assert_frame_equal(own.drop(columns="seed"), evaluation.vote(table), check_like=True)
+
+
+@pytest.mark.parametrize("level", ["patch", "photo"])
+def test_one_seed_scores_as_a_table_without_seeds(level):
+    plain, one = score(predictions(), level=level), score(seeded(predictions()), level=level)
+    pd.testing.assert_frame_equal(plain, one)
+    assert (one["seeds"] == 1).all() and (one["spread"] == 0).all()
+
+
+@pytest.mark.parametrize("level", ["patch", "photo"])
+def test_a_seed_that_only_repeats_another_adds_no_certainty(level):
+    """Photos are drawn with all their seeds' predictions: three times the same is as sure as once."""
+    table = predictions(photos=60)
+    once, thrice = score(table, level=level), score(seeded(table, table, table), level=level)
+    for column in ("value", "low", "high"):
+        assert thrice[column].to_dict() == pytest.approx(once[column].to_dict())
+    assert (thrice["seeds"] == 3).all() and thrice["spread"].abs().max() < 1e-12
+    assert (thrice["n"] == 3 * once["n"]).all() and (thrice["photos"] == 60).all()
+
+
+def test_seeds_are_pooled_and_their_spread_is_told():
+    """The seeds' accuracies are 1, 0 and 1, of 20, 40 and 20 photos."""
+    right = predictions(photos=40, patches=1, strength=50)
+    table = seeded(right[:20], flipped(right), right[20:])
+    row = score(table).loc["accuracy"]
+    assert row["value"] == 0.5 and row["n"] == 80 and row["photos"] == 40 and row["seeds"] == 3
+    assert row["spread"] == pytest.approx(np.std([1, 0, 1], ddof=1))
+    assert row["low"] == row["high"] == 0.5  # every photo is once right and once wrong, whichever are drawn
+
+
+def test_paired_difference_matches_seeds():
+    """Under seed 0 all is right, under seed 1 all is wrong: matched by seed a table does not differ from itself."""
+    right = predictions(photos=20, patches=2, strength=50)
+    right["x"] = np.arange(len(right)) % 2
+    table = seeded(right, flipped(right))
+    assert evaluation.paired_difference(table.sample(frac=1, random_state=0), table) == (0, 0, 0)
+    assert evaluation.paired_difference(table, seeded(flipped(right), right)) == (0, -0, 0)
+    only = table[table["seed"] == 1]
+    assert evaluation.paired_difference(seeded(right, right), only) == (1, 1, 1)
+    with pytest.raises(ValueError, match="no row in common"):
+        evaluation.paired_difference(table[table["seed"] == 0], only)
+
+
+def test_paired_difference_draws_a_photo_with_all_its_seeds():
+    once, other = predictions(60, 1, seed=1), predictions(60, 1, seed=2)
+    thrice = [seeded(table, table, table) for table in (once, other)]
+    assert evaluation.paired_difference(*thrice) == pytest.approx(evaluation.paired_difference(once, other))
+
+
+class HalfKnownNet(torch.nn.Module):
+    """Its frozen part must not be asked again; its classifier says the class that a feature names."""
+
+    def __init__(self):
+        super().__init__()
+        self.classifier = PlantedHead()
+
+    def forward(self, x):
+        raise AssertionError("the features are known already")
+
+
+class PlantedHead(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.one_hot(x[:, 0].long(), 4).float() * 9
+
+
+def test_predict_takes_features_that_are_known():
+    """Row i has the feature i % 4, of the patch as it is; the augmented copy would say another class."""
+
+    class Store:
+        pixels = np.zeros((12, 6, 6, 3), np.uint8)
+        table = pd.DataFrame({"photo": [f"{i}.jpg" for i in range(12)], "camera_model": NAMES * 3})
+
+    first = (np.arange(12, dtype=np.float32) % 4)[:, None]
+    features = np.stack([first, (first + 1) % 4])
+    model = Model(HalfKnownNet(), NAMES, 6, "0..255", {"target": "camera_model"})
+    out = evaluation.predict(model, Store, np.array([11, 0, 5]), batch_size=2, features=features)
+    assert list(out["photo"]) == ["11.jpg", "0.jpg", "5.jpg"]
+    guess = np.array(NAMES)[evaluation.log_probabilities(out).argmax(1)]
+    assert list(guess) == list(out["true"]) == ["Bolt_D", "Acme_A", "Acme_B"]
+
+
+def test_a_sample_is_spread_over_the_rows():
+    class Store:
+        pixels = np.arange(100, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+
+    drawn = evaluation.sample(Store, np.arange(50, 100), "0..255", count=8)
+    assert drawn.shape == (8, 3, 4, 4) and drawn[0, 0, 0, 0] == 50 and drawn[-1, 0, 0, 0] == 99
+    few = evaluation.sample(Store, np.array([3, 9]), "0..1", count=8)
+    assert few[:, 0, 0, 0].tolist() == pytest.approx([3 / 255, 9 / 255])

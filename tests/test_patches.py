@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from camid_utils import patches
+from camid_utils import degradation, patches
 
 
 def gradient(height=120, width=200):
@@ -86,29 +86,6 @@ def test_grid_covers_a_photo_that_it_fits_and_spreads_over_one_that_it_does_not(
     assert four.tolist() == [[225, 225], [225, 725], [725, 225], [725, 725]]
 
 
-def test_quality_is_the_published_formula():
-    batch = textured(np.random.default_rng(0), 64, 32).reshape(2, 32, 32, 3)
-    scaled = batch / 255
-    mean, spread = scaled.mean(axis=(1, 2)), scaled.std(axis=(1, 2))
-    expected = 0.7 * 4 * (mean - mean**2) + 0.3 * (1 - 0.01**spread)
-    np.testing.assert_allclose(patches.quality(batch), expected.mean(axis=1), rtol=1e-6)
-
-
-def test_quality_ranks_texture_above_flat_above_clipped():
-    kinds = np.stack([np.full((48, 48, 3), value, np.uint8) for value in (255, 0, 128, 128)])
-    kinds[3] = textured(np.random.default_rng(0), 48, 48)
-    white, black, flat, rich = patches.quality(kinds)
-    assert white == black == 0 and abs(flat - 0.7) < 1e-4 and rich > flat + 0.1
-
-
-def test_best_positions_find_the_planted_texture_in_a_clipped_photo():
-    photo = np.full((480, 720, 3), 255, np.uint8)
-    planted = [(48, 96), (240, 480), (432, 0)]
-    for y, x in planted:
-        photo[y : y + 48, x : x + 48] = textured(np.random.default_rng(y), 48, 48)
-    assert {tuple(map(int, corner)) for corner in patches.best_positions(photo, 48, 3)} == set(planted)
-
-
 def test_resize_squashes_the_whole_photo(tmp_path):
     photo = np.zeros((120, 200, 3), np.uint8)
     photo[:60, :100, 0] = photo[60:, 100:, 1] = 255  # red top left, green bottom right
@@ -163,6 +140,39 @@ def test_a_store_is_reused_until_photos_or_settings_change(photos, tmp_path, mon
     folders.add(patches.extract(catalogue, tmp_path, size=16).folder)
     folders.add(patches.extract(catalogue.assign(brand="Other"), tmp_path, size=16).folder)
     assert len(folders) == 7
+
+
+def test_intact_photos_keep_the_key_they_had_and_each_degradation_has_its_own(photos, tmp_path):
+    catalogue = catalogue_of(photos)
+    intact = patches.extract(catalogue, tmp_path, size=16)
+    settings = {"kind": "random", "per_photo": 25, "seed": 0, "size": [16, 16], "format": patches.FORMAT}
+    assert intact.folder.name == f"random-16-{patches._key(catalogue, settings)}"
+    names = {
+        patches.extract(catalogue, tmp_path, size=16, degrade=how).folder.name for how in ("", "jpeg 70", "jpeg 71")
+    }
+    assert len(names) == 3 and intact.folder.name in names
+
+
+@pytest.mark.parametrize("kind", ["random", "grid", "quality"])
+def test_degraded_patches_come_from_the_degraded_photo(photos, tmp_path, kind):
+    store = patches.extract(catalogue_of(photos), tmp_path, kind=kind, size=24, per_photo=5, degrade="scale 0.5")
+    half = (read_off(store.pixels) - 12) / 2  # a pixel further is two levels more, so 24 pixels' mean is 12 more
+    np.testing.assert_allclose(half, store.table[["y", "x"]], atol=0.5)
+    assert store.table["y"].max() <= 60 - 24 and store.table["x"].max() <= 100 - 24
+
+
+def test_a_photo_to_squash_is_degraded_at_full_size(tmp_path):
+    path = save(tmp_path / "p.jpg", textured(np.random.default_rng(0), 400, 600))
+    store = patches.extract(catalogue_of([path]), tmp_path, kind="resize", size=(40, 60), degrade="jpeg 20")
+    whole = degradation.degrade(patches.read_photo(path), "jpeg 20")
+    np.testing.assert_array_equal(store.pixels[0], degradation.resized(whole, 40, 60))
+
+
+def test_photos_too_small_once_degraded_are_left_out(photos, tmp_path):
+    large = save(tmp_path / "photos" / "large.jpg", textured(np.random.default_rng(0), 400, 600))
+    store = patches.extract(catalogue_of([*photos, large]), tmp_path, size=48, degrade="scale 0.3")
+    assert store.table["photo"].unique().tolist() == ["large.jpg"]
+    assert store.left_out["reason"].unique().tolist() == ["smaller (60 x 36 pixels) than a patch (48 x 48)"]
 
 
 def test_settings_that_a_kind_ignores_make_no_new_store(photos, tmp_path):
@@ -267,6 +277,7 @@ def test_read_photo_names_the_file_and_the_reason(tmp_path):
         ({"size": (32, 48)}, "only resize"),
         ({"per_photo": None}, "only grid"),
         ({"per_photo": -1, "kind": "grid"}, "per_photo=-1"),
+        ({"degrade": "blur 3"}, "degradation 'blur 3': write one of jpeg QUALITY"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(photos, tmp_path, settings, message):

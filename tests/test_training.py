@@ -1,12 +1,14 @@
 """Training learns what was planted, picks on validation only, and goes on where it was stopped."""
 
+from copy import deepcopy
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from camid_utils import training
+from camid_utils import models, training
 from camid_utils.models import CameraConvNet, EfficientNetClassifier
 
 SETTINGS = dict(input_range="-1..1", batch_size=32, learning_rate=0.05, epochs=3, seed=1)
@@ -24,6 +26,17 @@ def planted():
 def small_net(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Dropout(0.1), nn.ReLU(), nn.Linear(8, 2))
+
+
+def head(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.1), nn.ReLU(), nn.Linear(8, 2))
+
+
+def copies_of(planted, copies: int) -> np.ndarray:
+    """Features float32 [1 + copies, 192, 8] in which the planted classes differ."""
+    rng = np.random.default_rng(1)
+    return (rng.normal(size=(1 + copies, 192, 8)) + planted[1][:, None]).astype(np.float32)
 
 
 def test_learns_the_planted_difference_and_logs_every_step(planted, tmp_path):
@@ -54,13 +67,10 @@ def test_gradient_norm_is_the_norm_of_all_gradients(planted, tmp_path):
     assert history.steps["loss"][0] == pytest.approx(np.log(2), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "extra",
-    [{}, {"optimizer": "adamw", "schedule": "one-cycle", "learning_rate": 0.01, "weight_decay": 1e-4}],
-)
-def test_interrupted_training_ends_as_an_uninterrupted_one(planted, tmp_path, monkeypatch, extra):
-    whole = small_net()
-    expected = training.fit(whole, *planted, folder=tmp_path / "whole", **SETTINGS | extra)
+def resumed(make_net, planted, folder, monkeypatch, extra) -> None:
+    """A run that is stopped in its third epoch and called again ends as one that was never stopped, to the bit."""
+    whole = make_net()
+    expected = training.fit(whole, *planted, folder=folder / "whole", **SETTINGS | extra)
 
     ordinary = training._train_epoch
 
@@ -71,20 +81,114 @@ def test_interrupted_training_ends_as_an_uninterrupted_one(planted, tmp_path, mo
 
     monkeypatch.setattr(training, "_train_epoch", stopped)
     with pytest.raises(KeyboardInterrupt):
-        training.fit(small_net(), *planted, folder=tmp_path / "cut", **SETTINGS | extra)
+        training.fit(make_net(), *planted, folder=folder / "cut", **SETTINGS | extra)
     monkeypatch.setattr(training, "_train_epoch", ordinary)
-    resumed = small_net()
-    history = training.fit(resumed, *planted, folder=tmp_path / "cut", **SETTINGS | extra)
+    again = make_net()
+    history = training.fit(again, *planted, folder=folder / "cut", **SETTINGS | extra)
     pd.testing.assert_frame_equal(history.epochs, expected.epochs)
     pd.testing.assert_frame_equal(history.steps, expected.steps)
-    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+    for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+ONE_CYCLE = {"optimizer": "adamw", "schedule": "one-cycle", "learning_rate": 0.01, "weight_decay": 1e-4}
+
+
+@pytest.mark.parametrize("extra", [{}, ONE_CYCLE])
+def test_interrupted_training_ends_as_an_uninterrupted_one(planted, tmp_path, monkeypatch, extra):
+    resumed(small_net, planted, tmp_path, monkeypatch, extra)
+
+
+@pytest.mark.parametrize("extra", [{}, ONE_CYCLE])
+def test_interrupted_training_on_features_too(planted, tmp_path, monkeypatch, extra):
+    resumed(head, (copies_of(planted, 2), *planted[1:]), tmp_path, monkeypatch, extra)
 
 
 def test_a_checkpoint_of_other_settings_is_not_taken(planted, tmp_path):
     training.fit(small_net(), *planted, folder=tmp_path, **SETTINGS)
     again = training.fit(small_net(), *planted, folder=tmp_path, **SETTINGS | {"seed": 2, "epochs": 1})
     assert len(again.epochs) == 1
+
+
+@pytest.mark.parametrize("name", training.OPTIMIZERS)
+def test_a_step_is_the_one_that_the_plain_optimizer_takes(planted, tmp_path, name):
+    """The fused forms change the time, not the weights: one step on all rows at once, worked out beside."""
+    pixels, labels, train, val = planted
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    plain = deepcopy(net)
+    settings = SETTINGS | {"batch_size": len(train), "epochs": 1, "learning_rate": 0.01, "weight_decay": 0.1}
+    fabric = training.make_fabric(precision="32-true")
+    training.fit(net, pixels, labels, train, val, folder=tmp_path, optimizer=name, fabric=fabric, **settings)
+    inputs = models.to_input(torch.from_numpy(pixels[train]).permute(0, 3, 1, 2), "-1..1")
+    nn.functional.cross_entropy(plain(inputs), torch.tensor(labels[train])).backward()
+    options = {"momentum": 0.9} if name == "sgd" else {}
+    training.OPTIMIZERS[name](plain.parameters(), lr=0.01, weight_decay=0.1, **options).step()
+    for ours, theirs in zip(net.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_training_on_features_is_training_the_classifier_of_a_frozen_network(tmp_path):
+    """The same losses and weights, whether the frozen convolutions run at every step or ran once."""
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 48, 48, 3), dtype=np.uint8)
+    data = np.tile([0, 1], 24), np.arange(32), np.arange(32, 48)
+    torch.manual_seed(0)
+    through = CameraConvNet(2, width=1 / 64)
+    through.features.requires_grad_(False)
+    classifier = deepcopy(through.classifier)
+    with torch.no_grad():
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        known = through.features(models.to_input(images, "-1..1")).numpy()[None]
+    settings = SETTINGS | {"batch_size": 8, "optimizer": "adamw", "learning_rate": 0.01}
+    fabric = training.make_fabric(precision="32-true")
+    slow = training.fit(through, pixels, *data, folder=tmp_path / "slow", fabric=fabric, **settings)
+    fast = training.fit(classifier, known, *data, folder=tmp_path / "fast", fabric=fabric, **settings)
+    pd.testing.assert_frame_equal(fast.steps, slow.steps, rtol=1e-3)
+    pd.testing.assert_frame_equal(fast.epochs, slow.epochs, rtol=1e-3)
+    assert slow.steps["loss"].nunique() == 3 * 4
+    for a, b in zip(through.classifier.parameters(), classifier.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+class Listener(nn.Module):
+    """Writes down which copies it was given, and whether to train: each copy's features are its number."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+        self.heard = []
+
+    def forward(self, x):
+        self.heard.append((self.training, x.unique().tolist()))
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("copies, order", [(0, [0, 0, 0, 0, 0]), (1, [1, 1, 1, 1, 1]), (3, [1, 2, 3, 1, 2])])
+def test_epochs_see_the_copies_by_turns_and_validation_the_first(tmp_path, copies, order):
+    numbers = np.arange(1 + copies, dtype=np.float32)[:, None, None]
+    inputs = np.broadcast_to(numbers, (1 + copies, 12, 4)).copy()
+    net, settings = Listener(), SETTINGS | {"epochs": 5}
+    training.fit(net, inputs, np.tile([0, 1], 6), np.arange(8), np.arange(8, 12), folder=tmp_path, **settings)
+    assert net.heard == [turn for copy in order for turn in ((True, [copy]), (False, [0]))]
+
+
+def test_another_copy_is_another_run(planted, tmp_path, monkeypatch):
+    """A checkpoint is taken for the same features only; a single changed copy trains anew."""
+    epochs, ordinary = [], training._train_epoch
+
+    def counted(*args):
+        epochs.append(args[-2][1])
+        return ordinary(*args)
+
+    monkeypatch.setattr(training, "_train_epoch", counted)
+    inputs = copies_of(planted, 2)
+    for _ in range(2):
+        training.fit(head(), inputs, *planted[1:], folder=tmp_path, **SETTINGS)
+    assert epochs == [1, 2, 3]  # the second call found all done
+    other = inputs.copy()
+    other[2] += 1
+    training.fit(head(), other, *planted[1:], folder=tmp_path, **SETTINGS)
+    assert epochs == [1, 2, 3] * 2
 
 
 def test_leaves_the_weights_of_the_best_validation_epoch(planted, tmp_path):
@@ -149,7 +253,7 @@ def test_flip_alone_changes_no_pixel_value():
     ],
 )
 def test_wrong_input_is_named(planted, tmp_path, change, message):
-    arguments = dict(zip(("pixels", "labels", "train", "val"), planted, strict=True)) | SETTINGS | change
+    arguments = dict(zip(("inputs", "labels", "train", "val"), planted, strict=True)) | SETTINGS | change
     with pytest.raises(ValueError, match=message):
         training.fit(small_net(), folder=tmp_path, **arguments)
 

@@ -14,6 +14,7 @@ TABLES = {
     "dresden_models": "devices and natural photos of each Dresden camera model: the public listing",
     "floreview_models": "photos of each FloreView phone: the authors' folders",
     "disagreements": "where the paper and the released code, log and web page disagree, and why it matters",
+    "claims": "what the paper claims, what its code or log says, where our evidence stands, and what it is made from",
     "others": "figures that other studies report, with their data and split",
 }
 COUNTS = {"Dresden": "dresden_models", "FloreView": "floreview_models"}  # data set: the table of its counts
