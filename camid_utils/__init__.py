@@ -23,13 +23,15 @@ photos on disk -> catalogue -> patch store -> plan -> fit -> model file -> predi
 | `voting`            | photo accuracy by the number of patches that vote, and by which                 |
 | `fingerprints`      | which single camera: photo-response non-uniformity and its peaks                |
 | `report`            | what the metrics files say                                                      |
+| `readme`            | the README's tables, made from the metrics files                                |
 | `evidence`          | the figures that the claims are judged by, fetched by name                      |
 | `claims`            | the paper's claims, a rule each                                                 |
 | `ledger`            | every claim beside our figures, with a verdict                                  |
 | `showcase`          | which photos the figures show                                                   |
 | `plots`             | the look of all figures; networks, learning curves, confusion matrices          |
 | `plots_photos`      | figures of photographs and data sets                                            |
-| `plots_evidence`    | figures of experiments set against each other                                   |
+| `plots_evidence`    | figures of experiments set against each other, and of fingerprints              |
+| `plots_ledger`      | the summary figure: the paper's bars, ours, and what each correction changes    |
 | `study`             | runs the notebooks: `python -m camid_utils.study`                               |
 | `files`, `progress` | whole-or-nothing writing; progress bars                                         |
 """

@@ -52,7 +52,7 @@ def save_predictions(predictions: pd.DataFrame, path: str | Path) -> Path:
     """Write predictions as Parquet, complete or not at all."""
     small = {name: np.float32 for name in predictions.columns if name.startswith(LOG_PROB)}
     with complete(path) as partial:
-        predictions.astype(small).to_parquet(partial, index=False)
+        predictions.astype(small).to_parquet(partial, index=False, compression="zstd")
     return Path(path)
 
 

@@ -113,6 +113,8 @@ def run(
     Writes <data_dir>/models/<dataset>/<name>-<seed>.safetensors and <results_dir>/predictions/<name>.parquet.
     settings: those of training.fit. `published` is set beside the validation figure, which is what the paper gives.
     """
+    if len(used := {plan.protocol for plan in plans}) > 1:
+        raise ValueError(f"{name}: the seeds' plans follow different protocols ({', '.join(sorted(used))})")
     fabric = training.make_fabric()
     found, histories, tables = [], [], []
     for i, plan in enumerate(plans):
@@ -169,9 +171,10 @@ def tested_on(run: Experiment, store, adapt: bool = False, batch_size: int = 64)
         photos = tests.loc[tests["seed"] == model.info["seed"], "photo"]
         rows = np.flatnonzero(store.table["photo"].isin(photos))
         if adapt:
-            chunks = np.array_split(rows, -(-len(rows) // batch_size))
-            batches = (models.to_input(torch.from_numpy(store.pixels[c]).permute(0, 3, 1, 2), model.input_range)
-                       for c in chunks)  # fmt: skip
+            device = next(model.net.parameters()).device
+            chunks = np.array_split(rows, -(-len(rows) // batch_size))  # of about one size: each counts alike
+            pixels = (torch.from_numpy(store.pixels[chunk]).to(device).permute(0, 3, 1, 2) for chunk in chunks)
+            batches = (models.to_input(batch, model.input_range) for batch in pixels)
             model = model._replace(net=adaptation.renormalised(model.net, batches))
         tables.append(evaluation.predict(model, store, rows).assign(part="test", seed=model.info["seed"]))
     return pd.concat(tables, ignore_index=True)

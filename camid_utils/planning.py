@@ -50,11 +50,15 @@ def plans(
 
 
 def comparable(
-    table: pd.DataFrame, protocols: list[str], seed: int, seeds: int = 1, evaluate: int = 0
+    table: pd.DataFrame, protocols: list[str], seed: int, seeds: int = 1, evaluate: int = 0, train: int = 0
 ) -> dict[str, list[Plan]]:
-    """For each protocol its `plans`, with the same classes and equally much to train on: see `equalised`."""
+    """For each protocol its `plans`, with the same classes and equally much to train on: see `equalised`.
+
+    evaluate, train: the most patches of a photo for either use; 0 for all.
+    """
     wanted = [(protocol, seed + i) for protocol in protocols for i in range(seeds)]
-    found = [_thinned(table, one, evaluate) for one in _with_common_classes(table, wanted, "camera_model")]
+    found = _with_common_classes(table, wanted, "camera_model")
+    found = [_thinned(table, _thinned(table, one, evaluate), train, ("train",)) for one in found]
     by_protocol = {name: found[i * seeds : (i + 1) * seeds] for i, name in enumerate(protocols)}
     return equalised(table, by_protocol)
 
@@ -65,6 +69,8 @@ def _with_common_classes(table: pd.DataFrame, wanted: list[tuple[str, int]], tar
     common = set.intersection(*(set(one.class_names) for one in found))
     if all(set(one.class_names) == common for one in found):
         return found
+    if not common:
+        raise ValueError(f"no {target} can be split by all of " + ", ".join(f"{p} (seed {s})" for p, s in wanted))
     rows = np.flatnonzero(table[target].isin(common))
     served = table.iloc[rows].reset_index(drop=True)
     again = [plan(served, one.protocol, one.seed, target) for one in found]
@@ -79,10 +85,10 @@ def _on_rows(plan: Plan, rows: np.ndarray, total: int, note: str) -> Plan:
     return plan._replace(part=part, labels=labels, note=note)
 
 
-def _thinned(table: pd.DataFrame, plan: Plan, most: int) -> Plan:
-    """A plan that validates and tests with at most `most` patches of a photo, the first in the table."""
+def _thinned(table: pd.DataFrame, plan: Plan, most: int, parts: tuple[str, ...] = ("val", "test")) -> Plan:
+    """A plan with at most `most` patches of a photo in each of `parts`, the first in the table; 0 for all."""
     rank = table.groupby([table["photo"], plan.part]).cumcount().to_numpy()
-    return _without(plan, np.isin(plan.part, ["val", "test"]) & (rank >= most)) if most else plan
+    return _without(plan, np.isin(plan.part, parts) & (rank >= most)) if most else plan
 
 
 def _without(plan: Plan, rows: np.ndarray) -> Plan:
@@ -105,7 +111,7 @@ def equalised(table: pd.DataFrame, plans: dict[str, list[Plan]]) -> dict[str, li
 def _reduced(table: pd.DataFrame, plan: Plan, least: pd.Series) -> Plan:
     """A plan with at most `least[class]` training rows of each class."""
     rows = table.iloc[plan.rows("train")]
-    unit = rows.index.to_series() if plan.protocol == "patch" else rows["photo"]
+    unit = rows.groupby(["photo", "y", "x"]).ngroup() if plan.protocol == "patch" else rows["photo"]
     units = np.sort(unit.unique())
     order = pd.Series(np.random.default_rng([plan.seed, 7]).permutation(len(units)), index=units)
     sizes = pd.DataFrame({"unit": unit, "name": rows[plan.target], "order": unit.map(order)})

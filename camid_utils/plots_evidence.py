@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
 from .plots import GREY, OURS, PAPER, data_note, readable
 
@@ -33,7 +33,7 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel: str = "accuracy
         for place, high, value in zip(y, own["high"], own["value"], strict=True):
             ax.annotate(f"{100 * value:.1f}" if zero != 0 else f"{100 * value:+.1f}", (high, place), xytext=(5, 0),
                         textcoords="offset points", va="center", fontsize=7.5, color=SERIES[i])  # fmt: skip
-    if "published" in rows and rows["published"].notna().any():
+    if paper := "published" in rows and rows["published"].notna().any():
         ax.scatter(rows["published"], [labels.index(label) - 0.32 for label in rows["label"]], marker="D", s=30,
                    fc="none", ec=PAPER, zorder=3, label="paper: validation accuracy, real photographs")  # fmt: skip
     if zero is not None:
@@ -41,10 +41,10 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel: str = "accuracy
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.margins(x=0.08)
-    ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=" points" if zero == 0 else " %"))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, 0, " points" if zero == 0 else " %"))
     ax.set(xlabel=xlabel, title=title)
     ax.grid(axis="x", lw=0.4)
-    if len(ax.get_legend_handles_labels()[1]) > 1:
+    if len(groups) > 1 or paper:
         fig.legend(loc="outside lower center", ncols=2, fontsize=8)
     data_note(ax, note)
     return fig
@@ -65,7 +65,7 @@ def voting_curves(rows: pd.DataFrame, title: str, note: str) -> Figure:
     return fig
 
 
-def rate_curves(runs: dict[str, pd.DataFrame], note: str) -> Figure:
+def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -> Figure:
     """Training loss (running median over steps) and validation accuracy of some short runs, on shared axes.
 
     runs: name -> (History.steps, History.epochs).
@@ -117,13 +117,17 @@ def statistics_shift(tables: dict[str, pd.DataFrame], note: str) -> Figure:
             (table["mean_target"] - table["mean_source"]) / deviation,
             np.sqrt(table["variance_target"].clip(lower=1e-12)) / deviation,
         )
+        place, names = pd.factorize(table["layer"])
+        place = place + np.random.default_rng(0).uniform(-0.3, 0.3, len(table))
         for ax, value, level in zip(column, values, (0, 1), strict=True):
-            sns.stripplot(x=table["layer"], y=value, ax=ax, color=OURS, size=2.6, alpha=0.6, jitter=0.3, legend=False)
+            ax.scatter(place, value, s=7, color=OURS, alpha=0.6, lw=0)
             ax.axhline(level, color=PAPER, lw=1, ls="--")
-            ax.set(xlabel="", ylabel="")
+            ax.set_xticks(range(len(names)), names)
         column[0].set_title(recipe, fontsize=9)
     axes[0, 0].set(ylabel="shift of the mean,\nin source deviations")
     axes[0, 0].set_yscale("symlog", linthresh=1)
+    axes[0, 0].yaxis.set_major_locator(FixedLocator([-100, -10, -1, 0, 1, 10, 100]))
+    axes[0, 0].yaxis.set_major_formatter("{x:g}")
     axes[1, 0].set(ylabel="deviation,\ntarget over source", yscale="log")
     fig.suptitle(f"Activations before each ReLU, a dot a channel\n{note}", x=0.01, ha="left", fontsize=10)
     return fig

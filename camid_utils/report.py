@@ -54,10 +54,6 @@ NAMES = {  # experiments as a person calls them
     "devices-network": "EfficientNet, device as the class",
     "devices-fingerprint": "sensor-noise fingerprints, device as the class",
 }
-HEADLINES = [  # what the README's table shows
-    "cameraconvnet-patch", "equal-patch", "equal-scene+device", "transfer-released-patch", "transfer-matched-patch",
-    "transfer-finetuned-patch", "transfer-scratch-patch", "efficientnet-released", "efficientnet-best",
-]  # fmt: skip
 
 
 def read_metrics(folder: str | Path) -> pd.DataFrame:
@@ -99,7 +95,7 @@ def with_interval(row: pd.Series | dict) -> str:
 
 
 def accuracy_bars(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracies for `plots.intervals`, a row an experiment, at the level that its network sees."""
+    """Test accuracies for `plots_evidence.intervals`, a row an experiment, at the level that its network sees."""
     rows = metrics[(metrics["metric"] == "accuracy") & (metrics["part"] == "test")]
     small = rows["experiment"].str.contains("cameraconvnet|equal|transfer")
     rows = rows[rows["level"] == small.map({True: "patch", False: "photo"})]
@@ -288,21 +284,3 @@ def conclusions(contrasts: pd.DataFrame) -> list[str]:
         "and not another training seed, split or set of cameras."
     )
     return [*(in_words(row) for row in contrasts.to_dict("records")), about + ".", limits]
-
-
-def readme_table(metrics: pd.DataFrame) -> str:
-    """The README's results as Markdown: the paper's Table 2 beside ours, then what the paper did not test."""
-    lines = [
-        "| experiment | split | paper, real photographs (validation) | ours (test, 95 % interval) | our data |",
-        "|---|---|---|---|---|",
-    ]
-    bars = accuracy_bars(metrics).set_index("experiment", drop=False)
-    for row in bars.loc[[name for name in HEADLINES if name in bars.index]].to_dict("records"):
-        paper = f"{100 * row['published']:.1f} %" if pd.notna(row["published"]) else "not tested"
-        unit = {"patch": "patches", "photo": "photos"}[row["level"]]
-        ours = f"**{100 * row['value']:.1f} %** of {unit} ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
-        data = f"{row['dataset']}, {row['photos']} test photos, {row['classes']} classes"
-        lines.append(
-            f"| {NAMES.get(row['experiment'], row['experiment'])} | `{row['protocol']}` | {paper} | {ours} | {data} |"
-        )
-    return "\n".join(lines) + "\n"

@@ -89,13 +89,13 @@ def confused(
     return rows
 
 
-def pick_cell(votes: pd.DataFrame, pictures: Callable, note: str):
+def pick_cell(votes: pd.DataFrame, pictures: Callable, note: str) -> None:
     """In JupyterLab: choose a true and a predicted class and see the photos of that cell. Headless: nothing.
 
     pictures(true, predicted) gives the rows of a `gallery`.
     """
     if headless():
-        return None
+        return
     names = evaluation.class_names(votes)
 
     def show(true: str, predicted: str) -> None:
@@ -105,4 +105,4 @@ def pick_cell(votes: pd.DataFrame, pictures: Callable, note: str):
             return
         plt.show(gallery(rows, f"{readable([true])[0]} taken for {readable([predicted])[0]}", note))
 
-    return ipywidgets.interact(show, true=names, predicted=names)
+    ipywidgets.interact(show, true=names, predicted=names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,11 @@ def features(
     patch). Computed once: a second call with the same weights, store and settings opens the file.
     """
     shape = (1 + (copies if augment is not None else 0), len(store.table), net.features[-2].out_features)
-    path = Path(folder) / f"{_key(net, store, input_range, augment, shape, seed)}.npy"
+    fabric = make_fabric()
+    settings = [store.folder.name, input_range, repr(augment), shape, seed, fabric.device.type]
+    path = Path(folder) / f"{_key(net, settings)}.npy"
     if not path.is_file():
-        fabric = make_fabric()
-        frozen = fabric.setup_module(net.features.eval().to(memory_format=torch.channels_last))
+        frozen = fabric.setup_module(deepcopy(net.features).eval().to(memory_format=torch.channels_last))
         torch.manual_seed(seed)
         with complete(path) as partial, progress(total=shape[0] * shape[1], desc="features", unit="patch") as bar:
             values = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
@@ -61,9 +63,9 @@ def features(
     return np.load(path, mmap_mode="r")
 
 
-def _key(net: CameraConvNet, store, input_range: str, augment, shape: tuple, seed: int) -> str:
+def _key(net: CameraConvNet, settings: list) -> str:
     """Digest of all that decides the features."""
-    digest = hashlib.sha256(json.dumps([store.folder.name, input_range, repr(augment), shape, seed]).encode())
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for tensor in net.features.state_dict().values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

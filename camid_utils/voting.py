@@ -24,21 +24,20 @@ def curve(
     votes with all. Columns: choice, patches, value, low, high (95 % bootstrap over photos), photos.
     """
     rng = np.random.default_rng([seed, 64])
-    photos = pd.factorize(predictions["photo"], sort=True)[0]
+    photos = predictions["photo"].nunique()
     orders = {"random": [rng.random(len(predictions)) for _ in range(draws)]} | {k: [v] for k, v in scores.items()}
-    weights = rng.multinomial(photos.max() + 1, np.full(photos.max() + 1, 1 / (photos.max() + 1)), size=1000)
+    weights = np.random.default_rng([seed, 95]).multinomial(photos, np.full(photos, 1 / photos), size=1000)
     rows = []
     for choice, values in orders.items():
-        right = np.mean([_right(predictions, order, counts) for order in values], axis=0)  # [photos, counts]
-        draws_of = weights @ right / weights.sum(axis=1, keepdims=True)
-        low, high = np.percentile(draws_of, [2.5, 97.5], axis=0)
-        for i, count in enumerate(counts):
-            rows.append([choice, count, right[:, i].mean(), low[i], high[i], len(right)])
+        right, votes = np.mean([_right(predictions, order, counts) for order in values], axis=0)  # [photos, counts]
+        low, high = np.percentile((weights @ right) / (weights @ votes), [2.5, 97.5], axis=0)
+        value = right.sum(axis=0) / votes.sum(axis=0)
+        rows += [[choice, count, value[i], low[i], high[i], photos] for i, count in enumerate(counts)]
     return pd.DataFrame(rows, columns=["choice", "patches", "value", "low", "high", "photos"])
 
 
 def _right(predictions: pd.DataFrame, score: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
-    """Share of a photo's votes (one a seed) that are right, [photos, counts], voting by the highest scores."""
+    """How many of a photo's votes (one a seed) are right, and how many there are: [2, photos, counts]."""
     seeds = predictions["seed"] if "seed" in predictions else pd.Series(0, index=predictions.index)
     table = pd.DataFrame({"photo": predictions["photo"].to_numpy(), "seed": seeds.to_numpy(), "score": score})
     order = np.lexsort((-score, table["seed"], table["photo"]))
@@ -51,4 +50,4 @@ def _right(predictions: pd.DataFrame, score: np.ndarray, counts: tuple[int, ...]
     starts = np.flatnonzero(first)
     chosen = starts[:, None] + np.minimum(np.array(counts), size[:, None]) - 1
     votes = pd.DataFrame(hit[chosen].astype(float)).groupby(table["photo"].to_numpy()[starts], sort=True)
-    return votes.mean().to_numpy()
+    return np.stack([votes.sum(), votes.count()])

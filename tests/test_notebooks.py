@@ -11,30 +11,46 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from camid_utils import evaluation, study
+from camid_utils import evaluation, published, splits, study
 from camid_utils.experiments import PROJECT
 
 SOURCES = study.find_notebooks()
 NAMES = [path.stem for path in SOURCES]
 PROFILES = sorted(path.stem for path in study.PROFILES.glob("*.yaml"))
+CELLS = ["released", "range", "still", "matched", "finetuned", "scratch", "random", "adapted", "degraded"]
 EXPERIMENTS = {
-    "02_cameraconvnet_dresden": ["cameraconvnet-patch", "cameraconvnet-strict"],
-    "03_transfer_to_floreview": ["transfer-released", "transfer-matched"],
+    "02_cameraconvnet_dresden": ["cameraconvnet-patch", *(f"equal-{protocol}" for protocol in splits.PROTOCOLS)],
+    "03_transfer_to_floreview": [f"transfer-{cell}-{name}" for name in ("patch", "strict") for cell in CELLS],
     "04_efficientnet_floreview": [
-        "efficientnet-squashed-photo",
-        "efficientnet-squashed-strict",
-        "efficientnet-crops-strict",
+        "efficientnet-released",
+        *(f"design-{change}" for change in ("base", "scratch", "squashed", "rotated", "photo", "linear", "degraded")),
+        "efficientnet-best",
+        "efficientnet-best-degraded",
     ],
+    "04b_individual_instances": ["devices-network"],
+}
+TABLES = {
+    "02": "contrasts voting two_epochs rates epochs",
+    "03": "contrasts epochs",
+    "04": "contrasts traces robustness epochs",
+    "04b": "contrasts fingerprints epochs",
+    "05": "table2 ledger",
 }
 FIGURES = {
     "01": "counts coverage scene pixels spectra jpeg patches protocols",  # each of both data sets
-    "02": "network steps learning_curves confusion_patch learning_curves_both confusion_model confusion_brand "
-    "confusion_device gallery",
-    "03": "learning_curves confusion_released gallery",
-    "04": "network views learning_curves accuracy confusion_crops confusion_squashed confusion_brand "
-    "confusion_device gallery",
+    "02": "network steps learning_curves confusion_patch learning_curves_equal protocols leak voting two_epochs rates "
+    "confusion_model confusion_brand confusion_device gallery",
+    "03": "statistics cells effects confusion_released confusion_best gallery",
+    "04": "network views learning_curves accuracy effects traces robustness confusion_best confusion_released "
+    "confusion_brand confusion_device gallery",
+    "04b": "confusion_network fingerprints energies roc confusion_fingerprint",
     "05": "summary",
 }
+
+
+def number(name: str) -> str:
+    """The number of a notebook or of one of its files."""
+    return name.split("_")[0]
 
 
 def cells(path: Path, kind: str = "code") -> list:
@@ -81,7 +97,7 @@ def test_cells_are_small_and_prose_keeps_pace(path):
     assert max(len(cell.source.splitlines()) for cell in code) <= 30
     assert np.median([len(cell.source.splitlines()) for cell in code]) <= 12
     assert 0.4 <= len(prose) / (len(code) + len(prose)) <= 0.65
-    assert prose[0].source.startswith(f"# {int(path.name[:2])}. ") and "| **Writes** |" in prose[0].source
+    assert prose[0].source.startswith(f"# {number(path.name).lstrip('0')}. ") and "| **Writes** |" in prose[0].source
     source = "\n".join(cell.source for cell in code)
     assert not any(word in source for word in ("sys.path", "chdir", "class ", "!pip", "%pip"))
     assert source.count("\ndef ") + source.startswith("def ") <= 2
@@ -108,10 +124,21 @@ def test_profiles_name_only_known_parameters(profile):
     assert given.keys() <= study.known_parameters().keys() and "results_dir" not in given
 
 
-def test_the_three_profiles_keep_their_heavy_files_apart():
-    assert PROFILES == ["default", "paper", "smoke"]
+def test_the_profiles_keep_their_heavy_files_apart():
+    assert PROFILES == ["default", "full", "paper", "smoke"]
     folders = [study.read_parameters(profile, [])["data_dir"] for profile in PROFILES]
-    assert folders == ["data/default", "data/paper", "data/smoke"]
+    assert folders == ["data/default", "data/full", "data/paper", "data/smoke"]
+
+
+def test_the_ledger_links_to_headings_that_exist():
+    for claim in published.read("claims").to_dict("records"):
+        headings = [
+            line.lstrip("# ")
+            for cell in cells(study.NOTEBOOKS / f"{claim['notebook']}.ipynb", "markdown")
+            for line in cell.source.splitlines()
+            if line.startswith("#")
+        ]
+        assert claim["heading"] in headings, claim["id"]
 
 
 # what a run of all notebooks writes
@@ -141,7 +168,7 @@ def test_executed_copies_are_in_order_and_free_of_errors(smoke, name):
     warnings = [o.text for cell in code for o in cell.outputs if o.get("name") == "stderr"]
     assert warnings == []
     page = (smoke / "html" / f"{name}.html").read_text(encoding="utf-8")
-    assert page.rstrip().endswith("</html>") and f"{int(name[:2])}. " in page
+    assert page.rstrip().endswith("</html>") and f"{number(name).lstrip('0')}. " in page
     assert (smoke / "notebooks" / f"{name}.ipynb").stat().st_size < 8_000_000
 
 
@@ -170,7 +197,7 @@ def test_every_figure_is_a_file_and_stands_in_its_notebook(smoke):
     for name in NAMES:
         code = cells(smoke / "notebooks" / f"{name}.ipynb")
         shown = sum("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
-        assert shown == sum(figure.startswith(name[:2]) for figure in expected), name
+        assert shown == sum(number(figure) == number(name) for figure in expected), name
 
 
 @smoke_run
@@ -182,14 +209,17 @@ def test_metrics_are_complete_and_possible(smoke, name):
     assert len(metrics) == len(EXPERIMENTS[name]) * 2 * 2 * len(evaluation.METRICS)  # val and test, patch and photo
     assert metrics.drop(columns="published").notna().all(axis=None)
     assert (metrics["dataset"] == f"simulated {'Dresden' if name.startswith('02') else 'FloreView'}").all()
+    assert (metrics["seeds"] == 1).all() and (metrics["spread"] == 0).all()
     accuracies = metrics[metrics["metric"].isin(["accuracy", "top-3 accuracy"])]
     bounds = accuracies[["low", "value", "high"]].to_numpy()
     assert (np.diff(bounds, axis=1) >= 0).all() and bounds.min() >= 0 and bounds.max() <= 1
     assert metrics[["low", "value", "high"]].min(axis=None) >= 0
-    assert (metrics["classes"] == 3).all() and (metrics["photos"] <= metrics["n"]).all()
+    classes = 6 if name.startswith("04b") else 3  # devices, or camera models
+    assert (metrics["classes"] == classes).all() and (metrics["photos"] <= metrics["n"]).all()
     paper = metrics.dropna(subset=["published"])
-    assert set(paper["experiment"]) == {EXPERIMENTS[name][0]}
-    assert set(paper["metric"]) == {"accuracy", "log loss"} and set(paper["part"]) == {"val"}
+    if not name.startswith("04b"):
+        assert set(paper["experiment"]) == {EXPERIMENTS[name][0]}
+        assert set(paper["metric"]) == {"accuracy", "log loss"} and set(paper["part"]) == {"val"}
 
 
 @smoke_run
@@ -197,8 +227,9 @@ def test_metrics_are_complete_and_possible(smoke, name):
 def test_predictions_are_probabilities_and_give_the_metrics(smoke, experiment):
     predictions = pd.read_parquet(smoke / "predictions" / f"{experiment}.parquet")
     logs = evaluation.log_probabilities(predictions)
-    assert logs.shape[1] == 3 and np.allclose(np.exp(logs).sum(axis=1), 1, atol=1e-4)
-    assert (predictions["true"] == predictions["camera_model"]).all()
+    target = "device" if experiment.startswith("devices") else "camera_model"
+    assert logs.shape[1] == (6 if target == "device" else 3) and np.allclose(np.exp(logs).sum(axis=1), 1, atol=1e-4)
+    assert (predictions["true"] == predictions[target]).all() and (predictions["seed"] == 0).all()
     assert not predictions.duplicated(["photo", "y", "x"]).any()
     source = next(name for name, names in EXPERIMENTS.items() if experiment in names)
     metrics = pd.read_csv(smoke / "metrics" / f"{source}.csv").query("experiment == @experiment and level == 'patch'")
@@ -208,19 +239,54 @@ def test_predictions_are_probabilities_and_give_the_metrics(smoke, experiment):
         (written,) = metrics.query("part == @part and metric == 'accuracy'").to_dict("records")
         assert written["value"] == pytest.approx((guess == rows["true"]).mean(), abs=1e-5)
         assert (written["n"], written["photos"]) == (len(rows), rows["photo"].nunique())
-    protocol = metrics["protocol"].iloc[0]
+
+
+@smoke_run
+@pytest.mark.parametrize("experiment", sum(EXPERIMENTS.values(), []))
+def test_no_part_shares_what_its_protocol_keeps_apart(smoke, experiment):
+    source = next(name for name, names in EXPERIMENTS.items() if experiment in names)
+    metrics = pd.read_csv(smoke / "metrics" / f"{source}.csv").query("experiment == @experiment")
+    (protocol,) = metrics["protocol"].unique()
+    wanted = {"strict": "scene+device", "photo": "photo", "released": "photo", "network": "scene"}
+    last = experiment.split("-")[-1]
+    if experiment.startswith("equal") or last == "patch":
+        assert protocol == last
+    else:
+        assert protocol == wanted.get(last, "scene+device")
+    predictions = pd.read_parquet(smoke / "predictions" / f"{experiment}.parquet")
     val, test = (predictions[predictions["part"] == part] for part in ("val", "test"))
-    assert protocol == ("scene+device" if "strict" in experiment else "photo" if "photo" in experiment else "patch")
-    for column in {"scene+device": ["photo", "scene", "device"], "photo": ["photo"], "patch": []}[protocol]:
-        assert not set(val[column]) & set(test[column])
+    for column in {"patch": ""}.get(protocol, f"photo {protocol.replace('+', ' ')}").split():
+        assert not set(val[column]) & set(test[column]), column
 
 
 @smoke_run
 def test_training_is_recorded_by_epoch(smoke):
-    for number, runs in (("02", 2), ("03", 2), ("04", 3)):
-        epochs = pd.read_csv(smoke / "metrics" / f"{number}_epochs.csv")
-        assert {"epoch", "train_loss", "val_loss", "val_accuracy", "val_precision", "run", "best"} <= set(epochs)
-        assert epochs.groupby("run")["best"].sum().to_list() == [1] * runs
+    for name, runs in EXPERIMENTS.items():
+        epochs = pd.read_csv(smoke / "metrics" / f"{number(name)}_epochs.csv")
+        assert {"epoch", "train_loss", "val_loss", "val_accuracy", "val_precision", "run", "seed", "best"} <= set(
+            epochs
+        )
+        assert epochs.groupby("run")["best"].sum().to_dict() == dict.fromkeys(runs, 1)
+
+
+@smoke_run
+def test_every_small_table_is_there_and_names_its_data(smoke):
+    for notebook, names in TABLES.items():
+        for name in names.split():
+            table = pd.read_csv(smoke / "metrics" / f"{notebook}_{name}.csv")
+            assert len(table), name
+            if "value" in table and "low" in table:
+                assert (table["low"] <= table["value"] + 1e-9).all() and (table["value"] <= table["high"] + 1e-9).all()
+
+
+@smoke_run
+def test_the_ledger_judges_every_claim_and_lacks_no_evidence(smoke):
+    table = pd.read_csv(smoke / "metrics" / "05_ledger.csv").fillna("")
+    assert list(table["id"]) == list(published.read("claims")["id"])
+    assert not table["verdict"].str.contains("missing").any(), table[table["verdict"].str.contains("missing")]
+    assert not (table["verdict"] == "reproduced")[table["ours"].str.contains("simulated")].any()
+    page = (smoke / "html" / "05_claims_and_evidence.html").read_text(encoding="utf-8")
+    assert 'href="02_cameraconvnet_dresden.html#' in page and ".ipynb#" not in page
 
 
 @smoke_run

@@ -138,6 +138,17 @@ def test_compared_plans_train_on_equally_many_patches_of_each_class():
             assert np.isin(plan.rows("train"), whole.rows("train")).all()
 
 
+def test_training_photos_are_thinned_on_request_before_they_are_equalised():
+    table = patch_table(scenes=10, per_photo=6)
+    for name, (plan,) in planning.comparable(table, list(PROTOCOLS), seed=0, evaluate=2, train=3).items():
+        most = {part: table["photo"].iloc[plan.rows(part)].value_counts().max() for part in ("train", "val", "test")}
+        assert most == {"train": 3, "val": 2, "test": 2}, name
+        if name != "patch":
+            assert (table["x"].iloc[plan.rows("train")] < 3 * 48).all()  # the first three of each
+    counts = [of_class(table, own[0]) for own in planning.comparable(table, list(PROTOCOLS), 0, train=3).values()]
+    assert all(found == counts[0] for found in counts)
+
+
 def test_whole_photos_are_set_aside_but_patches_under_patch():
     table = patch_table(scenes=10)
     for name, (plan,) in planning.comparable(table, list(PROTOCOLS), seed=0).items():

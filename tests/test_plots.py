@@ -1,12 +1,14 @@
 """Figures draw without a warning at 2 to 40 classes, say what they show, and are files of always the same bytes."""
 
 import warnings
+from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from camid_utils import datasets, plots, published
 
@@ -56,57 +58,19 @@ def counts(n: int) -> pd.DataFrame:
     return pd.DataFrame(matrix, index=index, columns=pd.Index(names(n), name="predicted"))
 
 
-def bars(n: int) -> pd.DataFrame:
-    value = np.linspace(0, 1, n)
-    low, high = np.clip(value - 0.1, 0, 1), np.clip(value + 0.1, 0, 1)
-    label = [f"experiment {i}\nscene+device, photos" for i in range(n)]
-    paper = np.where(np.arange(n) % 2, np.nan, 0.8189)
-    return pd.DataFrame({"label": label, "value": value, "low": low, "high": high, "published": paper})
-
-
 def steps(n: int) -> pd.DataFrame:
     return pd.DataFrame(
         {"step": np.arange(1, 9 * n), "loss": 2.0 / n, "gradient_norm": np.linspace(0.01, 30, 9 * n - 1)}
     )
 
 
-def parts(n: int) -> dict[str, pd.Series]:
-    photos = len(catalogue(n))
-    cycle = pd.Series(np.resize(["train", "train", "val", "test", "unused"], photos))
-    return {"photo": cycle, "scene": cycle, "scene+device": cycle[: photos - 2]}
-
-
-def jpeg(n: int) -> dict:
-    return {name: (np.arange(1, 65).reshape(8, 8) + i, None, "4:2:0") for i, name in enumerate(names(n))}
-
-
-def spectra(n: int) -> dict:
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=(16, 16)) for name in names(n)}
-
-
 LOG = published.read("dresden_log")
 FIGURES = {
-    "class_counts": lambda n: plots.class_counts(catalogue(n)),
-    "class_counts beside published": lambda n: plots.class_counts(
-        catalogue(n), published.read("floreview_models").set_index("camera_model")
-    ),
-    "coverage": lambda n: plots.coverage(catalogue(n)),
-    "picture_grid": lambda n: plots.picture_grid(pictures(n), plots.readable(names(n)), 4, "One scene", NOTE),
-    "spectra": lambda n: plots.spectra(spectra(n), NOTE),
-    "jpeg_tables": lambda n: plots.jpeg_tables(jpeg(n), NOTE),
-    "learning_curves": lambda n: plots.learning_curves({f"run {i}": epochs() for i in range(min(n, 3))}, NOTE),
+    "learning_curves": lambda n: plots.learning_curves({f"run {i}": epochs() for i in range(min(n, 5))}, NOTE),
     "learning_curves beside the authors'": lambda n: plots.learning_curves({"ours": epochs(n)}, NOTE, LOG),
     "step_curves": lambda n: plots.step_curves(steps(n), NOTE),
     "confusion_matrix": lambda n: plots.confusion_matrix(counts(n), "CameraConvNet, scene+device, photos (%)", NOTE),
-    "gallery": lambda n: plots.gallery([(f"caption {i}", pictures(6)) for i in range(min(n, 3))], "Confusions", NOTE),
-    "bars_beside_paper": lambda n: plots.bars_beside_paper(bars(min(n, 8)), "Accuracy, test part", NOTE),
-    "patch_positions": lambda n: plots.patch_positions(
-        pictures(1)[0], {"random": np.array([[0, 0], [5, 9]]), "chosen": np.array([[3, 3]])}, 8, NOTE
-    ),
-    "split_map": lambda n: plots.split_map(catalogue(n), parts(n)),
-}  # fmt: skip
-MANY_AXES = ("picture_grid", "spectra", "jpeg_tables")  # slow to lay out: not at every size
+}
 
 
 def texts(fig) -> list[str]:
@@ -114,47 +78,86 @@ def texts(fig) -> list[str]:
     return [text for text in found if text]
 
 
-def saved(fig, folder, name="figure") -> bytes:
+def saved(fig, folder, name="figure", **options) -> bytes:
     """The file's bytes; any warning is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.save(fig, folder, name)
+        plots.save(fig, folder, name, **options)
     return (folder / f"{name}.png").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "name, classes",
-    [(name, n) for name in FIGURES for n in (2, 8, 27, 40) if n in (2, 40) or name not in MANY_AXES],
-)
-def test_draws_without_a_warning_and_says_which_data(name, classes, tmp_path):
+def checked(make, classes: int, folder) -> None:
+    """Draws without a warning, at a size for a page, and says which data it shows."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fig = FIGURES[name](classes)
-    assert saved(fig, tmp_path).startswith(b"\x89PNG")
+        fig = make(classes)
+    assert saved(fig, folder).startswith(b"\x89PNG")
     assert any("simulated Dresden" in text for text in texts(fig))
     assert max(fig.get_size_inches()) < 25
 
 
+def bytes_of(make, folder) -> bytes:
+    return saved(make(3), folder)
+
+
+def overlapping(fig, artists) -> list[tuple[str, str]]:
+    """Pairs of texts that are drawn over one another, by more than a pixel."""
+    fig.draw_without_rendering()
+    shown = [(text.get_text(), text.get_window_extent()) for text in artists if text.get_text()]
+    return [
+        (a, b)
+        for i, (a, one) in enumerate(shown)
+        for b, two in shown[i + 1 :]
+        if min(one.x1, two.x1) - max(one.x0, two.x0) > 1 and min(one.y1, two.y1) - max(one.y0, two.y0) > 1
+    ]
+
+
+@pytest.mark.parametrize("classes", [2, 8, 27, 40])
+@pytest.mark.parametrize("name", FIGURES)
+def test_draws_without_a_warning_and_says_which_data(name, classes, tmp_path):
+    checked(FIGURES[name], classes, tmp_path)
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_same_data_give_the_same_bytes(name, tmp_path):
-    first, second = (saved(FIGURES[name](3), tmp_path / folder) for folder in "ab")
-    assert first == second
+    assert bytes_of(FIGURES[name], tmp_path / "a") == bytes_of(FIGURES[name], tmp_path / "b")
 
 
 def test_a_figure_is_whole_or_not_there(tmp_path, monkeypatch):
-    fig = plots.network_diagram(plots.CAMERACONVNET, "CameraConvNet")
-    saved(fig, tmp_path / "new", "a")
+    saved(plots.network_diagram(plots.CAMERACONVNET, "CameraConvNet"), tmp_path / "new", "a")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
     before = (tmp_path / "new" / "a.png").read_bytes()
 
-    def cut_short(self, path, **options):
-        path.write_bytes(b"\x89PNG half")
+    ordinary = Image.Image.save
+
+    def cut_short(self, target, *args, **options):
+        if not isinstance(target, Path):  # in memory
+            return ordinary(self, target, *args, **options)
+        target.write_bytes(b"\x89PNG half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(type(fig), "savefig", cut_short)
+    monkeypatch.setattr(Image.Image, "save", cut_short)
     with pytest.raises(OSError, match="disk full"):
-        plots.save(fig, tmp_path / "new", "a")
+        plots.save(plots.network_diagram(plots.EFFICIENTNET, "EfficientNet"), tmp_path / "new", "a")
     assert [path.read_bytes() for path in (tmp_path / "new").iterdir()] == [before]
+
+
+def test_a_saved_figure_has_256_colours_or_on_request_all_and_is_closed(tmp_path):
+    """Thousands of colours: each becomes one of the 256 that is near, and with `exact` stays what it was."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+    def figure():
+        fig = plt.figure(figsize=(0.64, 0.64), layout="none")
+        fig.figimage(noise, origin="upper")
+        return fig
+
+    with plt.rc_context({"figure.dpi": 100, "savefig.dpi": 100, "savefig.bbox": None}):
+        few, all_of_them = (saved(figure(), tmp_path, str(exact), exact=exact) for exact in (False, True))
+    assert len(few) < len(all_of_them) and plt.get_fignums() == []
+    drawn = {name: np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("False", "True")}
+    np.testing.assert_array_equal(drawn["True"], noise)
+    assert len(np.unique(drawn["False"].reshape(-1, 3), axis=0)) <= 256
+    assert np.abs(drawn["False"].astype(int) - noise).mean() < 16
 
 
 @pytest.mark.parametrize("layers", [plots.CAMERACONVNET, plots.EFFICIENTNET])
@@ -180,38 +183,21 @@ def test_a_confusion_matrix_says_each_share_in_its_own_cell(classes):
     assert shares.max() == 0.75 and (shares[-1] == 0).all()
 
 
+@pytest.mark.parametrize("classes", [2, 27, 40])
+def test_a_confusion_matrix_can_be_read(classes):
+    fig = plots.confusion_matrix(counts(classes), "CameraConvNet, scene+device, photos (%)", NOTE)
+    (ax,) = fig.axes
+    note = next(t for t in ax.texts if t.get_text() == NOTE)
+    for group in (ax.get_xticklabels(), ax.get_yticklabels(), [ax._left_title, note]):
+        assert len(group) >= 2 and overlapping(fig, group) == []
+
+
 def test_a_confusion_matrix_by_device_need_not_be_square(tmp_path):
     matrix = counts(3)
     tall = pd.concat([matrix.rename("{}_0".format), matrix.rename("{}_1".format)])
     fig = plots.confusion_matrix(tall, "By device", NOTE)
     saved(fig, tmp_path)
     assert len(fig.axes[0].get_yticks()) == 6 and len(fig.axes[0].get_xticks()) == 3
-
-
-def test_bars_count_the_devices_and_published_marks_stand_in_their_row():
-    table = published.read("floreview_models").set_index("camera_model").loc[names(3)]
-    table.loc["Zenit_Gone"] = 7  # published, not there
-    (ax,) = plots.class_counts(catalogue(3), table).axes
-    assert [t.get_text() for t in ax.get_yticklabels()] == plots.readable([*names(3), "Zenit_Gone"])
-    ends = [
-        max(p.get_x() + p.get_width() for p in ax.patches if round(p.get_y() + p.get_height() / 2) == y)
-        for y in range(4)
-    ]
-    assert ends == [5, 10, 5, 0]
-    marks = np.asarray(ax.collections[0].get_offsets())
-    assert [tuple(map(float, m)) for m in marks] == [(float(v), float(i)) for i, v in enumerate(table["photos"])]
-
-
-def test_bars_show_value_and_paper():
-    (ax,) = plots.bars_beside_paper(bars(4), "Accuracy", NOTE).axes
-    labels = [t.get_text() for t in ax.texts if t.get_text().endswith(" %")]
-    assert labels == ["0.0 %", "33.3 %", "66.7 %", "100.0 %"]
-    offsets = [np.asarray(c.get_offsets()) for c in ax.collections if hasattr(c, "get_sizes")]
-    marks = np.ma.filled(np.ma.masked_invalid(offsets[-1]), np.nan)
-    assert [y for x, y in marks if not np.isnan(x)] == [0, 2]
-    assert not any(
-        "paper" in text for text in texts(plots.bars_beside_paper(bars(4).assign(published=np.nan), "A", NOTE))
-    )
 
 
 def test_the_authors_curve_is_drawn_as_published():
@@ -226,42 +212,3 @@ def test_the_authors_curve_is_drawn_as_published():
 def test_one_epoch_and_one_step_can_be_drawn(tmp_path):
     saved(plots.learning_curves({"ours": epochs(1)}, NOTE), tmp_path)
     saved(plots.step_curves(steps(2)[:1], NOTE), tmp_path)
-
-
-def test_split_map_colours_each_photo_by_its_part():
-    table = catalogue(2)
-    part = pd.Series(["train", "train", "val", "test", "unused"] * 3)
-    ax = plots.split_map(table, {"photo": part}).axes[0]
-    np.testing.assert_array_equal(ax.images[0].get_array(), [[1, 1, 2, 3, 0]] * 3)
-    title = ax.get_title(loc="left")
-    assert title.startswith("photo: ") and "train 6" in title and "test 3" in title
-
-
-def test_photos_of_unknown_scenes_can_be_drawn(tmp_path):
-    """Dresden photos without the public listing, and anyone's own."""
-    table = catalogue(3).assign(scene=pd.array([pd.NA] * 20, dtype="string"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        saved(plots.coverage(table), tmp_path)
-        saved(plots.class_counts(table.assign(device=table["scene"])), tmp_path)
-        saved(plots.split_map(table, {"photo": pd.Series(["train", "val", "test", "train"] * 5)}), tmp_path)
-
-
-def test_a_catalogue_that_no_protocol_serves_can_be_drawn(tmp_path):
-    saved(plots.split_map(catalogue(2), {}), tmp_path)
-
-
-def test_a_gallery_without_a_confusion_says_so(tmp_path):
-    fig = plots.gallery([], "Biggest confusions", NOTE)
-    saved(fig, tmp_path)
-    assert any("Biggest confusions" in text for text in texts(fig))
-
-
-def test_spectra_share_one_scale_and_pictures_are_not_resampled():
-    limits = {image.get_clim() for ax in plots.spectra(spectra(5), NOTE).axes for image in ax.images}
-    assert len(limits) == 1
-    shown = pictures(3)
-    fig = plots.picture_grid(shown, ["a", "b", "c"], 2, "Title", NOTE)
-    drawn = [image for ax in fig.axes for image in ax.images]
-    assert all(np.array_equal(image.get_array(), picture) for image, picture in zip(drawn, shown, strict=True))
-    assert {image.get_interpolation() for image in drawn} == {"nearest"}

@@ -145,8 +145,10 @@ def test_pictures_are_read_by_the_studys_one_decoder(catalogue, monkeypatch):
 
 @pytest.mark.parametrize("headless", [True, False])
 def test_picking_a_cell_shows_its_photos_only_where_a_person_can_pick(monkeypatch, headless, capsys):
+    """Nothing is returned either way: under its picker a notebook would print it."""
     monkeypatch.setenv("CAMID_HEADLESS", "1" if headless else "")
     monkeypatch.setattr(plt, "show", lambda *args: None)
+    pickers = []
     votes = pd.DataFrame({"true": ["A", "B"], f"{LOG_PROB}A": [0.0, -1.0], f"{LOG_PROB}B": [-1.0, 0.0]})
     asked = []
 
@@ -154,10 +156,17 @@ def test_picking_a_cell_shows_its_photos_only_where_a_person_can_pick(monkeypatc
         asked.append((true, predicted))
         return [("caption", [np.zeros((8, 8, 3), np.uint8)])] if true == predicted else []
 
-    picker = showcase.pick_cell(votes, rows, "simulated Dresden")
+    def interact(show, **choices):
+        pickers.append((show, choices))
+        return show
+
+    monkeypatch.setattr(showcase.ipywidgets, "interact", interact)
+    assert showcase.pick_cell(votes, rows, "simulated Dresden") is None
     if headless:
-        assert picker is None and asked == []
+        assert pickers == [] and asked == []
     else:
-        picker("B", "B"), picker("B", "A")
-        assert asked[-2:] == [("B", "B"), ("B", "A")]
+        ((show, choices),) = pickers
+        assert choices == {"true": ["A", "B"], "predicted": ["A", "B"]}
+        show("B", "B"), show("B", "A")
+        assert asked == [("B", "B"), ("B", "A")]
         assert "no B was taken for A" in capsys.readouterr().out

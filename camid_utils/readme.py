@@ -1,0 +1,90 @@
+"""The README's tables, of the committed results of two profiles: `python -m camid_utils.readme` writes them into it."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from .experiments import PROJECT
+from .files import write_text
+from .report import NAMES, accuracy_bars, read_contrasts, read_metrics
+
+FINDINGS = {  # contrasts that the README shows: what is changed, and from what
+    ("equal-scene+device", "equal-patch"): "CameraConvNet: new scenes and devices, less patches dealt at random",
+    ("transfer-range-strict", "transfer-released-strict"): "transfer: input range matched, less as released",
+    ("transfer-still-strict", "transfer-released-strict"): "transfer: no rotation or jitter, less as released",
+    ("transfer-matched-strict", "transfer-released-strict"): "transfer: both, less as released",
+    ("transfer-adapted-strict", "transfer-released-strict"): "transfer: statistics adapted, less as released",
+    ("transfer-matched-strict", "transfer-random-strict"): "transfer: Dresden filters, less random filters (frozen)",
+    (
+        "transfer-matched-strict",
+        "transfer-scratch-strict",
+    ): "transfer: frozen Dresden filters, less training from nothing",
+    ("design-scratch", "design-base"): "EfficientNet: not pretrained, less pretrained",
+    ("design-squashed", "design-base"): "EfficientNet: whole photo squashed, less native crops",
+    ("design-rotated", "design-base"): "EfficientNet: rotated, less not",
+    ("design-linear", "design-base"): "EfficientNet: head without ReLUs, less with",
+    ("design-photo", "design-base"): "EfficientNet: scenes and devices shared, less new ones",
+    ("devices-fingerprint", "devices-network"): "single devices: sensor-noise fingerprint, less network",
+}
+HEADLINES = [  # what the README's table shows
+    "cameraconvnet-patch", "equal-patch", "equal-scene+device", "transfer-released-patch", "transfer-matched-patch",
+    "transfer-finetuned-patch", "transfer-scratch-patch", "efficientnet-released", "efficientnet-best",
+]  # fmt: skip
+
+
+def results_table(metrics: pd.DataFrame, full: pd.DataFrame) -> str:
+    """The README's results as Markdown: the paper's figures beside ours, of the default and of the full profile."""
+    head = ["experiment", "split", "paper, real photographs (validation)", "ours, `default`", "ours, `full`, 3 seeds"]
+    lines = [f"| {' | '.join([*head, 'test photos'])} |", "|---|---|---|---|---|---|"]
+    bars, more = (accuracy_bars(table).set_index("experiment") for table in (metrics, full))
+    for name in (name for name in HEADLINES if name in bars.index):
+        row = bars.loc[name]
+        paper = f"{100 * row['published']:.1f} %" if pd.notna(row["published"]) else "not tested"
+        unit = {"patch": "patches", "photo": "photos"}[row["level"]]
+        ours, longer = (_in_percent(table.loc[name]) for table in (bars, more))
+        data = f"{unit} of {row['photos']} and {more.loc[name, 'photos']}, {row['dataset']}"
+        lines.append(f"| {NAMES[name]} | `{row['protocol']}` | {paper} | {ours} | {longer} | {data} |")
+    return "\n".join(lines) + "\n"
+
+
+def _in_percent(row: pd.Series) -> str:
+    """An accuracy in per cent with its interval, as Markdown."""
+    return f"**{100 * row['value']:.1f} %** ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+
+
+def effects_table(contrasts: pd.DataFrame, full: pd.DataFrame) -> str:
+    """The README's list of effects as Markdown: points of test accuracy in the default and in the full profile."""
+    lines = ["| effect on test accuracy | `default` | `full`: 3 seeds |", "|---|---|---|"]
+    for (a, b), words in FINDINGS.items():
+        cells = []
+        for table in (contrasts, full):
+            rows = table[(table["a"] == a) & (table["b"] == b)].to_dict("records")
+            cells.append(_effect(rows[0]) if rows else "not run")
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _effect(row: dict) -> str:
+    """A contrast in points of accuracy, with its interval, bold where that leaves out zero."""
+    decided = row["low"] > 0 or row["high"] < 0
+    points = f"{100 * row['difference']:+.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+    return f"**{points}**" if decided else f"{points}, not decided"
+
+
+def filled(text: str) -> str:
+    """The README with its two tables as the committed results of `default` and `full` have them."""
+    folders = [PROJECT / "results" / profile / "metrics" for profile in ("default", "full")]
+    tables = {
+        "results": results_table(*map(read_metrics, folders)),
+        "effects": effects_table(*map(read_contrasts, folders)),
+    }
+    for name, table in tables.items():
+        text = re.sub(rf"(<!-- {name}: .*?-->\n).*?(<!-- /{name} -->)", rf"\g<1>{table}\g<2>", text, flags=re.DOTALL)
+    return text
+
+
+if __name__ == "__main__":
+    README = PROJECT / "README.md"
+    write_text(README, filled(README.read_text(encoding="utf-8")))
