@@ -109,7 +109,8 @@ def test_real_photographs_never_land_among_simulated_ones():
 
 
 def test_the_projects_notebooks_are_found_in_order():
-    assert [path.name[:2] for path in study.find_notebooks()] == ["01", "02", "03", "04", "05"]
+    names = [path.name.split("_")[0] for path in study.find_notebooks()]
+    assert names == ["01", "02", "03", "04", "04b", "05"]
     assert [path.name for path in study.find_notebooks("03")] == ["03_transfer_to_floreview.ipynb"]
     assert study.known_parameters()["transfer_learning_rate"] == 0.001
 
