@@ -293,7 +293,8 @@ def instances(evidence: Evidence) -> Finding:
 def sensor_noise(evidence: Evidence) -> Finding:
     """Sensor noise tells the devices of one model apart: area under the ROC curve above a half."""
     rows = table(evidence, "04b_fingerprints")
-    rows = rows[(rows["question"] == QUESTIONS[1]) & (rows["metric"] == "area under the ROC")].dropna(subset=["low"])
+    asked = (rows["question"] == QUESTIONS[1]) & (rows["answer"] == "fingerprint")
+    rows = rows[asked & (rows["metric"] == "area under the ROC")].dropna(subset=["low"])
     if rows.empty:
         raise EvidenceMissing("04b")
     row, dataset = rows.iloc[0], figure(evidence, "devices-network", "photo")["dataset"]

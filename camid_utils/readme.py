@@ -34,18 +34,19 @@ HEADLINES = [  # what the README's table shows
 ]  # fmt: skip
 
 
-def results_table(metrics: pd.DataFrame, full: pd.DataFrame) -> str:
-    """The README's results as Markdown: the paper's figures beside ours, of the default and of the full profile."""
-    head = ["experiment", "split", "paper, real photographs (validation)", "ours, `default`", "ours, `full`, 3 seeds"]
-    lines = [f"| {' | '.join([*head, 'test photos'])} |", "|---|---|---|---|---|---|"]
-    bars, more = (accuracy_bars(table).set_index("experiment") for table in (metrics, full))
-    for name in (name for name in HEADLINES if name in bars.index):
-        row = bars.loc[name]
-        paper = f"{100 * row['published']:.1f} %" if pd.notna(row["published"]) else "not tested"
-        unit = {"patch": "patches", "photo": "photos"}[row["level"]]
-        ours, longer = (_in_percent(table.loc[name]) for table in (bars, more))
-        data = f"{unit} of {row['photos']} and {more.loc[name, 'photos']}, {row['dataset']}"
-        lines.append(f"| {NAMES[name]} | `{row['protocol']}` | {paper} | {ours} | {longer} | {data} |")
+def results_table(profiles: dict[str, pd.DataFrame]) -> str:
+    """The README's results as Markdown: the paper's figures beside ours, of each profile's metrics."""
+    names = list(profiles)
+    head = ["experiment", "split", "paper, real photographs (validation)", *(f"ours, `{name}`" for name in names)]
+    lines = [f"| {' | '.join([*head, 'test photos'])} |", "|---" * (len(head) + 1) + "|"]
+    bars = [accuracy_bars(table).set_index("experiment") for table in profiles.values()]
+    for name in (name for name in HEADLINES if name in bars[0].index):
+        rows = [table.loc[name] for table in bars]
+        paper = f"{100 * rows[0]['published']:.1f} %" if pd.notna(rows[0]["published"]) else "not tested"
+        unit = {"patch": "patches", "photo": "photos"}[rows[0]["level"]]
+        data = f"{unit} of {' and '.join(str(row['photos']) for row in rows)}, {rows[0]['dataset']}"
+        cells = [NAMES[name], f"`{rows[0]['protocol']}`", paper, *map(_in_percent, rows), data]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -54,15 +55,13 @@ def _in_percent(row: pd.Series) -> str:
     return f"**{100 * row['value']:.1f} %** ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
 
 
-def effects_table(contrasts: pd.DataFrame, full: pd.DataFrame) -> str:
-    """The README's list of effects as Markdown: points of test accuracy in the default and in the full profile."""
-    lines = ["| effect on test accuracy | `default` | `full`: 3 seeds |", "|---|---|---|"]
+def effects_table(profiles: dict[str, pd.DataFrame]) -> str:
+    """The README's effects as Markdown: points of test accuracy, from each profile's contrasts."""
+    head = ["effect on test accuracy, in points", *(f"`{name}`" for name in profiles)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for (a, b), words in FINDINGS.items():
-        cells = []
-        for table in (contrasts, full):
-            rows = table[(table["a"] == a) & (table["b"] == b)].to_dict("records")
-            cells.append(_effect(rows[0]) if rows else "not run")
-        lines.append(f"| {words} | {' | '.join(cells)} |")
+        found = [table[(table["a"] == a) & (table["b"] == b)].to_dict("records") for table in profiles.values()]
+        lines.append(f"| {' | '.join([words, *(_effect(rows[0]) if rows else 'not run' for rows in found)])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -74,11 +73,12 @@ def _effect(row: dict) -> str:
 
 
 def filled(text: str) -> str:
-    """The README with its two tables as the committed results of `default` and `full` have them."""
-    folders = [PROJECT / "results" / profile / "metrics" for profile in ("default", "full")]
+    """The README with its two tables as the committed results have them: of `default`, and of `full` if it is there."""
+    folders = {name: PROJECT / "results" / name / "metrics" for name in ("default", "full")}
+    folders = {name: folder for name, folder in folders.items() if folder.is_dir()}
     tables = {
-        "results": results_table(*map(read_metrics, folders)),
-        "effects": effects_table(*map(read_contrasts, folders)),
+        "results": results_table({name: read_metrics(folder) for name, folder in folders.items()}),
+        "effects": effects_table({name: read_contrasts(folder) for name, folder in folders.items()}),
     }
     for name, table in tables.items():
         text = re.sub(rf"(<!-- {name}: .*?-->\n).*?(<!-- /{name} -->)", rf"\g<1>{table}\g<2>", text, flags=re.DOTALL)

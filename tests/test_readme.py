@@ -17,7 +17,7 @@ def better(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def test_the_results_have_a_row_a_headline_and_both_profiles_beside_the_paper(metrics):
     shuffled = metrics.sample(frac=1, random_state=0)
-    head, rule, *rows = readme.results_table(shuffled, better(metrics)).splitlines()
+    head, rule, *rows = readme.results_table({"default": shuffled, "full": better(metrics)}).splitlines()
     assert {line.count("|") for line in (head, rule, *rows)} == {head.count("|")}
     shown = [name for name in readme.HEADLINES if name in EXPERIMENTS]
     assert [line.split(" | ")[0].removeprefix("| ") for line in rows] == [report.NAMES[name] for name in shown]
@@ -37,7 +37,7 @@ def test_every_headline_has_a_name_and_every_row_of_table_two_is_one():
 def test_an_effect_is_bold_only_where_its_interval_decides(low, high, decided):
     pair = CONTRAST | {"a": "design-squashed", "b": "design-base", "low": low, "high": high}
     contrasts, other = pd.DataFrame([pair]), pd.DataFrame([CONTRAST])
-    _, _, *rows = readme.effects_table(contrasts, other).splitlines()
+    _, _, *rows = readme.effects_table({"default": contrasts, "full": other}).splitlines()
     assert len(rows) == len(readme.FINDINGS)
     (row,) = [line for line in rows if readme.FINDINGS["design-squashed", "design-base"] in line]
     figure = f"+12.3 ({100 * low:+.1f} to {100 * high:+.1f})"
