@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from .plots import GREY, OURS, PAPER, data_note, readable
 
@@ -76,7 +76,10 @@ def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -
         smooth = steps["loss"].rolling(max(3, len(steps) // 30), min_periods=1).median()
         axes[0].plot(steps["step"], smooth, **style)
         axes[1].plot(epochs["epoch"], epochs["val_accuracy"], marker=MARKERS[i], ms=5, **style)
-    axes[0].set(xlabel="step", ylabel="batch loss, running median")
+    axes[0].set(xlabel="step", ylabel="batch loss, running median", yscale="log")
+    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[0].yaxis.set_minor_formatter(NullFormatter())
     axes[1].set(xlabel="epoch", ylabel="validation accuracy per patch", ylim=(0, None))
     axes[1].xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes[1].yaxis.set_major_formatter(PercentFormatter(1))
