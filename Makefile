@@ -1,6 +1,7 @@
 # make study   runs the five notebooks on simulated photographs (about 15 minutes on two cores)
 # make test    checks the code and passes all tests
 # make lab     opens the notebooks
+# make regression   reruns a profile in a scratch folder and compares it with the committed results
 # Each makes the environment first, once, with the exact versions of requirements.lock.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 PROFILE ?= default
 ARGS ?=
 
-.PHONY: study test lab
+.PHONY: study test lab regression
 .DELETE_ON_ERROR:
 
 study: .venv/ready
@@ -18,6 +19,9 @@ test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest $(ARGS)
+
+regression: .venv/ready
+	$(BIN)/python -m camid_utils.regression --profile $(PROFILE) $(ARGS)
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks

@@ -1,9 +1,12 @@
-"""Writing files so that nothing half-written is ever taken for whole."""
+"""Writing files so that nothing half-written is ever taken for whole, and no two processes make the same thing."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 
 @contextmanager
@@ -17,6 +20,25 @@ def complete(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(target: str | Path) -> Iterator[Path]:
+    """A hidden, empty folder beside `target` to build it in, while no other process does; it is gone afterwards.
+
+    Who comes second waits, and takes over if the first one dies: the lock is the operating system's and dies with its
+    holder. What killed processes left behind is removed first.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.partial")
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +18,7 @@ import simplejpeg
 from camid_utils import datasets, degradation
 from camid_utils.content import best_positions, cut, starts
 from camid_utils.degradation import resized
+from camid_utils.files import alone
 from camid_utils.progress import progress
 
 KINDS = ("random", "grid", "quality", "resize")
@@ -58,8 +57,9 @@ def extract(
     patches are cut, e.g. "jpeg 70", see `degradation.degrade`; positions are then in the degraded photo.
 
     A store is opened again while photos, labels and settings stay the same; otherwise another is made beside
-    it. It carries its final name only when complete; a run that was killed leaves at most a hidden folder,
-    never read. `workers` counts threads (-1: all cores) and changes nothing but the time.
+    it. It carries its final name only when complete; what a killed run leaves is hidden, never read, and removed
+    by the next. Of two processes that want the same store, one makes it and the other waits. `workers` counts
+    threads (-1: all cores) and changes nothing but the time.
     Raises ValueError for settings that make no sense and if no photo gave a patch.
     """
     height, width = _checked_size(kind, size)
@@ -69,12 +69,10 @@ def extract(
     label = f"{height}" if height == width else f"{height}x{width}"
     target = Path(folder) / f"{kind}-{label}-{_key(catalogue, settings)}"
     if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
-            complete = Path(temporary) / "store"
-            complete.mkdir()
-            _build(catalogue, complete, settings, joblib.effective_n_jobs(workers))
-            _move(complete, target)
+        with alone(target) as aside:
+            if not target.is_dir():  # another process may have made it while this one waited
+                _build(catalogue, aside / "store", settings, joblib.effective_n_jobs(workers))
+                (aside / "store").rename(target)
     return open_store(target)
 
 
@@ -170,6 +168,7 @@ def _key(catalogue: pd.DataFrame, settings: dict) -> str:
 
 def _build(catalogue: pd.DataFrame, folder: Path, settings: dict, workers: int) -> None:
     """Write the three files of a store, in the order of the photos' names, few photos in memory at a time."""
+    folder.mkdir()
     photos = catalogue.assign(photo=datasets.relative_photos(catalogue)).sort_values("photo", ignore_index=True)
     results = _in_order(partial(_photo_patches, settings=settings), photos["path"], workers)
     height, width = settings["size"]
@@ -258,12 +257,3 @@ def _in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def _move(complete: Path, target: Path) -> None:
-    """Give a complete store its name, unless another run has just done the same."""
-    try:
-        os.rename(complete, target)
-    except OSError:
-        if not target.is_dir():
-            raise

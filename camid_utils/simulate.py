@@ -5,7 +5,6 @@ loaders as the real ones. What is simulated of a camera, and in which order, is 
 """
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 from scipy import fft
 
 from camid_utils import cameras
+from camid_utils.files import alone
 from camid_utils.progress import progress
 
 MARKER = "SIMULATED.txt"
@@ -266,9 +266,10 @@ def _simulate(
     final = Path(root).resolve()
     if _finished(final, note):
         return Path(root)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=final.parent, ignore_cleanup_errors=True) as aside:
-        new = Path(aside) / "new"
+    with alone(final) as aside:
+        if _finished(final, note):  # another process made them while this one waited
+            return Path(root)
+        new = aside / "new"
         for folder in photos["path"].str.rsplit("/", n=1).str[0].unique():
             (new / folder).mkdir(parents=True)
         jobs = (joblib.delayed(shoot)(new, kind, scene, part, seed, size) for scene, part in photos.groupby("scene"))
@@ -278,10 +279,9 @@ def _simulate(
         if kind == "Dresden":
             listing(photos).to_csv(new / "dresden.csv", index=False)
         (new / MARKER).write_text(note, encoding="utf-8")
-        if not _finished(final, note):  # another process may have been quicker
-            if final.exists():
-                final.rename(Path(aside) / "old")
-            new.rename(final)
+        if final.exists():
+            final.rename(aside / "old")
+        new.rename(final)
     return Path(root)
 
 

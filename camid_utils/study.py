@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import hashlib
 import json
 import os
 import re
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -22,7 +24,7 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
-from .experiments import PROJECT, commit, environment
+from .experiments import PROJECT, commit, environment, resolve
 from .files import write_text
 from .progress import HEADLESS
 
@@ -40,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         notebooks = find_notebooks(options.only)
         parameters = read_parameters(options.profile, options.p)
         out = Path(options.out) if options.out else default_out(options.profile, parameters)
+        if options.fresh:
+            start_over(out, parameters)
         return run_notebooks(notebooks, parameters, out, options.profile)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -51,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--profile", default="default", help="a file of notebooks/profiles, without .yaml")
     parser.add_argument("-p", action="append", default=[], metavar="name=value", help="set a notebook parameter")
     parser.add_argument("--only", metavar="NN", help="run one notebook, for example 03")
+    parser.add_argument(
+        "--fresh", action="store_true", help="start over; without it, what the same run finished earlier is kept"
+    )
     parser.add_argument("--out", help="results folder (default: results/<profile>)")
     return parser
 
@@ -122,17 +129,20 @@ def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: s
     os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "20")
     os.environ.setdefault("TQDM_NCOLS", "100")
     out.mkdir(parents=True, exist_ok=True)
-    durations = {}
+    keys = notebook_keys(parameters)
     for number, path in enumerate(notebooks, 1):
         print(f"[{number}/{len(notebooks)}] {path.stem}", flush=True)
+        if finished(out, path, keys[path.stem]):
+            print("      kept: the same code and parameters finished it before (--fresh starts over)", flush=True)
+            continue
         started = time.monotonic()
         failure = run_notebook(path, parameters, out)
-        durations[path.stem] = round(time.monotonic() - started, 1)
-        write_run_record(out, profile, parameters, durations, failure and path.stem)
+        seconds = round(time.monotonic() - started, 1)
+        write_run_record(out, profile, parameters, path.stem, seconds, keys[path.stem], failure)
         if failure:
             print(f"{failure}\nFAILED {path.stem}, kept with its error: {out / 'notebooks' / path.name}", flush=True)
             return 1
-        print(f"      done in {durations[path.stem]:.0f} s", flush=True)
+        print(f"      done in {seconds:.0f} s", flush=True)
     print(f"results: {out}", flush=True)
     return 0
 
@@ -190,24 +200,65 @@ def _without_bars(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None
     return output if lines else None
 
 
-def write_run_record(out: Path, profile: str, parameters: dict, durations: dict, failed: str) -> None:
+def write_run_record(
+    out: Path, profile: str, parameters: dict, name: str, seconds: float, key: str, failure: str
+) -> None:
     """run.json: what ran, with what, on what, for how long; entries of notebooks not run this time are kept."""
-    path = out / "run.json"
-    before = json.loads(path.read_text()).get("seconds", {}) if path.is_file() else {}
+    before = read_record(out)
     scale = 1024**3 if sys.platform == "darwin" else 1024**2  # ru_maxrss is in bytes there, in KiB elsewhere
     datasets = out / "metrics" / "datasets.json"
+    notebook = {
+        "seconds": seconds,
+        **commit(),
+        "key": None if failure else key,
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / scale, 2),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     record = {
         "profile": profile,
         **commit(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "failed": failed or None,
+        "failed": name if failure else None,
         "parameters": parameters,
         "datasets": json.loads(datasets.read_text()) if datasets.is_file() else {},
-        "seconds": before | durations,
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / scale, 2),
+        "notebooks": before.get("notebooks", {}) | {name: notebook},
         "environment": environment(),
     }
-    write_text(path, json.dumps(record, indent=2) + "\n")
+    write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
+
+
+def read_record(out: Path) -> dict:
+    """run.json of a results folder, empty where there is none."""
+    path = out / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def notebook_keys(parameters: dict) -> dict[str, str]:
+    """For each notebook a digest of all that decides what it writes: code, parameters, and the notebooks before it."""
+    digest = hashlib.sha256(json.dumps([parameters, environment()], sort_keys=True).encode())
+    for path in sorted((PROJECT / "camid_utils").rglob("*")):
+        if path.suffix in (".py", ".csv"):
+            digest.update(path.read_bytes())
+    keys = {}
+    for path in find_notebooks():
+        sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        digest.update(json.dumps(sources).encode())
+        keys[path.stem] = digest.hexdigest()[:16]
+    return keys
+
+
+def finished(out: Path, notebook: Path, key: str) -> bool:
+    """Whether an earlier run with this key finished the notebook and its executed copies are still there."""
+    done = read_record(out).get("notebooks", {}).get(notebook.stem, {})
+    copies = out / "notebooks" / notebook.name, out / "html" / f"{notebook.stem}.html"
+    return done.get("key") == key and all(path.is_file() for path in copies)
+
+
+def start_over(out: Path, parameters: dict) -> None:
+    """Forget what was trained and executed: the results' record and the data folder's runs, models and features."""
+    (out / "run.json").unlink(missing_ok=True)
+    data = resolve(parameters.get("data_dir", known_parameters()["data_dir"]))
+    for name in ("runs", "models", "features"):
+        shutil.rmtree(data / name, ignore_errors=True)
 
 
 if __name__ == "__main__":

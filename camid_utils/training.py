@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import kornia.augmentation as K
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from lightning_fabric import Fabric
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -115,7 +117,8 @@ def fit(
     labels: class numbers [N]; train, val: row numbers into both.
     schedule: "constant" (the paper) or "one-cycle" (Smith 2018: up, then down to nothing).
     augment: applied to 0..1 images; patience: epochs without a better `select` before stopping.
-    folder: gets steps.csv, epochs.csv and a checkpoint from which the same call goes on, epoch by epoch.
+    folder: gets steps.csv, epochs.csv and a checkpoint from which the same call goes on, epoch by epoch; a second
+    process that is asked for the same run waits for the first and then has its result.
     """
     _check(labels, train, val, optimizer, schedule, select)
     fabric = fabric or make_fabric()
@@ -132,11 +135,11 @@ def fit(
     wrapped, opt = fabric.setup(net.to(memory_format=torch.channels_last), opt)
     targets = torch.as_tensor(labels, dtype=torch.long)
 
-    steps, history, best = _resume(folder, key, net, opt, scheduler, fabric.device)
     tracker = _wandb(wandb_project, title, settings, folder) if fabric.is_global_zero else None
-    with progress(
-        total=epochs * steps_per_epoch, initial=len(history) * steps_per_epoch, desc=title, unit="step"
-    ) as bar:
+    alone = FileLock(folder / ".lock") if fabric.is_global_zero else contextlib.nullcontext()
+    with alone, progress(total=epochs * steps_per_epoch, desc=title, unit="step") as bar:
+        steps, history, best = _resume(folder, key, net, opt, scheduler, fabric.device)
+        bar.update(len(history) * steps_per_epoch)
         for epoch in range(len(history) + 1, epochs + 1):
             if _out_of_patience(history, select, patience):
                 break

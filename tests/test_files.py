@@ -1,5 +1,8 @@
 """A file has its name only when it is whole."""
 
+import subprocess
+import sys
+
 import pytest
 
 from camid_utils import files
@@ -34,3 +37,45 @@ def test_a_file_is_replaced(tmp_path):
     for text in ("first", "second"):
         files.write_text(tmp_path / "note.txt", text)
     assert (tmp_path / "note.txt").read_text() == "second"
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from camid_utils.files import alone
+target, seconds = Path(sys.argv[1]), float(sys.argv[2])
+with alone(target) as aside:
+    if target.is_dir():
+        print("reused")
+    else:
+        (aside / "made").mkdir()
+        (aside / "made" / "half").write_text("half")
+        print("building", flush=True)
+        time.sleep(seconds)
+        (aside / "made").rename(target)
+        print("built")
+"""
+
+
+def start(target, seconds: float) -> subprocess.Popen:
+    command = [sys.executable, "-c", BUILDER, str(target), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_of_two_builders_one_builds_and_the_other_waits(tmp_path):
+    first = start(tmp_path / "store", 1.5)
+    assert first.stdout.readline() == "building\n"
+    second = start(tmp_path / "store", 0)
+    assert second.communicate()[0] == "reused\n"
+    assert first.communicate()[0] == "built\n"
+
+
+def test_if_the_builder_is_killed_the_other_takes_over(tmp_path):
+    first = start(tmp_path / "store", 60)
+    assert first.stdout.readline() == "building\n"
+    second = start(tmp_path / "store", 0)
+    first.kill()
+    first.wait()
+    assert second.communicate()[0] == "building\nbuilt\n"
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["half"]
+    assert not list(tmp_path.glob(".*.partial"))

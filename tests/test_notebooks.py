@@ -1,7 +1,9 @@
 """The notebooks' form, and what they write when the smoke profile runs them all."""
 
 import ast
+import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from camid_utils import evaluation, published, splits, study
@@ -293,12 +296,45 @@ def test_table_two_stands_beside_the_papers(smoke):
 def test_the_record_of_the_run(smoke):
     record = json.loads((smoke / "run.json").read_text())
     assert record["profile"] == "smoke" and record["failed"] is None
-    assert list(record["seconds"]) == NAMES
+    assert list(record["notebooks"]) == NAMES
     assert record["parameters"]["sim_models"] == 3
     assert record["datasets"] == json.loads((smoke / "metrics" / "datasets.json").read_text())
     for dataset in record["datasets"].values():
         assert dataset["photos"] == 48 and dataset["left_out"] == 0 and len(dataset["fingerprint"]) == 64
     assert not [path for path in smoke.rglob(".*") if ".ipynb_checkpoints" not in path.parts]
+
+
+def kill(process: subprocess.Popen) -> None:
+    """SIGKILL to the runner and to its kernels."""
+    for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
+
+
+@smoke_run
+def test_a_run_killed_ten_times_ends_with_the_same_bits(smoke, tmp_path):
+    """Another folder, one thread to cut patches, killed at random moments: metrics, predictions and figures agree."""
+    command = ["-m", "camid_utils.study", "--profile", "smoke", "--out", "out", "-p", f"data_dir={tmp_path / 'data'}"]
+    settings = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = os.environ | {"LOKY_MAX_CPU_COUNT": "1"}
+    killed = 0
+    for seconds in np.random.default_rng().uniform(5, 25, 10):
+        process = subprocess.Popen([sys.executable, *command], env=environment, **settings)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            kill(process)
+            killed += 1
+    last = subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert last.returncode == 0, last.stdout[-2000:] + last.stderr[-4000:]
+    assert killed >= 5
+    for folder in ("metrics", "predictions", "figures"):
+        names = sorted(path.name for path in (smoke / folder).iterdir())
+        assert names == sorted(path.name for path in (tmp_path / "out" / folder).iterdir() if path.name[0] != ".")
+        for name in names:
+            same = (smoke / folder / name).read_bytes() == (tmp_path / "out" / folder / name).read_bytes()
+            assert same, f"{folder}/{name}"
 
 
 @smoke_run

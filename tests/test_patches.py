@@ -220,7 +220,7 @@ def test_if_no_photo_gives_a_patch_the_reasons_are_told(tmp_path, kind):
     paths = [tmp_path / name for name in bad_photos(tmp_path)]
     with pytest.raises(ValueError, match=r"(?s)none of the 7 photos.*empty\.jpg: not a JPEG"):
         patches.extract(catalogue_of(paths), tmp_path / "stores", kind=kind)
-    assert list((tmp_path / "stores").iterdir()) == []
+    assert [path for path in (tmp_path / "stores").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_an_interrupted_run_leaves_nothing_that_counts_as_a_store(photos, tmp_path, monkeypatch):
@@ -236,7 +236,7 @@ def test_an_interrupted_run_leaves_nothing_that_counts_as_a_store(photos, tmp_pa
     monkeypatch.setattr(patches, "read_photo", power_cut)
     with pytest.raises(KeyboardInterrupt):
         patches.extract(catalogue, tmp_path / "stores", size=16, workers=1)
-    assert list((tmp_path / "stores").iterdir()) == []
+    assert [path for path in (tmp_path / "stores").iterdir() if path.suffix != ".lock"] == []
     assert len(patches.extract(catalogue, tmp_path / "stores", size=16).pixels) == 150
 
 

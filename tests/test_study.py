@@ -127,10 +127,12 @@ def test_a_run_writes_notebooks_pages_and_a_record(notebooks, tmp_path, capsys):
     record = json.loads((out / "run.json").read_text())
     assert record["profile"] == "small" and record["failed"] is None and record["datasets"] == {}
     assert record["parameters"] == {"number": 3, "text": "my text"}
-    assert list(record["seconds"]) == ["01_first", "02_second"] and min(record["seconds"].values()) > 0
-    assert record["peak_memory_gib"] > 0
+    assert list(record["notebooks"]) == ["01_first", "02_second"]
+    for entry in record["notebooks"].values():
+        assert {"seconds", "commit", "clean", "key", "finished", "peak_memory_gib"} <= entry.keys()
+        assert entry["seconds"] > 0 and entry["peak_memory_gib"] > 0
     assert {"python", "torch", "numpy", "cores", "gpu"} <= record["environment"].keys()
-    assert {"commit", "clean", "finished"} <= record.keys()
+    assert {"commit", "clean"} <= record.keys()
     assert not list(out.rglob(".*"))  # nothing half-written
 
 
@@ -148,7 +150,7 @@ def test_a_failing_notebook_is_kept_named_and_ends_the_run(notebooks, tmp_path, 
     assert "no photos here" in kept and "seen" in kept and "before" not in kept
     assert "no photos here" in (out / "html" / "01_first.html").read_text()
     record = json.loads((out / "run.json").read_text())
-    assert record["failed"] == "01_first" and "02_second" in record["seconds"]
+    assert record["failed"] == "01_first" and "02_second" in record["notebooks"]
 
 
 def test_earlier_notebooks_stay_when_a_later_one_fails(notebooks, tmp_path, capsys):
@@ -171,17 +173,54 @@ def test_a_kernel_that_dies_is_a_failure_like_others(notebooks, tmp_path, capsys
 
 def test_one_notebook_alone_keeps_the_others_record(notebooks, tmp_path):
     out = tmp_path / "out"
-    study.write_run_record(out, "small", {}, {"01_first": 7.5}, "")
+    study.write_run_record(out, "small", {}, "01_first", 7.5, "key", "")
     assert study.main(["--profile", "small", "--only", "02", "--out", str(out)]) == 0
-    seconds = json.loads((out / "run.json").read_text())["seconds"]
-    assert seconds["01_first"] == 7.5 and seconds["02_second"] > 0
+    entries = json.loads((out / "run.json").read_text())["notebooks"]
+    assert entries["01_first"]["seconds"] == 7.5 and entries["02_second"]["seconds"] > 0
     assert [p.name for p in (out / "notebooks").iterdir()] == ["02_second.ipynb"]
+
+
+def ran(capsys) -> list[str]:
+    """The notebooks that the last run did not keep from an earlier one."""
+    lines = capsys.readouterr().out.splitlines()
+    pairs = zip(lines, lines[1:], strict=False)
+    return [a.split()[1] for a, b in pairs if a.startswith("[") and not b.strip().startswith("kept")]
+
+
+def test_what_a_run_finished_is_kept_until_code_or_parameters_change(notebooks, tmp_path, capsys):
+    asked = ["--profile", "small", "--out", str(tmp_path / "out")]
+    notebooks(**{"01_first": "print('one')", "02_second": "1 / 0"})
+    assert study.main(asked) == 1
+    assert ran(capsys) == ["01_first", "02_second"]
+    notebooks(**{"01_first": "print('one')", "02_second": "print('two')"})
+    assert study.main(asked) == 0
+    assert ran(capsys) == ["02_second"]
+    assert study.main(asked) == 0
+    assert ran(capsys) == []
+    assert study.main([*asked, "-p", "number=9"]) == 0
+    assert ran(capsys) == ["01_first", "02_second"]
+    (tmp_path / "out" / "html" / "02_second.html").unlink()
+    assert study.main([*asked, "-p", "number=9"]) == 0
+    assert ran(capsys) == ["02_second"]
+    notebooks(**{"01_first": "print('other')", "02_second": "print('two')"})
+    assert study.main([*asked, "-p", "number=9"]) == 0
+    assert ran(capsys) == ["01_first", "02_second"]  # the second may depend on the first
+
+
+def test_fresh_starts_over(notebooks, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(study, "known_parameters", lambda: {"number": 1, "data_dir": str(tmp_path / "data")})
+    for name in ("runs", "models", "features", "patches"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    asked = ["--profile", "small", "--out", str(tmp_path / "out")]
+    assert study.main(asked) == 0 and ran(capsys) == ["01_first", "02_second"]
+    assert study.main([*asked, "--fresh"]) == 0 and ran(capsys) == ["01_first", "02_second"]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["patches"]
 
 
 def test_the_record_repeats_the_fingerprints_of_the_photographs(tmp_path):
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "datasets.json").write_text('{"simulated Dresden": {"photos": 48}}')
-    study.write_run_record(tmp_path, "small", {}, {}, "")
+    study.write_run_record(tmp_path, "small", {}, "01_first", 1.0, "key", "")
     assert json.loads((tmp_path / "run.json").read_text())["datasets"] == {"simulated Dresden": {"photos": 48}}
 
 
