@@ -38,7 +38,8 @@ def compare(committed: str | Path, rerun: str | Path, spread: pd.Series | None =
             rows.append([", ".join(key), value, np.nan, np.nan, tolerance, "missing"])
             continue
         gap = abs(new[key] - value)
-        rows.append([", ".join(key), value, new[key], gap, tolerance, "holds" if gap <= tolerance + 1e-9 else "differs"])
+        verdict = "holds" if gap <= tolerance + 1e-9 else "differs"
+        rows.append([", ".join(key), value, new[key], gap, tolerance, verdict])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
