@@ -1,4 +1,4 @@
-# make study   runs the five notebooks on simulated photographs (about 15 minutes on two cores)
+# make study   runs the notebooks on simulated photographs (about 20 minutes on two cores)
 # make test    checks the code and passes all tests
 # make lab     opens the notebooks
 # make regression   reruns a profile in a scratch folder and compares it with the committed results
