@@ -1,5 +1,6 @@
 """Writing files so that nothing half-written is ever taken for whole, and no two processes make the same thing."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,18 +9,21 @@ from pathlib import Path
 
 from filelock import FileLock
 
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
 
 @contextmanager
 def complete(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the name `path` only when the block ends without error."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _said_clearly(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -30,15 +34,28 @@ def alone(target: str | Path) -> Iterator[Path]:
     holder. What killed processes left behind is removed first.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.partial")
-    with FileLock(target.with_name(f".{target.name}.lock")):
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        try:
-            yield aside
-        finally:
+    with _said_clearly(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{target.name}.lock")):
             shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            try:
+                yield aside
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _said_clearly(path: Path) -> Iterator[None]:
+    """A full disk or a folder that may not be written to, in words that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE or "cannot be written" in str(error):  # another fault, or said already
+            raise
+        advice = "make room or give another folder, then start the same command again: it goes on from there"
+        raise OSError(error.errno, f"{error.strerror}: {path} cannot be written; {advice}") from error
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -55,6 +55,12 @@ def _in_percent(row: pd.Series) -> str:
     return f"**{100 * row['value']:.1f} %** ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
 
 
+def findings(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """The contrasts that answer the study's questions (FINDINGS), one row each, in that order."""
+    rows = contrasts.drop_duplicates(["a", "b"]).set_index(["a", "b"], drop=False)
+    return rows.loc[[pair for pair in FINDINGS if pair in rows.index]].reset_index(drop=True)
+
+
 def effects_table(profiles: dict[str, pd.DataFrame]) -> str:
     """The README's effects as Markdown: points of test accuracy, from each profile's contrasts."""
     head = ["effect on test accuracy, in points", *(f"`{name}`" for name in profiles)]

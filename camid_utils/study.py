@@ -10,6 +10,7 @@ import json
 import os
 import re
 import resource
+import secrets
 import shutil
 import sys
 import time
@@ -132,7 +133,7 @@ def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: s
     keys = notebook_keys(parameters)
     for number, path in enumerate(notebooks, 1):
         print(f"[{number}/{len(notebooks)}] {path.stem}", flush=True)
-        if finished(out, path, keys[path.stem]):
+        if len(notebooks) > 1 and finished(out, path, keys[path.stem]):  # a notebook asked for by number always runs
             print("      kept: the same code and parameters finished it before (--fresh starts over)", flush=True)
             continue
         started = time.monotonic()
@@ -233,8 +234,9 @@ def read_record(out: Path) -> dict:
 
 
 def notebook_keys(parameters: dict) -> dict[str, str]:
-    """For each notebook a digest of all that decides what it writes: code, parameters, and the notebooks before it."""
-    digest = hashlib.sha256(json.dumps([parameters, environment()], sort_keys=True).encode())
+    """For each notebook a digest of what decides its results: code, parameters, data folder, notebooks before it."""
+    settings = [parameters, environment(), data_mark(parameters)]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in sorted((PROJECT / "camid_utils").rglob("*")):
         if path.suffix in (".py", ".csv"):
             digest.update(path.read_bytes())
@@ -253,12 +255,28 @@ def finished(out: Path, notebook: Path, key: str) -> bool:
     return done.get("key") == key and all(path.is_file() for path in copies)
 
 
+def data_folder(parameters: dict) -> Path | None:
+    """Where a run keeps its heavy files; None if no notebook asks for such a folder."""
+    folder = parameters.get("data_dir") or known_parameters().get("data_dir")
+    return resolve(folder) if folder else None
+
+
+def data_mark(parameters: dict) -> str:
+    """What tells this data folder from another: if it was lost and made anew, nothing made from the old one is kept."""
+    folder = data_folder(parameters)
+    if folder is None:
+        return ""
+    if not (folder / ".mark").is_file():
+        write_text(folder / ".mark", secrets.token_hex(8))
+    return (folder / ".mark").read_text(encoding="utf-8")
+
+
 def start_over(out: Path, parameters: dict) -> None:
     """Forget what was trained and executed: the results' record and the data folder's runs, models and features."""
     (out / "run.json").unlink(missing_ok=True)
-    data = resolve(parameters.get("data_dir", known_parameters()["data_dir"]))
-    for name in ("runs", "models", "features"):
-        shutil.rmtree(data / name, ignore_errors=True)
+    if data := data_folder(parameters):
+        for name in ("runs", "models", "features"):
+            shutil.rmtree(data / name, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """A file has its name only when it is whole."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -79,3 +81,32 @@ def test_if_the_builder_is_killed_the_other_takes_over(tmp_path):
     assert second.communicate()[0] == "building\nbuilt\n"
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["half"]
     assert not list(tmp_path.glob(".*.partial"))
+
+
+CRAMPED = """
+import resource, signal, sys
+from camid_utils import files
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+files.write_text(sys.argv[1], "x" * 5000)
+"""
+
+
+def test_no_room_is_said_clearly_and_leaves_nothing(tmp_path):
+    path = tmp_path / "folder" / "note.txt"
+    run = subprocess.run([sys.executable, "-c", CRAMPED, str(path)], capture_output=True, text=True)
+    assert run.returncode == 1 and f"{path} cannot be written; make room" in run.stderr.splitlines()[-1]
+    assert list(path.parent.iterdir()) == []
+    assert files.write_text(path, "x" * 5000).stat().st_size == 5000
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, number):
+    def refuse(*args, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.Path, "mkdir", refuse)
+    with pytest.raises(OSError, match="store cannot be written; make room or give another folder") as found:
+        with files.alone(tmp_path / "store"):
+            pass
+    assert found.value.errno == number

@@ -45,6 +45,15 @@ def test_an_effect_is_bold_only_where_its_interval_decides(low, high, decided):
     assert all(line.endswith("| not run | not run |") for line in rows if line != row)
 
 
+def test_findings_are_those_contrasts_once_and_in_order():
+    pairs = [("design-base", "nothing"), ("design-squashed", "design-base"), ("equal-scene+device", "equal-patch")]
+    table = pd.DataFrame(
+        [CONTRAST | {"a": a, "b": b, "level": level} for a, b in pairs for level in ("patch", "photo")]
+    )
+    found = readme.findings(table)
+    assert found["a"].tolist() == ["equal-scene+device", "design-squashed"] and set(found["level"]) == {"patch"}
+
+
 def test_effects_are_of_experiments_that_exist():
     single = {"devices-fingerprint"}  # no network
     assert {name for pair in readme.FINDINGS for name in pair} - single <= set(report.NAMES)

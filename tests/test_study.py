@@ -217,6 +217,15 @@ def test_fresh_starts_over(notebooks, tmp_path, capsys, monkeypatch):
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["patches"]
 
 
+def test_a_lost_data_folder_makes_everything_anew(notebooks, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(study, "known_parameters", lambda: {"number": 1, "data_dir": str(tmp_path / "data")})
+    asked = ["--profile", "small", "--out", str(tmp_path / "out")]
+    assert study.main(asked) == 0 and ran(capsys) == ["01_first", "02_second"]
+    shutil.rmtree(tmp_path / "data")
+    assert study.main(asked) == 0 and ran(capsys) == ["01_first", "02_second"]
+    assert study.main([*asked, "--only", "02"]) == 0 and ran(capsys) == ["02_second"]  # asked for, so run
+
+
 def test_the_record_repeats_the_fingerprints_of_the_photographs(tmp_path):
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "datasets.json").write_text('{"simulated Dresden": {"photos": 48}}')
