@@ -214,7 +214,7 @@ def test_fresh_starts_over(notebooks, tmp_path, capsys, monkeypatch):
     asked = ["--profile", "small", "--out", str(tmp_path / "out")]
     assert study.main(asked) == 0 and ran(capsys) == ["01_first", "02_second"]
     assert study.main([*asked, "--fresh"]) == 0 and ran(capsys) == ["01_first", "02_second"]
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["patches"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".mark", "patches"]
 
 
 def test_a_lost_data_folder_makes_everything_anew(notebooks, tmp_path, capsys, monkeypatch):
