@@ -25,9 +25,8 @@ from .progress import progress
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601: a JPEG's own grey
 WAVELET, LEVELS = "db4", 4  # Daubechies' filter with 8 taps, four levels: Lukas, Fridrich and Goljan (2006)
 WINDOWS = (3, 5, 7, 9)  # coefficients: neighbourhoods that the local variance is the least of (Mihcak et al. 1999)
-NOISE_DEVIATION = (
-    3.0  # grey levels; Lukas et al.'s 5 did a fifth less well on real Nikon photos, 2 a little better on own and others
-)
+# grey levels; on a few real Nikon photos Lukas et al.'s 5 did a fifth less well, 2 was higher on own and other devices
+NOISE_DEVIATION = 3.0
 SATURATED = 250  # grey levels: brighter pixels are clipped and carry no fingerprint (Chen et al. 2008)
 APART = 5  # pixels about the peak, each way, that do not count as noise: 11 x 11 (Goljan et al. 2009)
 FALSE_POSITIVES = 0.01  # of the pairs of a photo and another device

@@ -95,7 +95,7 @@ def with_interval(row: pd.Series | dict) -> str:
 
 
 def accuracy_bars(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracies for `plots_evidence.intervals`, a row an experiment, at the level that its network sees."""
+    """Test accuracies beside the paper's, a row an experiment, at the level that its network sees."""
     rows = metrics[(metrics["metric"] == "accuracy") & (metrics["part"] == "test")]
     small = rows["experiment"].str.contains("cameraconvnet|equal|transfer")
     rows = rows[rows["level"] == small.map({True: "patch", False: "photo"})]
@@ -121,8 +121,13 @@ def effects(contrasts: pd.DataFrame) -> pd.DataFrame:
 def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """Metrics as a person reads them: a row an experiment, part and level; value and interval in one cell."""
     index = ["dataset", "experiment", "protocol", "part", "level", "n", "photos"]
-    cells = metrics.assign(cell=[with_interval(row) for _, row in metrics.iterrows()])
-    return cells.pivot_table(index=index, columns="metric", values="cell", aggfunc="first", sort=False)
+    return _cells(metrics, index, "metric")
+
+
+def _cells(rows: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
+    """A table of values with their intervals, a row for each `index`, a column for each of `columns`."""
+    cells = rows.assign(cell=[with_interval(row) for _, row in rows.iterrows()])
+    return cells.pivot_table(index=index, columns=columns, values="cell", aggfunc="first", sort=False)
 
 
 def contrast(a: Experiment, b: Experiment, level: str = "patch") -> pd.DataFrame:
@@ -184,8 +189,7 @@ def rates_table(runs: dict[tuple[float, str], History]) -> pd.DataFrame:
 
 def voting_table(curve: pd.DataFrame) -> pd.DataFrame:
     """Table of `voting.curve`: a row a choice of patches, a column a number of votes, value and interval a cell."""
-    cells = curve.assign(cell=[with_interval(row) for _, row in curve.iterrows()])
-    return cells.pivot_table(index=["choice", "photos"], columns="patches", values="cell", aggfunc="first", sort=False)
+    return _cells(curve, ["choice", "photos"], "patches")
 
 
 def shift_table(shifts: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -241,10 +245,7 @@ def photo_accuracy(predictions: pd.DataFrame, **labels: str) -> pd.DataFrame:
 
 def robustness_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Accuracy after each degradation, a column a model: value and interval in one cell."""
-    cells = rows.assign(cell=[with_interval(row) for _, row in rows.iterrows()])
-    return cells.pivot_table(
-        index=["kind", "setting", "n"], columns="model", values="cell", aggfunc="first", sort=False
-    )
+    return _cells(rows, ["kind", "setting", "n"], "model")
 
 
 def robustness_conclusions(rows: pd.DataFrame) -> list[str]:
