@@ -100,9 +100,7 @@ def accuracy_bars(metrics: pd.DataFrame) -> pd.DataFrame:
     small = rows["experiment"].str.contains("cameraconvnet|equal|transfer")
     rows = rows[rows["level"] == small.map({True: "patch", False: "photo"})]
     paper = metrics[metrics["metric"] == "accuracy"].groupby("experiment")["published"].max()
-    units = rows["photos"].astype(str) + rows["level"].map({"patch": " photos' patches", "photo": " photos"})
-    label = rows["experiment"].replace(NAMES) + "\n" + rows["protocol"] + ", " + units
-    return rows.assign(label=label, published=rows["experiment"].map(paper))
+    return rows.assign(published=rows["experiment"].map(paper))
 
 
 def test_accuracy(metrics: pd.DataFrame, level: str) -> pd.DataFrame:

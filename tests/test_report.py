@@ -89,10 +89,9 @@ def test_bars_are_test_accuracies_at_the_level_of_the_network(metrics):
         {name: photo if level_of(name) == "photo" else patch for name, (*_, patch, photo) in EXPERIMENTS.items()}
     )
     assert bars["published"].dropna().to_dict() == PUBLISHED
-    assert bars["label"].is_unique and (bars["part"] == "test").all()
+    assert bars.index.is_unique and (bars["part"] == "test").all()
     for name, (_, _, protocol, *_) in EXPERIMENTS.items():
-        units = "photos" if level_of(name) == "photo" else "photos' patches"
-        assert f"{protocol}, 50 {units}" in bars["label"][name]
+        assert bars.loc[name, ["protocol", "photos", "level"]].tolist() == [protocol, 50, level_of(name)]
 
 
 @pytest.mark.parametrize("level", ["patch", "photo"])
