@@ -49,11 +49,21 @@ def sample(store, rows: np.ndarray, input_range: str, count: int = 256) -> torch
 
 
 def save_predictions(predictions: pd.DataFrame, path: str | Path) -> Path:
-    """Write predictions as Parquet, complete or not at all."""
-    small = {name: np.float32 for name in predictions.columns if name.startswith(LOG_PROB)}
+    """Write predictions as Parquet, complete or not at all; first bytes stand with first bytes, which packs better."""
+    logs = [name for name in predictions.columns if name.startswith(LOG_PROB)]
+    others = [name for name in predictions.columns if name not in logs]
+    packing = dict(compression="zstd", compression_level=19, use_byte_stream_split=logs, use_dictionary=others)
     with complete(path) as partial:
-        predictions.astype(small).to_parquet(partial, index=False, compression="zstd")
+        predictions.astype(dict.fromkeys(logs, np.float32)).to_parquet(partial, index=False, **packing)
     return Path(path)
+
+
+def read_predictions(results: str | Path, experiment: str, notebook: str) -> pd.DataFrame:
+    """An experiment's predictions in a results folder; where there are none, the error says which notebook to run."""
+    path = Path(results) / "predictions" / f"{experiment}.parquet"
+    if not path.is_file():
+        raise FileNotFoundError(f"no predictions of {experiment} in {results}: run notebook {notebook} first")
+    return pd.read_parquet(path)
 
 
 def class_names(predictions: pd.DataFrame) -> list[str]:

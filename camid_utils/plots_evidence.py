@@ -188,22 +188,58 @@ def energies(table: pd.DataFrame, note: str) -> Figure:
         "other camera model": (~table["same_model"], GREY, "."),
     }
     fig, ax = plt.subplots(figsize=(8, 3.2))
-    for y, (chosen, colour, marker) in enumerate(kinds.values()):
-        values = np.sort(table.loc[chosen, "pce"].dropna().to_numpy())
-        spread = y + 0.5 * (np.modf(np.arange(len(values)) * 0.618)[0] - 0.5)  # golden ratio: even, without a draw
-        ax.scatter(values, spread, s=14, marker=marker, color=colour, alpha=0.6, lw=0)
-        ax.annotate(f"n = {len(values):,}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    _strips(ax, {name: (table.loc[rows, "pce"].dropna(), colour, mark) for name, (rows, colour, mark) in kinds.items()})
     ax.set_xscale("symlog", linthresh=10)
     ax.xaxis.set_major_formatter("{x:g}")
     ax.axvline(0, color="0.8", lw=0.8, zorder=0)
-    ax.set_yticks(range(len(kinds)), kinds)
-    ax.invert_yaxis()
     ax.set(xlabel="signed peak-to-correlation energy (logarithmic beyond 10)", title="Photos and fingerprints")
     data_note(ax, note)
     return fig
 
 
-def roc_curves(curves: dict[str, pd.DataFrame], note: str) -> Figure:
+def known_and_unknown(known: pd.DataFrame, unknown: pd.DataFrame, score: str, limit: float, note: str) -> Figure:
+    """The score of each photo (calibration.calibrated), and the limit below which the answer is "none of them"."""
+    kinds = {
+        "known camera, named rightly": (known.loc[known["right"], score], OURS, "o"),
+        "known camera, named wrongly": (known.loc[~known["right"], score], PAPER, "X"),
+        "unknown camera": (unknown[score], GREY, "."),
+    }
+    fig, ax = plt.subplots(figsize=(8, 2.8))
+    _strips(ax, kinds)
+    ax.axvline(limit, color="0.3", lw=1, ls="--", zorder=0)
+    ax.set(xlabel=f"{score}; left of the dashed line ({limit:.2f}) the answer is none of the known cameras",
+           title="Photos of known and unknown cameras")  # fmt: skip
+    data_note(ax, note)
+    return fig
+
+
+def _strips(ax, kinds: dict[str, tuple[pd.Series, str, str]]) -> None:
+    """For each kind (values, colour, marker) a strip of points, spread so that few hide others, and their number."""
+    for y, (values, colour, marker) in enumerate(kinds.values()):
+        values = np.sort(values.to_numpy())
+        spread = y + 0.5 * (np.modf(np.arange(len(values)) * 0.618)[0] - 0.5)  # golden ratio: even, without a draw
+        ax.scatter(values, spread, s=14, marker=marker, color=colour, alpha=0.6, lw=0)
+        ax.annotate(f"n = {len(values):,}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    ax.set_yticks(range(len(kinds)), kinds)
+    ax.invert_yaxis()
+
+
+def reliability(rows: pd.DataFrame, note: str) -> Figure:
+    """Share of right answers by how sure they were (calibration.reliability): on the diagonal if that was true."""
+    fig, ax = plt.subplots(figsize=(5.4, 4.2))
+    ax.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
+    for i, (name, own) in enumerate(rows.groupby("name", sort=False)):
+        errors = np.stack([own["value"] - own["low"], own["high"] - own["value"]])
+        ax.errorbar(own["confidence"], own["value"], yerr=errors, fmt=MARKERS[i], ls=DASHES[i], color=SERIES[i], ms=6,
+                    lw=1.4, capsize=3, label=name)  # fmt: skip
+    ax.set(xlabel="mean probability of the camera named", ylabel="share of photos named rightly", xlim=(0, 1.02),
+           ylim=(-0.02, 1.02), title="How sure, and how often right")  # fmt: skip
+    ax.legend(fontsize=8, loc="upper left")
+    data_note(ax, note)
+    return fig
+
+
+def roc_curves(curves: dict[str, pd.DataFrame], note: str, title: str = "Own device or another?") -> Figure:
     """Receiver operating characteristics (fingerprints.roc), the false-positive rate also on a logarithmic axis."""
     fig, axes = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     colours = sns.color_palette([OURS, PAPER, GREY])
@@ -218,7 +254,7 @@ def roc_curves(curves: dict[str, pd.DataFrame], note: str) -> Figure:
     for ax in axes:
         ax.set(xlabel="false-positive rate", ylim=(-0.02, 1.02))
     axes[1].xaxis.set_major_formatter("{x:g}")
-    axes[0].set(ylabel="true-positive rate", title="Own device or another?")
+    axes[0].set(ylabel="true-positive rate", title=title)
     axes[1].set_title("the same, logarithmic; grey: 1 %", fontsize=9)
     axes[0].legend(fontsize=8, loc="lower right")
     data_note(axes[0], note)

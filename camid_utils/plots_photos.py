@@ -6,11 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from . import datasets
-from .plots import OURS, PAPER, data_note, readable, thin_ticks
+from .plots import GREY, OURS, PAPER, data_note, readable, thin_ticks
+
+MAP_COLOURS = (OURS, "#edae49", PAPER)  # of the cameras that most of a photo looks like
 
 
 def class_counts(
@@ -131,6 +134,45 @@ def patch_positions(photo: np.ndarray, corners: dict[str, np.ndarray], size: int
         ax.axis("off")
     fig.suptitle(f"Patches of {size} pixels\n{note}", x=0.01, ha="left", fontsize=10)
     return fig
+
+
+def camera_map(
+    photo: np.ndarray, corners: np.ndarray, log_probs: np.ndarray, class_names: list[str], note: str, leading: int = 3
+) -> Figure:
+    """A photo, and over it a cell a patch in the colour of its likeliest camera, the stronger the surer.
+
+    corners [n, 2] (y, x) are a grid's, in rows (identify.positions); log_probs [n, classes]. The `leading` cameras with
+    most patches have colours, all others are grey.
+    """
+    best, sure = log_probs.argmax(axis=1), np.exp(log_probs.max(axis=1))
+    counts = np.bincount(best, minlength=len(class_names))
+    order = [i for i in np.argsort(-counts, kind="stable")[:leading] if counts[i]]
+    cells = np.full((len(corners), 4), to_rgba(GREY))
+    for i, colour in zip(order, MAP_COLOURS, strict=False):
+        cells[best == i] = to_rgba(colour)
+    cells[:, 3] = 0.15 + 0.6 * sure
+    ys, xs = (np.unique(corners[:, axis]) for axis in (0, 1))
+    extent = photo.shape[:2]
+    step = -(-max(extent) // 1600)  # a screen shows no more
+    fig, axes = plt.subplots(1, 2, figsize=(10, 10 * extent[0] / extent[1] / 2 + 1.1))
+    for ax in axes:
+        ax.imshow(photo[::step, ::step], extent=(0, extent[1], extent[0], 0))
+        ax.axis("off")
+    edges = [_between(places, length) for places, length in zip((ys, xs), extent, strict=True)]
+    axes[1].pcolormesh(edges[1], edges[0], cells.reshape(len(ys), len(xs), 4))
+    handles = [Patch(color=colour) for colour in (*MAP_COLOURS[: len(order)], GREY)]
+    names = [f"{readable([class_names[i]])[0]}, {counts[i]} patches" for i in order]
+    names.append(f"others, {len(best) - counts[order].sum()}")
+    fig.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
+    fig.suptitle(f"What each part of the photo looks like\n{note}", x=0.01, ha="left", fontsize=10)
+    return fig
+
+
+def _between(starts: np.ndarray, length: int) -> np.ndarray:
+    """Edges of the cells around patches that start at `starts`: halfway between neighbours, and the photo's own."""
+    size = length - starts[-1]  # the last patch ends with the photo, or lies in its middle
+    centres = starts + size / 2
+    return np.concatenate([[0], (centres[1:] + centres[:-1]) / 2, [length]])
 
 
 def split_map(catalogue: pd.DataFrame, parts: dict[str, pd.Series]) -> Figure:

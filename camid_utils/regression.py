@@ -20,17 +20,18 @@ from .experiments import PROJECT
 
 KEYS = ["experiment", "dataset", "protocol", "part", "level", "metric"]
 LEAST = 0.02  # tolerance elsewhere where no spread over seeds is known, or a smaller one: rounding moves a few votes
+RECORDS = (".csv", ".parquet", ".png")  # files without a clock or a path in them
 COLUMNS = ["what", "committed", "rerun", "difference", "tolerance", "verdict"]
 
 
 def compare(committed: str | Path, rerun: str | Path, spread: pd.Series | None = None) -> pd.DataFrame:
-    """A row a metric, notebook and figure of `committed`, and whether `rerun` has the same (columns: COLUMNS).
+    """A row a metric and file of `committed`, and whether `rerun` has the same (columns: COLUMNS).
 
     Tolerances are 0 where both ran on the same platform and versions, else 3 x `spread` (by KEYS), at least LEAST.
     """
     committed, rerun = Path(committed), Path(rerun)
-    rows = [_present(committed, rerun, path) for path in _expected(committed)]
     same = _environment(committed) == _environment(rerun)
+    rows = [_file(committed / path, rerun / path, path.as_posix(), same) for path in _expected(committed)]
     old, new = (_metrics(folder) for folder in (committed, rerun))
     for key, value in old.items():
         tolerance = 0.0 if same else max(LEAST, 3 * spread.get(key, 0.0) if spread is not None else 0.0)
@@ -51,10 +52,12 @@ def _expected(committed: Path) -> list[Path]:
     return sorted(path.relative_to(committed) for path in found if not path.name.startswith("."))
 
 
-def _present(committed: Path, rerun: Path, path: Path) -> list:
-    """The row of a file: it has to be there."""
-    there = (rerun / path).is_file()
-    return [path.as_posix(), np.nan, np.nan, np.nan, np.nan, "holds" if there else "missing"]
+def _file(committed: Path, rerun: Path, name: str, same: bool) -> list:
+    """The row of a file: it has to be there, and a table or figure to be the same where platform and versions are."""
+    verdict = "holds" if rerun.is_file() else "missing"
+    if verdict == "holds" and same and rerun.suffix in RECORDS and rerun.read_bytes() != committed.read_bytes():
+        verdict = "differs"
+    return [name, np.nan, np.nan, np.nan, np.nan, verdict]
 
 
 def _environment(folder: Path) -> dict:

@@ -51,6 +51,8 @@ NAMES = {  # experiments as a person calls them
     "design-degraded": "native crops, degradation augmentation",
     "efficientnet-best": "EfficientNet, best recipe",
     "efficientnet-best-degraded": "best recipe, degradation augmentation",
+    "identifier": "identifier, calibrated",
+    "identifier-independent": "identifier, patches taken as independent",
     "devices-network": "EfficientNet, device as the class",
     "devices-fingerprint": "sensor-noise fingerprints, device as the class",
 }

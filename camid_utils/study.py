@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import base64
 import contextlib
 import hashlib
 import json
@@ -33,6 +34,7 @@ NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 PRIVATE = Config({"KernelManager": {"transport": "ipc"}})  # kernels listen on a file of this user, not on a port
 BAR = re.compile(r"\d+%\|")  # a line of a progress bar
+PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 LINK = re.compile(r'href="(\d\d\w*)\.ipynb')  # from one notebook to another: their HTML copies lie side by side
 
 
@@ -170,8 +172,19 @@ def run_notebook(path: Path, parameters: dict, out: Path) -> str:
     notebook = clean(nbformat.read(executed, as_version=4), (out.resolve(), PROJECT))
     write_text(executed, nbformat.writes(notebook))
     page = HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
-    write_text(html, LINK.sub(r'href="\1.html', page))
+    write_text(html, linked(page, out / "figures"))
     return failure
+
+
+def linked(page: str, figures: Path) -> str:
+    """A notebook's HTML with links to the other pages, and to the figures in the folder beside instead of copies."""
+    names = {base64.b64encode(path.read_bytes()).decode(): path.name for path in figures.glob("*.png")}
+
+    def source(match: re.Match) -> str:
+        name = names.get("".join(match[1].split()))
+        return f"../figures/{name}" if name else match[0]
+
+    return PICTURE.sub(source, LINK.sub(r'href="\1.html', page))
 
 
 def clean(notebook: nbformat.NotebookNode, folders: Iterable[Path] = ()) -> nbformat.NotebookNode:

@@ -39,7 +39,8 @@ def verdicts(table: pd.DataFrame) -> dict[str, str]:
 def test_the_same_machine_must_give_the_same_number(results):
     assert set(verdicts(regression.compare(results("a", 0.5), results("b", 0.5))).values()) == {"holds"}
     other = verdicts(regression.compare(results("a", 0.5), results("c", 0.5000001)))
-    assert other[", ".join(KEY)] == "differs" and other["figures/02_some.png"] == "holds"
+    assert other[", ".join(KEY)] == other["metrics/02_some.csv"] == "differs"
+    assert other["figures/02_some.png"] == "holds"
 
 
 @pytest.mark.parametrize("value, verdict", [(0.56, "holds"), (0.561, "differs"), (0.44, "holds")])
@@ -48,6 +49,17 @@ def test_elsewhere_it_may_differ_as_seeds_do(results, value, verdict):
     table = regression.compare(results("a", 0.5), results("b", value, python="3.12"), spread)
     assert verdicts(table)[", ".join(KEY)] == verdict
     assert table["tolerance"].max() == pytest.approx(0.06)
+
+
+def test_on_the_same_machine_tables_and_figures_are_the_same_files(results):
+    rerun = results("b", 0.5)
+    (rerun / "figures" / "02_some.png").write_text("another picture")
+    (rerun / "notebooks" / "02_some.ipynb").write_text("another time of day")
+    found = verdicts(regression.compare(results("a", 0.5), rerun))
+    assert found["figures/02_some.png"] == "differs" and found["notebooks/02_some.ipynb"] == "holds"
+    elsewhere = results("c", 0.5, python="3.12")
+    (elsewhere / "figures" / "02_some.png").write_text("another picture")
+    assert verdicts(regression.compare(results("a", 0.5), elsewhere))["figures/02_some.png"] == "holds"
 
 
 @pytest.mark.parametrize("without", ["metrics/02_some.csv", "notebooks/02_some.ipynb", "figures/02_some.png"])

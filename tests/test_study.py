@@ -1,5 +1,6 @@
 """The runner takes only parameters that exist, keeps what fails, and leaves no trace of the machine."""
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -110,9 +111,20 @@ def test_real_photographs_never_land_among_simulated_ones():
 
 def test_the_projects_notebooks_are_found_in_order():
     names = [path.name.split("_")[0] for path in study.find_notebooks()]
-    assert names == ["01", "02", "03", "04", "04b", "05"]
+    assert names == ["01", "02", "03", "04", "04b", "05", "06", "07"]
     assert [path.name for path in study.find_notebooks("03")] == ["03_transfer_to_floreview.ipynb"]
     assert study.known_parameters()["transfer_learning_rate"] == 0.001
+
+
+def test_a_page_links_to_the_figures_beside_it_and_keeps_pictures_that_are_nowhere_else(tmp_path):
+    (tmp_path / "01_a.png").write_bytes(b"picture")
+    known, other = (base64.encodebytes(data).decode() for data in (b"picture", b"another"))
+    page = (
+        f'<img src="data:image/png;base64,{known}"/><img src="data:image/png;base64,{other}"/><a href="02_b.ipynb#x">'
+    )
+    found = study.linked(page, tmp_path)
+    assert '<img src="../figures/01_a.png"/>' in found and other in found and known not in found
+    assert 'href="02_b.html#x"' in found
 
 
 def test_a_run_writes_notebooks_pages_and_a_record(notebooks, tmp_path, capsys):

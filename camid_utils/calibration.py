@@ -1,0 +1,187 @@
+"""How sure an answer may be, and when it must be "none of the known cameras": fitted on validation photos."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from scipy.stats import binomtest, rankdata
+from sklearn.metrics import roc_curve
+
+from . import identify
+from .datasets import relative_photos
+from .evaluation import LOG_PROB, class_names, log_probabilities
+from .models import Model
+from .progress import progress
+from .training import make_fabric
+
+
+def looked_at(catalogue: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """What `identify.look` makes of each photo of a catalogue: a row a photo, without those that cannot be read.
+
+    The catalogue's columns, `photo`, `true`, `log_prob:<class>` (mean over the photo's patches), patches, and the
+    scores that need no calibration: agreement, clarity.
+    """
+    fabric = make_fabric()
+    model, rows = identify.ready(model, fabric), []
+    photos = catalogue.assign(photo=relative_photos(catalogue)).to_dict("records")
+    for photo in progress(photos, "photos", unit="photo", disable=len(photos) < 20):
+        try:
+            _, log_probs = identify.look(identify.read(photo["path"]), model, fabric)
+        except ValueError:
+            continue
+        found = identify.answer(log_probs, model)
+        means = zip(model.class_names, log_probs.mean(axis=0), strict=True)
+        scores = {name: found[name] for name in ("patches", "agreement", "clarity")}
+        rows.append(photo | {"true": photo["camera_model"], **{LOG_PROB + k: v for k, v in means}, **scores})
+    return pd.DataFrame(rows).drop(columns="path")
+
+
+def calibrated(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
+    """The table with its log-probabilities divided by `temperature`, and the columns confidence, predicted, right."""
+    logs = log_softmax(log_probabilities(table) / temperature, axis=1)
+    names = class_names(table)
+    predicted = np.array(names)[logs.argmax(axis=1)]
+    columns = pd.DataFrame(logs, columns=[LOG_PROB + name for name in names], index=table.index)
+    return table.assign(
+        **columns, confidence=np.exp(logs.max(axis=1)), predicted=predicted, right=predicted == table["true"]
+    )
+
+
+def fit_temperature(table: pd.DataFrame) -> float:
+    """The temperature under which the true cameras of known photos are likeliest (Guo et al. 2017).
+
+    They divide a network's logits by it; here it divides the mean log-probability of a photo's patches.
+    """
+    logs = log_probabilities(table)
+    true = pd.Index(class_names(table)).get_indexer(table["true"])
+
+    def loss(log_temperature: float) -> float:
+        scaled = log_softmax(logs / np.exp(log_temperature), axis=1)
+        return -scaled[np.arange(len(true)), true].mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-5, 3), method="bounded").x))
+
+
+def threshold(scores: np.ndarray, refused: float = 0.05) -> float:
+    """The score below which at most a share `refused` of these known photos lies."""
+    return float(np.sort(scores)[int(refused * len(scores))])
+
+
+def area(known: np.ndarray, unknown: np.ndarray) -> float:
+    """Area under the ROC: the chance that a known photo's score is above an unknown one's, ties count half."""
+    ranks = rankdata(np.concatenate([known, unknown]))[: len(known)]
+    return (ranks.mean() - (len(known) + 1) / 2) / len(unknown)
+
+
+def compared_scores(known: pd.DataFrame, unknown: pd.DataFrame, seed: int, resamples: int = 1000) -> pd.DataFrame:
+    """A row for each of identify.SCORES: area under the ROC, 95 % interval (bootstrap over photos of both), numbers."""
+    rng, rows = np.random.default_rng([seed, 98]), []
+    for name in identify.SCORES:
+        a, b = known[name].to_numpy(), unknown[name].to_numpy()
+        draws = [area(rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(resamples)]
+        low, high = np.percentile(draws, [2.5, 97.5])
+        rows.append([name, area(a, b), low, high, len(a), len(b)])
+    return pd.DataFrame(rows, columns=["score", "value", "low", "high", "known", "unknown"])
+
+
+def roc(known: np.ndarray, unknown: np.ndarray) -> pd.DataFrame:
+    """The curve of a score, known cameras being the positives: columns false_positive_rate, true_positive_rate."""
+    labels = np.repeat([1, 0], [len(known), len(unknown)])
+    false, true, _ = roc_curve(labels, np.concatenate([known, unknown]))
+    return pd.DataFrame({"false_positive_rate": false, "true_positive_rate": true})
+
+
+def reliability(table: pd.DataFrame, name: str, bins: int = 4) -> pd.DataFrame:
+    """Photos in `bins` equal groups by confidence: columns name, confidence (mean), value (share right), low, high, n.
+
+    95 % intervals by Wilson's method (1927).
+    """
+    ordered = table.sort_values("confidence", kind="stable")
+    groups = [ordered.iloc[rows] for rows in np.array_split(np.arange(len(ordered)), bins)]
+    rows = [[name, g["confidence"].mean(), *_share(int(g["right"].sum()), len(g)), len(g)] for g in groups if len(g)]
+    return pd.DataFrame(rows, columns=["name", "confidence", "value", "low", "high", "n"])
+
+
+def error_rates(known: pd.DataFrame, unknown: pd.DataFrame, score: str, limit: float) -> pd.DataFrame:
+    """What a threshold does: rows (question, value, low, high, n), 95 % intervals by Wilson's method (1927)."""
+    accepted = known[known[score] >= limit]
+    counts = {
+        "known cameras refused": (len(known) - len(accepted), len(known)),
+        "unknown cameras accepted": (int((unknown[score] >= limit).sum()), len(unknown)),
+        "right, of all known": (int(known["right"].sum()), len(known)),
+        "right, of the known that are accepted": (int(accepted["right"].sum()), len(accepted)),
+    }
+    rows = [[question, *_share(count, n), n] for question, (count, n) in counts.items()]
+    return pd.DataFrame(rows, columns=["question", "value", "low", "high", "n"])
+
+
+def _share(count: int, n: int) -> tuple[float, float, float]:
+    """A share with its 95 % interval by Wilson's method; all NaN of nothing."""
+    return (count / n, *binomtest(count, n).proportion_ci(method="wilson")) if n else (np.nan,) * 3
+
+
+def halves(catalogue: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A catalogue in two parts that share no camera model: every other model in name order."""
+    second = catalogue["camera_model"].map({m: i % 2 for i, m in enumerate(sorted(catalogue["camera_model"].unique()))})
+    return catalogue[second == 0], catalogue[second == 1]
+
+
+def some(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """At most `most` photos of a catalogue, as evenly over its camera models as it can be, drawn by the seed."""
+    shuffled = catalogue.sort_values("path").sample(frac=1, random_state=seed)
+    turn = shuffled.groupby("camera_model").cumcount()
+    return shuffled.loc[turn.sort_values(kind="stable").index[:most]].sort_values("path").reset_index(drop=True)
+
+
+def spliced(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """A photo whose left half is of one photo and whose right half is of another, each where it was in its own.
+
+    Of photos of different sizes the common part from the top left corner is taken, so that grids stay in place.
+    """
+    height, width = np.minimum(left.shape[:2], right.shape[:2])
+    middle = seam(width)
+    return np.concatenate([left[:height, :middle], right[:height, middle:width]], axis=1)
+
+
+def seam(width: int) -> int:
+    """The column in which the right half of a splice begins: the middle, on the edge of a JPEG block."""
+    return width // 16 * 8
+
+
+def splice_pairs(known: pd.DataFrame, catalogue: pd.DataFrame, most: int) -> list[tuple[pd.Series, pd.Series]]:
+    """At most `most` pairs of a catalogue's photos of different cameras, those with the surest answers first.
+
+    known: the calibrated table of these photos; whether an answer is right does not matter. No photo is used twice.
+    """
+    photos = catalogue.assign(photo=relative_photos(catalogue)).merge(known[["photo", "confidence"]], on="photo")
+    left = [row for _, row in photos.sort_values("confidence", ascending=False, kind="stable").iterrows()]
+    pairs = []
+    while left and len(pairs) < most:
+        one = left.pop(0)
+        others = (i for i, two in enumerate(left) if two["camera_model"] != one["camera_model"])
+        if (i := next(others, None)) is not None:
+            pairs.append((one, left.pop(i)))
+    return pairs
+
+
+def splice_rates(splices: list[tuple[pd.Series, pd.Series]], model: Model) -> pd.DataFrame:
+    """Whether the patches of each half of a splice name the half's own camera: a row a half.
+
+    splices: pairs of photos (rows with path and camera_model). Columns half, camera, other, patches (those wholly
+    within the half), own and others (shares of them that name the half's camera, and the other half's).
+    """
+    fabric, rows = make_fabric(), []
+    model = identify.ready(model, fabric)
+    for pair in splices:
+        photo = spliced(*(identify.read(one["path"]) for one in pair))
+        corners, log_probs = identify.look(photo, model, fabric)
+        named = np.array(model.class_names)[log_probs.argmax(axis=1)]
+        middle = seam(photo.shape[1])
+        inside = corners[:, 1] + model.input_size <= middle, corners[:, 1] >= middle
+        for i, half in enumerate(("left", "right")):
+            own, other = pair[i]["camera_model"], pair[1 - i]["camera_model"]
+            names = named[inside[i]]
+            rows.append([half, own, other, len(names), (names == own).mean(), (names == other).mean()])
+    return pd.DataFrame(rows, columns=["half", "camera", "other", "patches", "own", "others"])
