@@ -1,6 +1,7 @@
 # make study   runs the notebooks on simulated photographs (about 20 minutes on two cores)
 # make test    checks the code and passes all tests
 # make lab     opens the notebooks
+# make demo    builds the web page from the model of the last run and serves it on this machine (needs npm)
 # make regression   reruns a profile in a scratch folder and compares it with the committed results
 # Each makes the environment first, once, with the exact versions of requirements.lock.
 
@@ -9,7 +10,7 @@ BIN := .venv/bin
 PROFILE ?= default
 ARGS ?=
 
-.PHONY: study test lab regression
+.PHONY: study test lab demo regression
 .DELETE_ON_ERROR:
 
 study: .venv/ready
@@ -22,6 +23,9 @@ test: .venv/ready
 
 regression: .venv/ready
 	$(BIN)/python -m camid_utils.regression --profile $(PROFILE) $(ARGS)
+
+demo: .venv/ready
+	$(BIN)/python -m camid_utils.demo $(ARGS)
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks

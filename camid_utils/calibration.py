@@ -20,8 +20,8 @@ from .training import make_fabric
 def looked_at(catalogue: pd.DataFrame, model: Model) -> pd.DataFrame:
     """What `identify.look` makes of each photo of a catalogue: a row a photo, without those that cannot be read.
 
-    The catalogue's columns, `photo`, `true`, `log_prob:<class>` (mean over the photo's patches), patches, and the
-    scores that need no calibration: agreement, clarity.
+    The catalogue's columns, `photo`, `true`, `log_prob:<class>` (mean over the photo's patches), and the scores that
+    need no calibration: agreement, clarity.
     """
     fabric = make_fabric()
     model, rows = identify.ready(model, fabric), []
@@ -33,7 +33,7 @@ def looked_at(catalogue: pd.DataFrame, model: Model) -> pd.DataFrame:
             continue
         found = identify.answer(log_probs, model)
         means = zip(model.class_names, log_probs.mean(axis=0), strict=True)
-        scores = {name: found[name] for name in ("patches", "agreement", "clarity")}
+        scores = {name: found[name] for name in ("agreement", "clarity")}
         rows.append(photo | {"true": photo["camera_model"], **{LOG_PROB + k: v for k, v in means}, **scores})
     return pd.DataFrame(rows).drop(columns="path")
 

@@ -52,7 +52,7 @@ def load_dresden(root: str | Path, min_size: int = 48) -> pd.DataFrame:
     Unlisted photos in a folder named flat or flat-field are flat-field frames: skipped and counted.
     Photos with a side under `min_size` pixels are left out.
     """
-    root = _checked(root, "Dresden", DRESDEN_LAYOUT)
+    root = checked_root(root, "Dresden", DRESDEN_LAYOUT)
     scenes = read_listing(root)["scene"].to_dict() if (root / LISTING).is_file() else {}
     spelling = {name.casefold(): name for name in published.read("dresden_models")["camera_model"]}
 
@@ -63,12 +63,12 @@ def load_dresden(root: str | Path, min_size: int = 48) -> pd.DataFrame:
         brand, model, device, _ = match.groups()
         camera_model = spelling.get(f"{brand}_{model}".casefold(), f"{brand}_{model}")
         scene = scenes.get(photo.name.casefold(), pd.NA)
-        return _labels(camera_model, f"{camera_model}_{device}", scene, photo.name.casefold())
+        return photo_labels(camera_model, f"{camera_model}_{device}", scene, photo.name.casefold())
 
     def skip(photo: Path) -> str:
         return "flat" if _in_flat_folder(photo) and photo.name.casefold() not in scenes else ""
 
-    return _catalogue(root, "Dresden", DRESDEN_LAYOUT, label, skip, min_size)
+    return read_catalogue(root, "Dresden", DRESDEN_LAYOUT, label, skip, min_size)
 
 
 def load_floreview(root: str | Path, flat: bool = False, min_size: int = 48) -> pd.DataFrame:
@@ -78,7 +78,7 @@ def load_floreview(root: str | Path, flat: bool = False, min_size: int = 48) -> 
     Natural stills, or with `flat` the flat ones instead (they have no scene); videos, HEIC and the stills
     of the other kind are skipped and counted in `attrs["skipped"]`.
     """
-    root = _checked(root, "FloreView", FLOREVIEW_LAYOUT)
+    root = checked_root(root, "FloreView", FLOREVIEW_LAYOUT)
 
     def is_flat(photo: Path) -> bool:
         return _in_flat_folder(photo) or "_flat" in photo.name.casefold()
@@ -92,12 +92,12 @@ def load_floreview(root: str | Path, flat: bool = False, min_size: int = 48) -> 
             raise ValueError("no folder above it names the phone as <Brand>_<Model>")
         camera_model = re.sub(r"^D\d+_", "", folder, flags=re.IGNORECASE)
         scene = pd.NA if flat else match[2].upper()
-        return _labels(camera_model, match[1].upper(), scene, f"{camera_model}/{photo.name}".casefold())
+        return photo_labels(camera_model, match[1].upper(), scene, f"{camera_model}/{photo.name}".casefold())
 
     def skip(photo: Path) -> str:
         return "" if is_flat(photo) == flat else ("natural" if flat else "flat")
 
-    return _catalogue(root, "FloreView", FLOREVIEW_LAYOUT, label, skip, min_size)
+    return read_catalogue(root, "FloreView", FLOREVIEW_LAYOUT, label, skip, min_size)
 
 
 def load_folder(root: str | Path, min_size: int = 48) -> pd.DataFrame:
@@ -105,14 +105,14 @@ def load_folder(root: str | Path, min_size: int = 48) -> pd.DataFrame:
 
     Devices and scenes are unknown (NA); the data set is named after the folder.
     """
-    root = _checked(root, "own", FOLDER_LAYOUT)
+    root = checked_root(root, "own", FOLDER_LAYOUT)
 
     def label(photo: Path) -> dict:
         if len(photo.parts) == 1:
             raise ValueError("it lies in no class's folder")
-        return _labels(photo.parts[0], pd.NA, pd.NA, str(photo))
+        return photo_labels(photo.parts[0], pd.NA, pd.NA, str(photo))
 
-    return _catalogue(root, root.resolve().name, FOLDER_LAYOUT, label, lambda photo: "", min_size)
+    return read_catalogue(root, root.resolve().name, FOLDER_LAYOUT, label, lambda photo: "", min_size)
 
 
 def read_listing(root: str | Path) -> pd.DataFrame:
@@ -210,7 +210,7 @@ def fingerprint(catalogue: pd.DataFrame, with_mtime: bool = True) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _labels(camera_model: str, device, scene, key: str) -> dict:
+def photo_labels(camera_model: str, device, scene, key: str) -> dict:
     """What a photo's name and folder say of it; photos with the same `key` are copies of one another."""
     brand = camera_model.split("_", 1)[0]
     return {"brand": brand, "camera_model": camera_model, "device": device, "scene": scene, "key": key}
@@ -220,7 +220,7 @@ def _in_flat_folder(photo: Path) -> bool:
     return any(FLAT_FOLDER.fullmatch(part) for part in photo.parts[:-1])
 
 
-def _checked(root: str | Path, name: str, layout: str) -> Path:
+def checked_root(root: str | Path, name: str, layout: str) -> Path:
     """The root as a Path with `~` expanded; an error showing the layout if it is no folder."""
     root = Path(root).expanduser()
     if not root.exists():
@@ -249,7 +249,7 @@ def _walk(root: Path) -> tuple[list[Path], list[dict]]:
     return sorted(files), problems
 
 
-def _catalogue(
+def read_catalogue(
     root: Path,
     name: str,
     layout: str,

@@ -38,7 +38,7 @@ def read(folder: str | Path) -> Evidence:
     """
     folder = Path(folder)
     metrics = _joined([folder / f"{name}.csv" for name in METRICS], METRIC_COLUMNS)
-    contrasts = _joined(sorted(folder.glob("*_contrasts.csv")), CONTRAST_COLUMNS)
+    contrasts = _joined(sorted(folder.glob("0[2-4]*_contrasts.csv")), CONTRAST_COLUMNS)
     found = {name: pd.read_csv(folder / f"{name}.csv") for name in SMALL if (folder / f"{name}.csv").is_file()}
     if (folder / "datasets.json").is_file():
         record = json.loads((folder / "datasets.json").read_text(encoding="utf-8"))

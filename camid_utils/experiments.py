@@ -119,7 +119,7 @@ def run(
     found, histories, tables = [], [], []
     for i, plan in enumerate(plans):
         known = None if features is None else features[i]
-        model, history = _train(name, make_net, store, plan, known, fabric, input_range, data_dir, settings)
+        model, history = _train(name, make_net, store, plan, known, input_range, data_dir, settings)
         for part in ("val", "test"):
             rows = evaluation.predict(model, store, plan.rows(part), fabric, features=known)
             tables.append(rows.assign(part=part, seed=plan.seed))
@@ -138,16 +138,17 @@ def run(
 
 
 def _train(
-    name, make_net, store, plan, features, fabric, input_range, data_dir, settings
+    name, make_net, store, plan, features, input_range, data_dir, settings
 ) -> tuple[models.Model, training.History]:
     """One seed's model, written to its file, and the history of its training."""
+    fabric = training.make_fabric(joined=True)
     torch.manual_seed(plan.seed)
     net = make_net(len(plan.class_names), plan)
     dataset = store.table["dataset"].iloc[0]
     trained, inputs = (net, store.pixels) if features is None else (net.classifier, features)
     history = training.fit(
         trained, inputs, plan.labels, plan.rows("train"), plan.rows("val"), input_range=input_range, seed=plan.seed,
-        folder=Path(data_dir) / "runs" / slug(dataset) / f"{name}-{plan.seed}", fabric=fabric, title=name, **settings,
+        folder=run_path(data_dir, dataset, name, plan.seed), fabric=fabric, title=name, **settings,
     )  # fmt: skip
     best = history.epochs.iloc[history.best_epoch - 1]
     info = {
@@ -156,7 +157,8 @@ def _train(
         "epoch": history.best_epoch, **{k: round(float(v), 6) for k, v in best.items() if k != "epoch"},
     }  # fmt: skip
     model = models.Model(net.eval(), plan.class_names, store.pixels.shape[1], input_range, info)
-    models.save_model(model, model_path(data_dir, dataset, name, plan.seed))
+    if fabric.is_global_zero:
+        models.save_model(model, model_path(data_dir, dataset, name, plan.seed))
     return model, history
 
 
@@ -189,6 +191,11 @@ def test_photos(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFrame
 def model_path(data_dir: str | Path, dataset: str, name: str, seed: int) -> Path:
     """Where the model of an experiment is kept."""
     return Path(data_dir) / "models" / slug(dataset) / f"{name}-{seed}.safetensors"
+
+
+def run_path(data_dir: str | Path, dataset: str, name: str, seed: int) -> Path:
+    """Where the checkpoint and the logs of an experiment's training are kept."""
+    return Path(data_dir) / "runs" / slug(dataset) / f"{name}-{seed}"
 
 
 def earlier_model(data_dir: str | Path, dataset: str, name: str, seed: int, notebook: str) -> models.Model:

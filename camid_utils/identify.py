@@ -24,7 +24,7 @@ from .plots_photos import camera_map
 from .progress import progress
 from .training import logits_of, make_fabric
 
-PATCHES = 96  # the most that a photo is asked for: enough for a vote and a map, little enough for a browser
+PATCHES = 64  # the most that a photo is asked for: enough for a vote and a map, little enough for a browser
 SCORES = ("confidence", "agreement", "clarity")  # how much a photo looks like those of the known cameras
 IDENTIFIER = "identifier"  # the name of notebook 06's model files: the best network, with its calibration
 SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -47,11 +47,12 @@ def read(path: str | Path) -> np.ndarray:
 def _read_png(path: Path) -> np.ndarray:
     """An 8-bit PNG; ValueError for what Pillow cannot decode and for 16-bit samples, which no camera's JPEG gave."""
     try:
+        with open(path, "rb") as file:
+            if file.read(25)[24:] == b"\x10":  # the header's bit depth
+                raise ValueError("a PNG of 16 bits a sample; save it with 8")
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"its header claims {image.width} x {image.height} pixels")
-            if image.mode.startswith("I"):
-                raise ValueError("a PNG of 16 bits a sample; save it with 8")
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error

@@ -263,7 +263,7 @@ def robustness_conclusions(rows: pd.DataFrame) -> list[str]:
 
 def read_contrasts(folder: str | Path) -> pd.DataFrame:
     """All contrasts that notebooks 02 to 04 wrote."""
-    paths = sorted(Path(folder).glob("*_contrasts.csv"))
+    paths = sorted(Path(folder).glob("0[2-4]*_contrasts.csv"))
     if not paths:
         raise FileNotFoundError(f"no contrasts in {folder}: run notebooks 02 to 04 first")
     return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)

@@ -5,8 +5,9 @@ loaders as the real ones. What is simulated of a camera, and in which order, is 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -23,7 +24,10 @@ MARKER = "SIMULATED.txt"
 VERSION = 1  # raise it when the same settings give other photos, so that old ones are made again
 OVERSAMPLING = 1.4  # scene samples per pixel of the nominal size
 
-_STARTS = {"Dresden": datetime(2009, 4, 1, 9), "FloreView": datetime(2021, 6, 1, 9)}  # of the first photo
+_STARTS = {  # of the first photo
+    "Dresden": datetime(2009, 4, 1, 9), "FloreView": datetime(2021, 6, 1, 9),
+    "Forchheim": datetime(2019, 5, 1, 9), "VISION": datetime(2016, 5, 1, 9),
+}  # fmt: skip
 MOTIVES = 4  # scenes at each position (Dresden) or location (FloreView)
 
 
@@ -167,11 +171,11 @@ def shoot(folder: Path, kind: str, scene: int, photos: pd.DataFrame, seed: int, 
     with single_precision():
         for photo in photos.itertuples(index=False):
             rng = np.random.default_rng([seed, *kind.encode(), 3, photo.shot])
-            upright = kind == "FloreView" and rng.random() < 0.25
+            upright = kind != "Dresden" and rng.random() < 0.25
             view = turned if upright else light
             pixels = cameras.take_photo(view, illuminant, iso, photo, frame(view, photo, rng), rng)
             when = _STARTS[kind] + timedelta(days=scene, seconds=30 * photo.shot)
-            orientation = {"Dresden": None, "FloreView": 6 if upright else 1}[kind]
+            orientation = None if kind == "Dresden" else 6 if upright else 1
             exif = make_exif(photo, f"{when:%Y:%m:%d %H:%M:%S}", iso, orientation)
             (folder / photo.path).write_bytes(cameras.encode(pixels, photo, exif))
     return len(photos)
@@ -253,16 +257,21 @@ def _finished(root: Path, note: str) -> bool:
     return False
 
 
-def _simulate(
-    root, kind: str, seed: int, models: int, devices: int, scenes: int, shots: int, size, workers: int
+def build(
+    root: str | Path,
+    name: str,
+    note: str,
+    photos: pd.DataFrame,
+    write: Callable[..., int],
+    workers: int,
+    tables: dict[str, pd.DataFrame],
 ) -> Path:
-    """Make the data set beside the root and move it into place when whole, unless it is there already."""
-    settings = f"models={models} devices={devices} scenes={scenes} shots={shots} size={size[0]}x{size[1]}"
-    note = (
-        "Simulated photographs: procedural scenes, simulated cameras with fictional names; none is real.\n"
-        f"{kind} layout, version={VERSION} seed={seed} {settings}\n"
-    )
-    photos = plan(kind, make_devices(kind, models, devices, size, seed), scenes, shots)
+    """Make a data set beside the root and move it into place when whole, unless it is there already.
+
+    note: the marker's text; simulated photos with another note are replaced, other files never. photos: a row a
+    photo, with `scene` and `path`; write(folder, scene, photos) writes those of a scene and returns how many.
+    tables: CSV files by name.
+    """
     final = Path(root).resolve()
     if _finished(final, note):
         return Path(root)
@@ -272,17 +281,32 @@ def _simulate(
         new = aside / "new"
         for folder in photos["path"].str.rsplit("/", n=1).str[0].unique():
             (new / folder).mkdir(parents=True)
-        jobs = (joblib.delayed(shoot)(new, kind, scene, part, seed, size) for scene, part in photos.groupby("scene"))
-        with progress(total=len(photos), desc=f"simulating {kind}", unit="photo") as bar:
+        jobs = (joblib.delayed(write)(folder=new, scene=scene, photos=part) for scene, part in photos.groupby("scene"))
+        with progress(total=len(photos), desc=f"simulating {name}", unit="photo") as bar:
             for done in joblib.Parallel(workers, return_as="generator_unordered")(jobs):
                 bar.update(done)
-        if kind == "Dresden":
-            listing(photos).to_csv(new / "dresden.csv", index=False)
+        for file, table in tables.items():
+            table.to_csv(new / file, index=False)
         (new / MARKER).write_text(note, encoding="utf-8")
         if final.exists():
             final.rename(aside / "old")
         new.rename(final)
     return Path(root)
+
+
+def _simulate(
+    root, kind: str, seed: int, models: int, devices: int, scenes: int, shots: int, size, workers: int
+) -> Path:
+    """One of this module's two data sets, whole, in the root."""
+    settings = f"models={models} devices={devices} scenes={scenes} shots={shots} size={size[0]}x{size[1]}"
+    note = (
+        "Simulated photographs: procedural scenes, simulated cameras with fictional names; none is real.\n"
+        f"{kind} layout, version={VERSION} seed={seed} {settings}\n"
+    )
+    photos = plan(kind, make_devices(kind, models, devices, size, seed), scenes, shots)
+    tables = {"dresden.csv": listing(photos)} if kind == "Dresden" else {}
+    write = partial(shoot, kind=kind, seed=seed, size=size)
+    return build(root, kind, note, photos, write, workers, tables)
 
 
 def simulate_dresden(

@@ -122,7 +122,7 @@ def _as_type(name: str, value: object, default: object) -> object:
 
 def default_out(profile: str, parameters: dict) -> Path:
     """results/<profile>; figures of a reader's own photographs never land among the simulated ones."""
-    real = profile != "paper" and any(parameters.get(name) for name in ("dresden_root", "floreview_root"))
+    real = profile != "paper" and any(parameters.get(name) for name in parameters if name.endswith("_root"))
     return PROJECT / "results" / (f"{profile}-photographs" if real else profile)
 
 

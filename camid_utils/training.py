@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import inspect
+import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,18 +17,19 @@ import pandas as pd
 import torch
 from filelock import FileLock
 from lightning_fabric import Fabric
-from safetensors import safe_open
-from safetensors.torch import save_file
+from lightning_fabric.strategies import DDPStrategy
 from sklearn.metrics import precision_score
 from torch import Tensor, nn
+from torch.distributed import is_torchelastic_launched
 
-from .files import complete
+from . import checkpoints, together
 from .models import to_input
 from .progress import progress
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 SELECTIONS = {"val_accuracy": 1, "val_loss": -1}  # what the best epoch is best in, and its sign
-FORMAT = 2  # of the checkpoints: raise it when the loop changes what it computes
+DECIDING = ("input_range", "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "schedule",
+            "augment", "patience", "select", "seed")  # fmt: skip
 
 
 class History(NamedTuple):
@@ -38,12 +40,25 @@ class History(NamedTuple):
     best_epoch: int
 
 
-def make_fabric(devices: int | str = 1, precision: str = "auto") -> Fabric:
-    """Fabric on the best device there is; bfloat16 autocast where the hardware multiplies in it, else float32."""
-    fast = torch.cuda.is_bf16_supported(False) if torch.cuda.is_available() else bfloat16_processor()
+def make_fabric(precision: str = "auto", joined: bool = False) -> Fabric:
+    """Fabric on the best device there is; bfloat16 autocast where the hardware multiplies in it, else float32.
+
+    In one of several processes that train together (see `distributed`) that device is the process's own.
+    joined: with the other processes, where there are any; all of them must then make the same calls.
+    """
+    gpu = torch.cuda.is_available()
+    fast = torch.cuda.is_bf16_supported(False) if gpu else bfloat16_processor()
     if precision == "auto":
         precision = "bf16-mixed" if fast else "32-true"
-    fabric = Fabric(accelerator="auto", devices=devices, precision=precision)
+    place = dict(accelerator="auto", devices=1)
+    if is_torchelastic_launched():
+        own = [int(os.environ["LOCAL_RANK"])] if gpu else 1
+        place = dict(accelerator="cuda" if gpu else "cpu", devices=own)
+        if joined:
+            here, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+            # without broadcasts in the forward pass nothing but training steps waits for the other processes
+            place |= dict(devices=here, num_nodes=nodes, strategy=DDPStrategy(broadcast_buffers=False))
+    fabric = Fabric(precision=precision, **place)
     fabric.launch()
     return fabric
 
@@ -65,12 +80,16 @@ def augmentation(flip: bool = True, rotation: float = 0.0, jitter: float = 0.0) 
     return K.AugmentationSequential(*steps, data_keys=["input"]) if steps else nn.Identity()
 
 
-def batches(inputs: np.ndarray, order: np.ndarray, size: int, device: torch.device) -> Iterator[tuple]:
+def chunked(order: np.ndarray, size: int) -> list[np.ndarray]:
+    """Row numbers in batches of `size`; the last may have fewer."""
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def batches(inputs: np.ndarray, chunks: list[np.ndarray], device: torch.device) -> Iterator[tuple]:
     """(row numbers, batch on `device`): uint8 [n, 3, h, w] channels-last of images [N, h, w, 3], or rows of features.
 
-    The next batch is gathered meanwhile.
+    chunks: the row numbers of each batch. The next batch is gathered meanwhile.
     """
-    chunks = [order[i : i + size] for i in range(0, len(order), size)]
 
     def gather(rows: np.ndarray) -> Tensor:
         batch = torch.from_numpy(inputs[rows])
@@ -119,49 +138,85 @@ def fit(
     augment: applied to 0..1 images; patience: epochs without a better `select` before stopping.
     folder: gets steps.csv, epochs.csv and a checkpoint from which the same call goes on, epoch by epoch; a second
     process that is asked for the same run waits for the first and then has its result.
+    Several processes (see `distributed`) share every batch: the steps, the checkpoint and its key are those of one
+    process, the figures differ by rounding and by each process's own draws of dropout and augmentation.
     """
+    settings = deciding(locals())
     _check(labels, train, val, optimizer, schedule, select)
-    fabric = fabric or make_fabric()
+    fabric = fabric or make_fabric(joined=True)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "input_range": input_range, "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer,
-        "learning_rate": learning_rate, "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule,
-        "augment": repr(augment), "patience": patience, "select": select, "seed": seed,
-    }  # fmt: skip
-    key = _run_key(net, inputs, labels, train, val, settings)
-    steps_per_epoch = -(-len(train[fabric.global_rank :: fabric.world_size]) // batch_size)
-    opt, scheduler = _optimizer(net, settings, epochs * steps_per_epoch)
-    wrapped, opt = fabric.setup(net.to(memory_format=torch.channels_last), opt)
+    key = checkpoints.run_key(net, inputs, labels, train, val, settings)
+    steps_per_epoch = -(-len(train) // batch_size)
+    shared = together.synchronised(net, fabric)
+    opt, scheduler = _optimizer(shared, settings, epochs * steps_per_epoch)
+    wrapped, opt = fabric.setup(shared.to(memory_format=torch.channels_last), opt)
     targets = torch.as_tensor(labels, dtype=torch.long)
 
-    tracker = _wandb(wandb_project, title, settings, folder) if fabric.is_global_zero else None
-    alone = FileLock(folder / ".lock") if fabric.is_global_zero else contextlib.nullcontext()
-    with alone, progress(total=epochs * steps_per_epoch, desc=title, unit="step") as bar:
-        steps, history, best = _resume(folder, key, net, opt, scheduler, fabric.device)
+    first = fabric.is_global_zero  # the process that writes
+    tracker = _wandb(wandb_project, title, settings, folder) if first else None
+    alone = FileLock(folder / ".lock") if first else contextlib.nullcontext()
+    with alone, progress(total=epochs * steps_per_epoch, desc=title, unit="step", disable=not first) as bar:
+        fabric.barrier()  # until the first process is alone
+        steps, history, best = checkpoints.resume(folder, key, shared, opt, scheduler, fabric.device)
+        together.check_alike(fabric, key, len(history))
         bar.update(len(history) * steps_per_epoch)
         for epoch in range(len(history) + 1, epochs + 1):
-            if _out_of_patience(history, select, patience):
+            if out_of_patience(history, select, patience):
                 break
             rows = _train_epoch(wrapped, opt, scheduler, fabric, _view(inputs, epoch), targets, train, batch_size,
                                 input_range, augment, [seed, epoch], bar)  # fmt: skip
-            logits = logits_of(wrapped, fabric, inputs, val, batch_size, input_range)
-            first = len(steps)
-            steps += [{"epoch": epoch, "step": first + i + 1} | row for i, row in enumerate(rows)]
+            logits = together.dealt(
+                fabric, val, lambda rows: logits_of(wrapped, fabric, inputs, rows, batch_size, input_range)
+            )
+            before = len(steps)
+            steps += [{"epoch": epoch, "step": before + i + 1} | row for i, row in enumerate(rows)]
             history.append(_epoch_metrics(epoch, rows, logits, targets[val]))
             if _best_epoch(history, select) == epoch:
-                best = {name: t.detach().clone() for name, t in net.state_dict().items()}
-            if fabric.is_global_zero:
-                _write_logs(folder, steps, history)
-                _checkpoint(folder, key, net, opt, scheduler, best, steps, history)
+                best = {name: t.detach().clone() for name, t in shared.state_dict().items()}
+            if first:
+                checkpoints.save(folder, key, shared, opt, scheduler, best, steps, history)
                 if tracker:
-                    _track(tracker, steps[first:], history[-1])
+                    _track(tracker, steps[before:], history[-1])
             bar.set_postfix({"epoch": epoch, "val. accuracy": f"{history[-1]['val_accuracy']:.3f}"})
+        fabric.barrier()  # until all is written
     if tracker:
         tracker.finish()
     net.load_state_dict(best)
     net.eval()
     return History(pd.DataFrame(steps), pd.DataFrame(history), _best_epoch(history, select))
+
+
+def deciding(arguments: dict) -> dict:
+    """Of arguments of `fit`: the settings that decide what it comes to; its defaults for those not given."""
+    known = {name: p.default for name, p in inspect.signature(fit).parameters.items()} | arguments
+    return {name: known[name] for name in DECIDING} | {"augment": repr(known["augment"])}
+
+
+def speed(net: nn.Module, inputs: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: dict) -> tuple:
+    """(seconds of a training step, seconds of predicting a batch) of `fit` with these settings, on `rows` of inputs.
+
+    One batch warms up, two are timed; where the first takes long, it is what counts. Afterwards `net` is another, and
+    torch's random state too.
+    """
+    fabric, size = make_fabric(), settings["batch_size"]
+    opt, scheduler = _optimizer(net, deciding(settings), 3)
+    wrapped, opt = fabric.setup(net.to(memory_format=torch.channels_last), opt)
+    targets, few = torch.as_tensor(labels, dtype=torch.long), np.resize(rows, 2 * size)
+    view, how = _view(inputs, 1), (settings["input_range"], settings.get("augment"))
+
+    def train(rows: np.ndarray) -> None:
+        _train_epoch(wrapped, opt, scheduler, fabric, view, targets, rows, size, *how, [0, 0], progress(disable=True))
+
+    def predict(rows: np.ndarray) -> None:
+        logits_of(wrapped, fabric, inputs, rows, size, settings["input_range"])
+
+    def seconds(job: Callable, rows: np.ndarray) -> float:
+        started = time.perf_counter()
+        job(rows)
+        return (time.perf_counter() - started) / -(-len(rows) // size)
+
+    return tuple(first if (first := seconds(job, few[:size])) > 5 else seconds(job, few) for job in (train, predict))
 
 
 def _optimizer(net: nn.Module, settings: dict, steps: int) -> tuple:
@@ -209,24 +264,26 @@ def _train_epoch(
 ) -> list[dict]:
     """One pass over `train`; a row a step, fetched from the device once, at the end."""
     rng = np.random.default_rng(seed)
-    torch.manual_seed(int(rng.integers(2**31)))  # dropout and augmentation
-    order = rng.permutation(train)[fabric.global_rank :: fabric.world_size]
+    torch.manual_seed(int(rng.integers(2**31)) + fabric.global_rank)  # dropout and augmentation
+    chunks = chunked(rng.permutation(train), batch_size)
+    own, weights = together.shares(chunks, fabric.global_rank, fabric.world_size)
     net.train()
     records = []
-    for rows, batch in batches(inputs, order, batch_size, fabric.device):
+    for (rows, batch), weight in zip(batches(inputs, own, fabric.device), weights, strict=True):
         target = targets[rows].to(fabric.device, non_blocking=True)
         if augment is not None:
             batch = augment(batch.float() / 255) * 255
         logits = net(_enter(batch, input_range))
-        loss = nn.functional.cross_entropy(logits, target)
+        loss = nn.functional.cross_entropy(logits, target) * weight
         opt.zero_grad()
         fabric.backward(loss)
         norm = nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
         opt.step()
         scheduler.step()
-        records.append(torch.stack([loss.detach(), (logits.argmax(1) == target).float().mean(), norm]))
+        records.append(torch.stack([loss.detach(), (logits.argmax(1) == target).float().mean() * weight, norm]))
         bar.update()
-    values = torch.stack(records).tolist()
+    together.average(fabric, net)
+    values = fabric.all_reduce(torch.stack(records)).tolist()
     return [dict(zip(("loss", "accuracy", "gradient_norm"), row, strict=True)) for row in values]
 
 
@@ -235,8 +292,8 @@ def logits_of(net, fabric: Fabric, inputs, rows, batch_size: int, input_range: s
     """Logits float32 [len(rows), classes], on the processor, of a network set up by `fabric`; inputs: those of fit."""
     net.eval()
     inputs = _view(inputs)
-    parts = [net(_enter(batch, input_range)).float() for _, batch in batches(inputs, rows, batch_size, fabric.device)]
-    return torch.cat(parts).cpu()
+    chunks = chunked(np.asarray(rows), batch_size)
+    return torch.cat([net(_enter(x, input_range)).float() for _, x in batches(inputs, chunks, fabric.device)]).cpu()
 
 
 def _epoch_metrics(epoch: int, rows: list[dict], logits: Tensor, target: Tensor) -> dict:
@@ -258,69 +315,9 @@ def _best_epoch(history: list[dict], select: str) -> int:
     return 1 + int(np.argmax(np.nan_to_num(values, nan=-np.inf)))
 
 
-def _out_of_patience(history: list[dict], select: str, patience: int | None) -> bool:
+def out_of_patience(history: list[dict], select: str, patience: int | None) -> bool:
+    """Whether training stops before its last epoch: `patience` epochs went by without a better `select`."""
     return bool(history) and patience is not None and len(history) - _best_epoch(history, select) >= patience
-
-
-def _run_key(net, inputs, labels, train, val, settings: dict) -> str:
-    """Digest of all that decides the outcome: initial weights, data, split and settings."""
-    digest = hashlib.sha256(json.dumps([FORMAT, settings, list(inputs.shape)]).encode())
-    for tensor in net.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    for array in (labels, train, val):
-        digest.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
-    rows = np.arange(0, len(labels), max(1, len(labels) // 64))
-    digest.update(np.ascontiguousarray(inputs[:, rows] if inputs.ndim == 3 else inputs[rows]).tobytes())
-    return digest.hexdigest()
-
-
-def _checkpoint(folder: Path, key: str, net, opt, scheduler, best: dict, steps: list, history: list) -> None:
-    """All that the next epoch needs, in one safetensors file, complete or not there."""
-    state = opt.state_dict()
-    tensors = {f"net.{name}": t for name, t in net.state_dict().items()}
-    tensors |= {f"best.{name}": t for name, t in best.items()}
-    tensors |= {
-        f"optimizer.{index}.{name}": t
-        for index, values in state["state"].items()
-        for name, t in values.items()
-        if isinstance(t, Tensor)
-    }
-    meta = {"key": key, "groups": state["param_groups"], "scheduler": scheduler.last_epoch, "steps": steps,
-            "history": history}  # fmt: skip
-    with complete(folder / "checkpoint.safetensors") as partial:
-        copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-        save_file(copies, partial, {"meta": json.dumps(meta)})
-
-
-def _resume(folder: Path, key: str, net, opt, scheduler, device) -> tuple[list, list, dict]:
-    """(steps, history, best weights) of this very run's checkpoint, loaded into net, optimizer and scheduler."""
-    path = folder / "checkpoint.safetensors"
-    if not path.is_file():
-        return [], [], {}
-    with safe_open(path, "pt", device=str(device)) as file:
-        meta = json.loads(file.metadata()["meta"])
-        if meta["key"] != key:
-            return [], [], {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-
-    def part(prefix: str) -> dict:
-        return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-    state: dict[int, dict] = {}
-    for name, tensor in part("optimizer.").items():
-        index, field = name.split(".", 1)
-        state.setdefault(int(index), {})[field] = tensor
-    net.load_state_dict(part("net."))
-    opt.load_state_dict({"state": state, "param_groups": meta["groups"]})
-    scheduler.last_epoch = meta["scheduler"]
-    return meta["steps"], meta["history"], part("best.")
-
-
-def _write_logs(folder: Path, steps: list[dict], history: list[dict]) -> None:
-    """steps.csv and epochs.csv, whole at every moment."""
-    for name, rows in (("steps", steps), ("epochs", history)):
-        with complete(folder / f"{name}.csv") as partial:
-            pd.DataFrame(rows).to_csv(partial, index=False)
 
 
 def _wandb(project: str | None, title: str, settings: dict, folder: Path):

@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from camid_utils import evaluation, published, splits, study
+from camid_utils import evaluation, models, published, splits, study
 from camid_utils.experiments import PROJECT
 
 SOURCES = study.find_notebooks()
@@ -38,6 +38,8 @@ TABLES = {
     "04": "contrasts traces robustness epochs",
     "04b": "contrasts fingerprints epochs",
     "05": "table2 ledger",
+    "06": "scores rates splices",
+    "07": "contrasts versions",
 }
 FIGURES = {
     "01": "counts coverage scene pixels spectra jpeg patches protocols",  # each of both data sets
@@ -48,6 +50,8 @@ FIGURES = {
     "confusion_brand confusion_device gallery",
     "04b": "confusion_network fingerprints energies roc confusion_fingerprint",
     "05": "summary",
+    "06": "reliability roc unknown rates splice",
+    "07": "accuracy confusion_forchheim confusion_vision versions networks",
 }
 
 
@@ -128,9 +132,9 @@ def test_profiles_name_only_known_parameters(profile):
 
 
 def test_the_profiles_keep_their_heavy_files_apart():
-    assert PROFILES == ["default", "full", "paper", "smoke"]
+    assert PROFILES == ["default", "full", "paper", "rehearsal", "smoke"]
     folders = [study.read_parameters(profile, [])["data_dir"] for profile in PROFILES]
-    assert folders == ["data/default", "data/full", "data/paper", "data/smoke"]
+    assert folders == ["data/default", "data/full", "data/paper", "data/rehearsal", "data/smoke"]
 
 
 # what a run of all notebooks writes
@@ -252,6 +256,26 @@ def test_no_part_shares_what_its_protocol_keeps_apart(smoke, experiment):
 
 
 @smoke_run
+@pytest.mark.parametrize("name", ["06_which_camera", "07_other_corpora"])
+def test_figures_of_trained_models_on_other_photos_are_complete(smoke, name):
+    metrics = pd.read_csv(smoke / "metrics" / f"{name}.csv")
+    assert list(metrics.columns) == evaluation.METRIC_COLUMNS and set(metrics["part"]) == {"test"}
+    assert metrics.drop(columns="published").notna().all(axis=None)
+    assert metrics["dataset"].str.startswith("simulated ").all()
+
+
+@smoke_run
+def test_the_model_file_of_the_identifier_carries_what_was_measured(smoke):
+    (path,) = (smoke.parent / "data").glob("models/*/identifier-0.safetensors")
+    facts = models.load_model(path).info["identification"]
+    rates = pd.read_csv(smoke / "metrics" / "06_rates.csv").set_index("question")["value"]
+    assert facts["known_refused"] == pytest.approx(rates["known cameras refused"], abs=1e-4)
+    assert facts["unknown_accepted"] == pytest.approx(rates["unknown cameras accepted"], abs=1e-4)
+    chosen = pd.read_csv(smoke / "metrics" / "06_scores.csv").query("part == 'choosing'")
+    assert facts["score"] == chosen.loc[chosen["value"].idxmax(), "score"]
+
+
+@smoke_run
 def test_training_is_recorded_by_epoch(smoke):
     for name, runs in EXPERIMENTS.items():
         epochs = pd.read_csv(smoke / "metrics" / f"{number_of(name)}_epochs.csv")
@@ -343,7 +367,8 @@ def test_plain_papermill_repeats_a_notebook_to_the_bit(smoke, tmp_path):
     before = [path.read_bytes() for path in written]
     for path in written:
         path.unlink()
-    command = ["-m", "papermill", SOURCES[-1], "copy.ipynb", "-p", "results_dir", smoke, "--no-progress-bar"]
+    source = next(path for path in SOURCES if path.name.startswith("05"))
+    command = ["-m", "papermill", source, "copy.ipynb", "-p", "results_dir", smoke, "--no-progress-bar"]
     run = subprocess.run([sys.executable, *map(str, command)], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / "copy.ipynb").is_file()

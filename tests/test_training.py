@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from camid_utils import models, training
+from camid_utils import checkpoints, models, training
 from camid_utils.models import CameraConvNet, EfficientNetClassifier
 
 SETTINGS = dict(input_range="-1..1", batch_size=32, learning_rate=0.05, epochs=3, seed=1)
@@ -108,6 +108,44 @@ def test_a_checkpoint_of_other_settings_is_not_taken(planted, tmp_path):
     training.fit(small_net(), *planted, folder=tmp_path, **SETTINGS)
     again = training.fit(small_net(), *planted, folder=tmp_path, **SETTINGS | {"seed": 2, "epochs": 1})
     assert len(again.epochs) == 1
+
+
+def test_only_the_very_same_run_counts_as_finished(planted, tmp_path):
+    """Its epochs are found by the key that the same arguments give, defaults included."""
+    training.fit(small_net(), *planted, folder=tmp_path, **SETTINGS)
+
+    def epochs(net: nn.Module, **change) -> int:
+        key = checkpoints.run_key(net, *planted, training.deciding(SETTINGS | change))
+        return len(checkpoints.finished(tmp_path, key))
+
+    assert epochs(small_net()) == 3 and epochs(small_net(), momentum=0.9, title="another") == 3
+    assert epochs(small_net(seed=1)) == epochs(small_net(), momentum=0.8) == epochs(small_net(), epochs=4) == 0
+    assert len(checkpoints.finished(tmp_path, None)) == 3 and checkpoints.finished(tmp_path / "empty", None) == []
+
+
+def test_the_key_of_a_run_stays_what_it_was():
+    """Another key would train everything anew; where that is meant, raise checkpoints.FORMAT."""
+    net = nn.Linear(2, 2)
+    nn.init.ones_(net.weight), nn.init.zeros_(net.bias)
+    data = np.arange(192, dtype=np.uint8).reshape(16, 2, 2, 3), np.tile([0, 1], 8), np.arange(8), np.arange(8, 16)
+    key = checkpoints.run_key(net, *data, {"input_range": "0..1", "epochs": 2, "seed": 0})
+    assert key.startswith("f4d4812f91ed1103")
+
+
+def test_speed_is_measured_on_a_batch_more_than_once(planted):
+    """As training does it, on a batch that may have more rows than there are."""
+    heard = []
+
+    class Counted(nn.Sequential):
+        def forward(self, x):
+            heard.append((self.training, len(x)))
+            return super().forward(x)
+
+    pixels, labels, _, _ = planted
+    net = Counted(nn.Flatten(), nn.Linear(192, 2))
+    step, prediction = training.speed(net, pixels, labels, np.arange(5), SETTINGS | {"schedule": "one-cycle"})
+    assert step > 0 and prediction > 0
+    assert heard == [(True, 32)] * 3 + [(False, 32)] * 3
 
 
 @pytest.mark.parametrize("name", training.OPTIMIZERS)

@@ -15,6 +15,7 @@ TABLES = {
     "floreview_models": "photos of each FloreView phone: the authors' folders",
     "disagreements": "where the paper and the released code, log and web page disagree, and why it matters",
     "claims": "what the paper claims, what its code or log says, where our evidence stands, and what it is made from",
+    "corpora": "phones, models, scenes and versions of each photo of two more corpora: the papers named there",
     "others": "figures that other studies report, with their data and split",
 }
 COUNTS = {"Dresden": "dresden_models", "FloreView": "floreview_models"}  # data set: the table of its counts
@@ -51,7 +52,8 @@ def _status(row: dict) -> str:
         return "extra"
     parts = []
     for noun in ("device", "photo"):
-        gap = row[f"{noun}s"] - row[f"published_{noun}s"]
-        if not pd.isna(gap) and gap != 0:
+        theirs = row[f"published_{noun}s"]
+        gap = 0 if pd.isna(theirs) else row[f"{noun}s"] - theirs
+        if gap:
             parts.append(f"{abs(gap)} {noun}{'s' * (abs(gap) > 1)} {'more' if gap > 0 else 'fewer'}")
     return ", ".join(parts) or "as published"

@@ -1,0 +1,166 @@
+// Decodes photos and asks the network, away from the page, so that the page never waits.
+
+import { answer, positions } from "./answer.js";
+import { DAMAGED, Problem, examine, modelMetadata } from "./formats.js";
+import openJpegDecoder from "./vendor/jpeg.js";
+import * as ort from "./vendor/ort.js";
+import openPngDecoder, { decode as decodePng } from "./vendor/png.js";
+
+const BATCH = 8; // patches a step of the progress bar
+const PREVIEW = 1200; // pixels along the longer side of the copy that the page draws
+
+const here = (name) => new URL(name, import.meta.url).href;
+const ready = load();
+
+ready.then(
+  ({ model }) => postMessage({ model }),
+  (error) => postMessage({ failure: error.message }),
+);
+
+self.onmessage = async ({ data: { id, file } }) => {
+  try {
+    postMessage({ id, answer: await identify(id, file) });
+  } catch (error) {
+    postMessage({ id, problem: inWords(error), broken: error.broken ?? !(error instanceof Problem) });
+  }
+};
+
+/** The network with its metadata, and both decoders: nothing is fetched once the page is ready. */
+async function load() {
+  ort.env.wasm.wasmPaths = { mjs: here("vendor/ort-wasm.js"), wasm: here("vendor/ort-wasm.wasm") };
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency) : 1;
+  const [bytes, jpeg] = await Promise.all([
+    download("model.onnx"),
+    openJpegDecoder({ locateFile: () => here("vendor/jpeg.wasm") }),
+    openPngDecoder(here("vendor/png.wasm")),
+  ]);
+  const model = modelMetadata(bytes);
+  const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+  return { model, jpeg, session };
+}
+
+async function download(name) {
+  const response = await fetch(here(name));
+  if (!response.ok) throw new Error(`${name} is missing beside the page (${response.status})`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+/** The answer about one file; on the way the page hears how far it is and gets a small copy to draw. */
+async function identify(id, file) {
+  const { model, jpeg, session } = await ready;
+  const started = performance.now();
+  const bytes = await contents(file);
+  const { kind, width, height, orientation } = examine(bytes);
+  const size = model.input_size;
+  if (Math.min(width, height) < size)
+    throw new Problem(
+      `has ${width} × ${height} pixels; the network looks at pieces of ${size} × ${size}. ` +
+        "Choose the original photo, not a thumbnail.",
+    );
+  postMessage({ id, stage: "decoding" });
+  const photo = kind === "jpeg" ? decodedJpeg(jpeg, bytes) : decodedPng(bytes);
+  const bitmap = await preview(photo);
+  postMessage({ id, bitmap, width, height, orientation }, [bitmap]);
+  const corners = positions(height, width, size, model.patches);
+  const logs = [];
+  for (let start = 0; start < corners.length; start += BATCH) {
+    postMessage({ id, stage: "looking", done: start, total: corners.length });
+    logs.push(...(await logProbabilities(session, cut(photo, corners.slice(start, start + BATCH), size), size)));
+  }
+  return { ...answer(logs, model), corners, seconds: (performance.now() - started) / 1000 };
+}
+
+async function contents(file) {
+  try {
+    return new Uint8Array(await file.arrayBuffer());
+  } catch {
+    throw new Problem("could not be read: it is a folder, very large, or no longer there. Choose it again.");
+  }
+}
+
+/** Pixels as stored, in libjpeg-turbo's own arithmetic: {data, channels, width, height}. */
+function decodedJpeg(jpeg, bytes) {
+  const decoder = new jpeg.JPEGDecoder();
+  try {
+    decoder.getEncodedBuffer(bytes.length).set(bytes);
+    decoder.decode();
+    const { width, height, componentCount } = decoder.getFrameInfo();
+    return { data: decoder.getDecodedBuffer(), channels: componentCount, width, height };
+  } catch (error) {
+    if (typeof error === "number") throw new Problem(DAMAGED); // the address of a C++ exception
+    throw error;
+  } finally {
+    decoder.delete();
+  }
+}
+
+/** Pixels of a PNG as stored, its alpha to be passed over. */
+function decodedPng(bytes) {
+  try {
+    const { data, width, height } = decodePng(bytes);
+    return { data, channels: 4, width, height };
+  } catch (error) {
+    if (error instanceof RangeError) throw error; // no memory
+    throw Object.assign(new Problem(DAMAGED), { broken: true }); // the decoder gave up in the middle: open it anew
+  }
+}
+
+/** Square patches [n, size, size, 3] of a photo; grey ones get three equal channels. */
+function cut({ data, channels, width }, corners, size) {
+  const patches = new Uint8Array(corners.length * size * size * 3);
+  const [green, blue] = channels === 1 ? [0, 0] : [1, 2];
+  let to = 0;
+  for (const [top, left] of corners)
+    for (let y = top; y < top + size; y += 1) {
+      let from = (y * width + left) * channels;
+      for (let x = 0; x < size; x += 1, from += channels) {
+        patches[to++] = data[from];
+        patches[to++] = data[from + green];
+        patches[to++] = data[from + blue];
+      }
+    }
+  return patches;
+}
+
+async function logProbabilities(session, patches, size) {
+  const count = patches.length / (size * size * 3);
+  const feeds = { patches: new ort.Tensor("uint8", patches, [count, size, size, 3]) };
+  const { log_probabilities: logs } = await session.run(feeds);
+  const classes = logs.dims[1];
+  return Array.from({ length: count }, (_, i) => [...logs.data.subarray(i * classes, (i + 1) * classes)]);
+}
+
+/** A small copy as an image to draw; each pixel is the mean of at most 3 x 3 that it stands for. */
+async function preview({ data, channels, width, height }) {
+  const scale = Math.min(1, PREVIEW / Math.max(width, height));
+  const [columns, rows] = [width, height].map((length) => Math.max(1, Math.round(length * scale)));
+  const small = new ImageData(columns, rows);
+  const [xs, ys] = [samples(width, columns), samples(height, rows)];
+  const offsets = channels === 1 ? [0, 0, 0] : [0, 1, 2];
+  let to = 0;
+  for (const lines of ys)
+    for (const places of xs) {
+      for (const offset of offsets) {
+        let sum = 0;
+        for (const y of lines) for (const x of places) sum += data[(y * width + x) * channels + offset];
+        small.data[to++] = sum / (lines.length * places.length);
+      }
+      small.data[to++] = 255;
+    }
+  return createImageBitmap(small);
+}
+
+/** For each of `count` shares of a length, at most three places spread over it. */
+function samples(length, count) {
+  return Array.from({ length: count }, (_, i) => {
+    const [from, to] = [Math.floor((i * length) / count), Math.floor(((i + 1) * length) / count)];
+    return [...new Set([from, (from + to - 1) >> 1, to - 1])];
+  });
+}
+
+/** An error as the person should read it, after the name of their file. */
+function inWords(error) {
+  if (error instanceof Problem) return error.message;
+  if (error instanceof RangeError) return "needs more memory than this browser gives. Close other tabs, and try again.";
+  return `could not be looked at: ${error.message ?? error}`;
+}
