@@ -92,18 +92,20 @@ def thin_ticks(ax: Axes, axis: str, names, most: int) -> None:
 def learning_curves(runs: dict[str, pd.DataFrame], note: str, published: pd.DataFrame | None = None) -> Figure:
     """Loss, accuracy and precision by epoch for each run (History.epochs); the authors' published curve beside them.
 
+    Of more than four runs only the validation is drawn, as twice as many lines would hide each other.
     `published` has the columns epoch, train_loss, train_accuracy, val_loss, val_accuracy. The epoch axis is
     logarithmic where it is drawn, as its 128 epochs are many more than a small run's.
     """
     names = (("loss", "cross-entropy loss"), ("accuracy", "accuracy"), ("precision", "macro precision"))
     fig, axes = plt.subplots(1, 3, figsize=(11, 3.6))
-    colours = sns.color_palette("crest_r", max(2, len(runs))) if len(runs) > 1 else [OURS]
+    parts = (("train", ":"), ("val", "-")) if len(runs) <= 4 else (("val", "-"),)
+    colours = sns.color_palette("colorblind", len(runs)) if len(runs) > 1 else [OURS]
     curves = [(name, epochs, colour) for (name, epochs), colour in zip(runs.items(), colours, strict=False)]
     if published is not None:
         curves.append(("authors' log, real Dresden, 27 classes", published, PAPER))
     for ax, (quantity, label) in zip(axes, names, strict=True):
         for name, epochs, colour in curves:
-            for part, dash in (("train", ":"), ("val", "-")):
+            for part, dash in parts:
                 if f"{part}_{quantity}" in epochs:
                     ax.plot(epochs["epoch"], epochs[f"{part}_{quantity}"], dash, color=colour, lw=1.7,
                             marker="." if len(epochs) < 30 else None, ms=4,

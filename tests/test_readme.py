@@ -65,3 +65,8 @@ def test_the_readme_shows_what_the_committed_results_say():
     assert readme.filled(text) == text
     spoilt = text.replace("<!-- /results -->", "a row that nobody measured\n<!-- /results -->")
     assert readme.filled(spoilt) == text
+
+
+def test_the_committed_results_stay_small():
+    sizes = [path.stat().st_size for path in (PROJECT / "results" / "default").rglob("*") if path.is_file()]
+    assert sizes and sum(sizes) < 15_000_000
