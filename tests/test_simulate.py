@@ -212,7 +212,7 @@ def test_scenes_differ_between_data_sets_and_are_shared_by_cameras(dresden):
 
 
 def test_a_whole_root_is_left_as_it_is(dresden, monkeypatch):
-    monkeypatch.setattr(simulate, "shoot", None)  # any new photo would fail
+    monkeypatch.setattr(simulate, "make_scene", None)  # any new photo would fail
     before = {path: path.stat().st_mtime_ns for path in dresden.rglob("*")}
     assert simulate_dresden(dresden, **TINY) == dresden
     assert {path: path.stat().st_mtime_ns for path in dresden.rglob("*")} == before
