@@ -431,7 +431,7 @@ def test_with_the_keyboard_alone(opened, url, tmp_path):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "choose"
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     assert chooser.value.is_multiple()
     chooser.value.set_files(tmp_path / "photo.jpg")
     expect(page.locator(".card .answer")).to_be_visible()
