@@ -37,13 +37,16 @@ NAMES = ["Zeta_9", "Alpha_10", "Mid_5", "Alpha_2", "Beta_1", "Omega_0"]  # in no
 
 
 def textures() -> models.Model:
-    """Random filters, scaled so that what each piece of a photo looks like is decided sharply."""
+    """Random filters, scaled so that what each piece of a photo looks like is decided sharply, and for every camera."""
     torch.manual_seed(3)
     net = models.CameraConvNet(len(NAMES), width=0.04)
-    models.initialise(net, torch.randn(64, 3, 48, 48))
+    pieces = np.stack([texture(48, 48, seed) for seed in range(64)])
+    pieces = models.to_input(torch.from_numpy(pieces).permute(0, 3, 1, 2), "imagenet")
+    models.initialise(net, pieces).eval()
     with torch.no_grad():
         net.classifier[-1].weight *= 3
-    return models.Model(net.eval(), NAMES, 48, "imagenet", {"dataset": "simulated FloreView", "kind": "grid"})
+        net.classifier[-1].bias -= net(pieces).mean(0)  # no camera is the answer to everything
+    return models.Model(net, NAMES, 48, "imagenet", {"dataset": "simulated FloreView", "kind": "grid"})
 
 
 def colours() -> models.Model:
@@ -219,13 +222,13 @@ def test_every_probability_agrees_with_python(opened, url, tmp_path):
     photos = [*(tmp_path / name for name in all_kinds()), *sorted(tmp_path.glob("phones/**/*.jpg"))]
     assert len(photos) == 15
     cards = give(opened(url), *photos)
-    model, surest = textures(), set()
+    model, likeliest = textures(), set()
     for card, path in zip(cards, photos, strict=True):
         assert card.locator(".name").inner_text() == path.name
         expected = python_answer(path, model)
         agrees(card, expected)
-        surest.add(round(expected["cameras"][0][1], 3))
-    assert len(surest) > 5  # one answer for all would agree too easily
+        likeliest.add(expected["cameras"][0][0])
+    assert len(likeliest) > 2  # one answer for all would agree too easily
 
 
 def test_patches_lie_where_python_puts_them(opened, url):
@@ -428,10 +431,11 @@ def test_photos_dropped_and_pasted(opened, url):
 def test_with_the_keyboard_alone(opened, url, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(all_kinds()["full.jpg"])
     page = opened(url)
+    page.on("filechooser", lambda chooser: None)  # from now on, not only while it is expected: that may come too late
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "choose"
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Space")
+        page.keyboard.press("Enter")
     assert chooser.value.is_multiple()
     chooser.value.set_files(tmp_path / "photo.jpg")
     expect(page.locator(".card .answer")).to_be_visible()
