@@ -7,9 +7,8 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binomtest, rankdata
-from sklearn.metrics import roc_curve
 
-from . import identify
+from . import evaluation, identify
 from .datasets import relative_photos
 from .evaluation import LOG_PROB, class_names, log_probabilities
 from .models import Model
@@ -87,10 +86,8 @@ def compared_scores(known: pd.DataFrame, unknown: pd.DataFrame, seed: int, resam
 
 
 def roc(known: np.ndarray, unknown: np.ndarray) -> pd.DataFrame:
-    """The curve of a score, known cameras being the positives: columns false_positive_rate, true_positive_rate."""
-    labels = np.repeat([1, 0], [len(known), len(unknown)])
-    false, true, _ = roc_curve(labels, np.concatenate([known, unknown]))
-    return pd.DataFrame({"false_positive_rate": false, "true_positive_rate": true})
+    """The curve of a score (evaluation.roc_of), known cameras being the positives."""
+    return evaluation.roc_of(np.repeat([1, 0], [len(known), len(unknown)]), np.concatenate([known, unknown]))
 
 
 def reliability(table: pd.DataFrame, name: str, bins: int = 4) -> pd.DataFrame:

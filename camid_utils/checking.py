@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from camid_utils import datasets, published
+from camid_utils.corpora import spelling
 from camid_utils.patches import read_photo
 from camid_utils.progress import progress
 
@@ -160,27 +161,22 @@ def _says(own: str, text: str, known: set[str], usual: dict[str, str]) -> str:
     """The other camera model, or brand, that an EXIF text stands for; "" if it is its own or cannot be told."""
     named = [model for model in known if _names(text, model)]
     if named:
-        best = max(named, key=lambda model: (len(plain(model)), model))
-        return "" if plain(best) == plain(own) else best
+        best = max(named, key=lambda model: (len(spelling(model)), model))
+        return "" if spelling(best) == spelling(own) else best
     others = [model for model, theirs in usual.items() if theirs == text and model != own]
     if len(others) == 1 and own in usual and usual[own] != text:
         return others[0]
     brands = {model.split("_", 1)[0] for model in known}
-    if plain(own.split("_", 1)[0]) in plain(text):
+    if spelling(own.split("_", 1)[0]) in spelling(text):
         return ""
-    return next((brand for brand in sorted(brands) if plain(text).startswith(plain(brand))), "")
+    return next((brand for brand in sorted(brands) if spelling(text).startswith(spelling(brand))), "")
 
 
 def _names(text: str, model: str) -> bool:
     """Whether a text has a model's name in it, brand too, not as part of a longer number (D70 is not in D700)."""
     brand, _, name = model.partition("_")
-    place = re.search(rf"(?<!\\d){re.escape(plain(name))}(?!\\d)" if name else "$^", plain(text))
-    return bool(place) and plain(brand) in plain(text)
-
-
-def plain(text: str) -> str:
-    """The letters and digits of a name, in lower case; a plus is spelt out, as it tells S10 from S10+."""
-    return re.sub(r"[^a-z0-9]", "", text.casefold().replace("+", "plus"))
+    place = re.search(rf"(?<!\\d){re.escape(spelling(name))}(?!\\d)" if name else "$^", spelling(text))
+    return bool(place) and spelling(brand) in spelling(text)
 
 
 def _shown(table: pd.DataFrame) -> str:

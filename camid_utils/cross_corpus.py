@@ -117,7 +117,20 @@ def accuracy_rows(metrics: pd.DataFrame) -> pd.DataFrame:
     rows = metrics[(metrics["metric"] == "accuracy") & (metrics["level"] == "photo")]
     elsewhere = rows["protocol"] == OTHER
     corpus = rows["experiment"].map(rows[elsewhere].set_index("experiment")["dataset"])
-    labels = corpus + ", " + rows["classes"].astype(str) + " classes to choose from"
+    counts = {
+        name: rows[part].set_index("experiment")["photos"] for name, part in (("here", elsewhere), ("own", ~elsewhere))
+    }
+    here, own = (rows["experiment"].map(counts[name]).astype(str) for name in ("here", "own"))
+    labels = (
+        corpus
+        + ", "
+        + rows["classes"].astype(str)
+        + " classes to choose from\n"
+        + here
+        + " photos, "
+        + own
+        + " of its own"
+    )
     return rows.assign(label=labels, group=elsewhere.map({True: OTHER, False: "test photos of its own corpus"}))
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from scipy import sparse
 from scipy.special import log_softmax, logsumexp
+from sklearn.metrics import roc_curve
 
 from .files import complete
 from .models import Model, to_input
@@ -86,6 +87,12 @@ def vote(predictions: pd.DataFrame) -> pd.DataFrame:
     photos = groups[ids].first().join(groups.size().rename("patches"))
     normalised = summed.sub(logsumexp(summed.to_numpy(), axis=1), axis=0)
     return photos.join(normalised).reset_index()
+
+
+def roc_of(positive: np.ndarray, score: np.ndarray) -> pd.DataFrame:
+    """Receiver operating characteristic of a score: columns false_positive_rate, true_positive_rate, threshold."""
+    columns = ["false_positive_rate", "true_positive_rate", "threshold"]
+    return pd.DataFrame(dict(zip(columns, roc_curve(positive, score), strict=True)))
 
 
 def confusion(predictions: pd.DataFrame, by: str | None = None, normalise: bool = False) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import torch
 from . import published
 from .evaluation import METRIC_COLUMNS
 from .models import CameraConvNet
+from .report import CONTRASTS
 
 NOTEBOOKS = {"datasets": "01", "cameraconvnet": "02", "equal": "02", "transfer": "03", "design": "04",
              "efficientnet": "04", "devices": "04b"}  # fmt: skip  # first word of an experiment: who runs it
@@ -38,7 +39,7 @@ def read(folder: str | Path) -> Evidence:
     """
     folder = Path(folder)
     metrics = _joined([folder / f"{name}.csv" for name in METRICS], METRIC_COLUMNS)
-    contrasts = _joined(sorted(folder.glob("0[2-4]*_contrasts.csv")), CONTRAST_COLUMNS)
+    contrasts = _joined(sorted(folder.glob(CONTRASTS)), CONTRAST_COLUMNS)
     found = {name: pd.read_csv(folder / f"{name}.csv") for name in SMALL if (folder / f"{name}.csv").is_file()}
     if (folder / "datasets.json").is_file():
         record = json.loads((folder / "datasets.json").read_text(encoding="utf-8"))

@@ -16,9 +16,8 @@ import pywt
 from scipy.fft import irfft2, rfft2
 from scipy.ndimage import uniform_filter
 from scipy.special import log_softmax
-from sklearn.metrics import roc_curve
 
-from .evaluation import LOG_PROB
+from .evaluation import LOG_PROB, roc_of
 from .patches import read_photo
 from .progress import progress
 
@@ -190,8 +189,7 @@ def within_model(table: pd.DataFrame) -> pd.DataFrame:
 def roc(table: pd.DataFrame) -> pd.DataFrame:
     """Receiver operating characteristic over pairs: columns false_positive_rate, true_positive_rate, threshold."""
     pairs = table.dropna(subset="pce")
-    return pd.DataFrame(dict(zip(["false_positive_rate", "true_positive_rate", "threshold"],
-                                 roc_curve(pairs["same"], pairs["pce"]), strict=True)))  # fmt: skip
+    return roc_of(pairs["same"], pairs["pce"])
 
 
 def scores(table: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def _spread(room: int, count: int) -> np.ndarray:
     return np.arange(count) * room // (count - 1) if count > 1 else np.array([room // 2])
 
 
-def look(photo: np.ndarray, model: Model, fabric=None, most: int = PATCHES) -> tuple[np.ndarray, np.ndarray]:
+def look(photo: np.ndarray, model: Model, fabric=None) -> tuple[np.ndarray, np.ndarray]:
     """Corners [n, 2] of a photo's patches and the model's log-probabilities [n, classes] of each.
 
     A model trained on whole photos squashed gets the whole photo: one "patch" at (0, 0).
@@ -90,7 +90,7 @@ def look(photo: np.ndarray, model: Model, fabric=None, most: int = PATCHES) -> t
     if model.info.get("kind") == "resize":
         corners, patches = np.zeros((1, 2), int), resized(photo, size, size)[None]
     else:
-        corners = positions(*photo.shape[:2], size, most)
+        corners = positions(*photo.shape[:2], size)
         patches = cut(photo, corners, size)
     logits = logits_of(model.net, fabric, patches, np.arange(len(patches)), 32, model.input_range)
     return corners, log_softmax(logits.numpy().astype(float), axis=1)
@@ -147,8 +147,8 @@ def photos_of(arguments: Iterable[str]) -> list[Path]:
     return found
 
 
-def identified(path: Path, model: Model, fabric=None) -> tuple[dict, np.ndarray, np.ndarray]:
-    """The answer for one photo, with its name and the seconds taken; and what a map shows: corners, log-probabilities.
+def identified(path: Path, model: Model, fabric=None) -> tuple[dict, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The answer for one photo, with its name and the seconds taken; and what a map shows: pixels, corners, log_probs.
 
     ValueError, with the path and the reason, for a photo that cannot be used.
     """
@@ -159,7 +159,7 @@ def identified(path: Path, model: Model, fabric=None) -> tuple[dict, np.ndarray,
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     found = {"photo": str(path), **answer(log_probs, model)}
-    return found | {"seconds": round(time.perf_counter() - started, 3)}, corners, log_probs
+    return found | {"seconds": round(time.perf_counter() - started, 3)}, (photo, corners, log_probs)
 
 
 def in_words(found: dict) -> str:
@@ -205,14 +205,14 @@ def main(arguments: list[str] | None = None) -> int:
     print(about(model), file=sys.stderr)
     for number, path in enumerate(progress(photos, "photos", unit="photo", disable=len(photos) < 5), 1):
         try:
-            found, corners, log_probs = identified(path, model, fabric)
+            found, shown = identified(path, model, fabric)
         except ValueError as error:
             failures += 1
             tqdm.write(f"left out: {error}", file=sys.stderr)
             continue
         tqdm.write(json.dumps(found) if options.json else in_words(found), file=sys.stdout)
         if options.map:
-            figure = camera_map(read(path), corners, log_probs, model.class_names, about(model))
+            figure = camera_map(*shown, model.class_names, about(model))
             target = map_path(options.map, number, path, len(photos) > 1)
             save(figure, target.parent, target.stem)
     if failures:

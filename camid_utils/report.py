@@ -13,6 +13,7 @@ from .experiments import Experiment
 from .splits import PROTOCOLS
 from .training import History
 
+CONTRASTS = "0[2-4]*_contrasts.csv"  # those about the paper's experiments, by notebooks 02 to 04b
 CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "photos",
                     "photos_b", "paired"]  # fmt: skip
 
@@ -263,7 +264,7 @@ def robustness_conclusions(rows: pd.DataFrame) -> list[str]:
 
 def read_contrasts(folder: str | Path) -> pd.DataFrame:
     """All contrasts that notebooks 02 to 04 wrote."""
-    paths = sorted(Path(folder).glob("0[2-4]*_contrasts.csv"))
+    paths = sorted(Path(folder).glob(CONTRASTS))
     if not paths:
         raise FileNotFoundError(f"no contrasts in {folder}: run notebooks 02 to 04 first")
     return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)

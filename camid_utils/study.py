@@ -121,9 +121,12 @@ def _as_type(name: str, value: object, default: object) -> object:
 
 
 def default_out(profile: str, parameters: dict) -> Path:
-    """results/<profile>; figures of a reader's own photographs never land among the simulated ones."""
-    real = profile != "paper" and any(parameters.get(name) for name in parameters if name.endswith("_root"))
-    return PROJECT / "results" / (f"{profile}-photographs" if real else profile)
+    """results/<profile>; figures of a reader's own photographs never land among those of a profile that names none."""
+    given, own = (
+        any(value for name, value in one.items() if name.endswith("_root"))
+        for one in (parameters, read_parameters(profile, []))
+    )
+    return PROJECT / "results" / (f"{profile}-photographs" if given and not own else profile)
 
 
 def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: str) -> int:

@@ -78,8 +78,8 @@ def test_comparison_finds_what_was_planted(compared):
 
 def test_rows_of_the_figure_ask_two_questions_of_two_data_sets(compared):
     rows = cross_corpus.accuracy_rows(compared[0])
-    labels = [f"simulated Forchheim, {n} classes to choose from" for n in (4, 4, 2, 2)]
-    assert rows["label"].to_list() == labels
+    label = "simulated Forchheim, {} classes to choose from\n40 photos, 20 of its own"
+    assert rows["label"].to_list() == [label.format(n) for n in (4, 4, 2, 2)]
     assert rows["group"].to_list() == ["other corpus", "test photos of its own corpus"] * 2
 
 

@@ -106,7 +106,9 @@ def test_real_photographs_never_land_among_simulated_ones():
     assert study.default_out("default", {"seed": 1}) == results / "default"
     assert study.default_out("default", {"dresden_root": ""}) == results / "default"
     assert study.default_out("default", {"floreview_root": "mine"}) == results / "default-photographs"
+    assert study.default_out("default", {"vision_root": "mine"}) == results / "default-photographs"
     assert study.default_out("paper", {"dresden_root": "data/Dresden"}) == results / "paper"
+    assert study.default_out("rehearsal", study.read_parameters("rehearsal", [])) == results / "rehearsal"
 
 
 def test_the_projects_notebooks_are_found_in_order():
