@@ -19,22 +19,37 @@ from .training import make_fabric
 def looked_at(catalogue: pd.DataFrame, model: Model) -> pd.DataFrame:
     """What `identify.look` makes of each photo of a catalogue: a row a photo, without those that cannot be read.
 
-    The catalogue's columns, `photo`, `true`, `log_prob:<class>` (mean over the photo's patches), and the scores that
-    need no calibration: agreement, clarity.
+    The catalogue's columns, `photo`, `true`, `log_prob:<class>` (mean over the photo's patches), and the scores of
+    identify.SCORES that need no calibration, likeness only where the model has its cameras' means.
     """
     fabric = make_fabric()
     model, rows = identify.ready(model, fabric), []
     photos = catalogue.assign(photo=relative_photos(catalogue)).to_dict("records")
     for photo in progress(photos, "photos", unit="photo", disable=len(photos) < 20):
         try:
-            _, log_probs = identify.look(identify.read(photo["path"]), model, fabric)
+            seen = identify.look(identify.read(photo["path"]), model, fabric)
         except ValueError:
             continue
-        found = identify.answer(log_probs, model)
-        means = zip(model.class_names, log_probs.mean(axis=0), strict=True)
-        scores = {name: found[name] for name in ("agreement", "clarity")}
+        found = identify.answer(seen.log_probs, seen.features, model)
+        means = zip(model.class_names, seen.log_probs.mean(axis=0), strict=True)
+        scores = {name: found[name] for name in identify.SCORES if name != "confidence" and name in found}
         rows.append(photo | {"true": photo["camera_model"], **{LOG_PROB + k: v for k, v in means}, **scores})
     return pd.DataFrame(rows).drop(columns="path")
+
+
+def camera_means(catalogue: pd.DataFrame, model: Model) -> list[list[float]]:
+    """Mean features [classes, d] of each camera's photos in a catalogue, class by class, for the score `likeness`.
+
+    ValueError names the classes of which the catalogue has no photo.
+    """
+    if missing := sorted(set(model.class_names) - set(catalogue["camera_model"])):
+        raise ValueError(f"no photo of {', '.join(missing)}: every camera that the model knows must be there")
+    fabric = make_fabric()
+    model, rows = identify.ready(model, fabric), []
+    for path in progress(catalogue["path"], "photos", unit="photo", disable=len(catalogue) < 20):
+        rows.append(identify.look(identify.read(path), model, fabric).features.mean(axis=0))
+    means = pd.DataFrame(rows).groupby(catalogue["camera_model"].to_numpy()).mean()
+    return [[float(f"{value:.6g}") for value in means.loc[name]] for name in model.class_names]
 
 
 def calibrated(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
@@ -173,10 +188,10 @@ def splice_rates(splices: list[tuple[pd.Series, pd.Series]], model: Model) -> pd
     model = identify.ready(model, fabric)
     for pair in splices:
         photo = spliced(*(identify.read(one["path"]) for one in pair))
-        corners, log_probs = identify.look(photo, model, fabric)
-        named = np.array(model.class_names)[log_probs.argmax(axis=1)]
+        seen = identify.look(photo, model, fabric)
+        named = np.array(model.class_names)[seen.log_probs.argmax(axis=1)]
         middle = seam(photo.shape[1])
-        inside = corners[:, 1] + model.input_size <= middle, corners[:, 1] >= middle
+        inside = seen.corners[:, 1] + model.input_size <= middle, seen.corners[:, 1] >= middle
         for i, half in enumerate(("left", "right")):
             own, other = pair[i]["camera_model"], pair[1 - i]["camera_model"]
             names = named[inside[i]]

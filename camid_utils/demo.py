@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from .experiments import resolve
 from .files import alone, complete
-from .identify import PATCHES, latest_model
-from .models import Model, load_model, to_input
+from .identify import PATCHES, latest_model, network
+from .models import Model, load_model
 
 WEB = Path(__file__).parent / "web"
+OUTPUTS = ["log_probabilities", "features"]  # of each patch
 METADATA = "camera_model_identification"  # the key of an exported file's own metadata
 FILES = ("index.html", "style.css", "page.js", "worker.js", "answer.js", "formats.js")
 LOCK = "package-lock.json"
@@ -39,14 +40,14 @@ POLICY = re.compile(r'Content-Security-Policy"\s+content="([^"]+)"')
 
 
 class _Exported(nn.Module):
-    """What the file computes: uint8 patches [n, size, size, 3] to log-probabilities [n, classes]."""
+    """What the file computes: what `identify.network` computes, of uint8 patches [n, size, size, 3]."""
 
     def __init__(self, model: Model):
         super().__init__()
         self.net, self.input_range = model.net, model.input_range
 
-    def forward(self, patches: Tensor) -> Tensor:
-        return self.net(to_input(patches.permute(0, 3, 1, 2), self.input_range)).log_softmax(1)
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        return network(self.net, patches, self.input_range)
 
 
 def metadata(model: Model) -> dict:
@@ -64,7 +65,7 @@ def metadata(model: Model) -> dict:
 
 
 def export(model: Model, path: str | Path) -> Path:
-    """Write a model as ONNX: input `patches` uint8 [n, size, size, 3], output `log_probabilities` float32 [n, classes].
+    """Write a model as ONNX: input `patches` uint8 [n, size, size, 3], OUTPUTS float32 [n, classes] and [n, d].
 
     The input range is part of the graph; class names and all else a page needs stand in the file's metadata.
     ValueError for a model of squashed photos, which has no patches to show on a map.
@@ -80,7 +81,7 @@ def export(model: Model, path: str | Path) -> Path:
         _Exported(model).eval(),
         (example,),
         input_names=["patches"],
-        output_names=["log_probabilities"],
+        output_names=OUTPUTS,
         dynamic_shapes=({0: torch.export.Dim("n")},),
         dynamo=True,
         verbose=False,

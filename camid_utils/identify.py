@@ -8,24 +8,28 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from .content import cut
 from .degradation import resized
 from .experiments import resolve
-from .models import Model, load_model
+from .models import Model, load_model, to_input
 from .patches import MAX_PIXELS, read_photo
 from .plots import readable, save
 from .plots_photos import camera_map
 from .progress import progress
-from .training import logits_of, make_fabric
+from .training import chunked, make_fabric
 
 PATCHES = 64  # the most that a photo is asked for: enough for a vote and a map, little enough for a browser
-SCORES = ("confidence", "agreement", "clarity")  # how much a photo looks like those of the known cameras
+BATCH = 32  # patches that the network is given at once
+SCORES = ("confidence", "agreement", "clarity", "likeness")  # how much a photo looks like those of the known cameras
 IDENTIFIER = "identifier"  # the name of notebook 06's model files: the best network, with its calibration
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
@@ -81,8 +85,23 @@ def _spread(room: int, count: int) -> np.ndarray:
     return np.arange(count) * room // (count - 1) if count > 1 else np.array([room // 2])
 
 
-def look(photo: np.ndarray, model: Model, fabric=None) -> tuple[np.ndarray, np.ndarray]:
-    """Corners [n, 2] of a photo's patches and the model's log-probabilities [n, classes] of each.
+class Seen(NamedTuple):
+    """What a model makes of a photo's n patches."""
+
+    corners: np.ndarray  # int [n, 2], top left (y, x)
+    log_probs: np.ndarray  # float [n, classes]
+    features: np.ndarray  # float [n, d], what the network's classifier is given
+
+
+def network(net: nn.Module, patches: Tensor, input_range: str) -> tuple[Tensor, Tensor]:
+    """Log-probabilities [n, classes] and features [n, d] of uint8 patches [n, size, size, 3], as the page has them."""
+    features = net.features(to_input(patches.permute(0, 3, 1, 2), input_range))
+    return net.classifier(features).log_softmax(1), features
+
+
+@torch.inference_mode()
+def look(photo: np.ndarray, model: Model, fabric=None) -> Seen:
+    """What the model makes of a photo, uint8 [height, width, 3].
 
     A model trained on whole photos squashed gets the whole photo: one "patch" at (0, 0).
     """
@@ -92,8 +111,12 @@ def look(photo: np.ndarray, model: Model, fabric=None) -> tuple[np.ndarray, np.n
     else:
         corners = positions(*photo.shape[:2], size)
         patches = cut(photo, corners, size)
-    logits = logits_of(model.net, fabric, patches, np.arange(len(patches)), 32, model.input_range)
-    return corners, log_softmax(logits.numpy().astype(float), axis=1)
+    steps = []
+    for rows in chunked(np.arange(len(patches)), BATCH):
+        with fabric.autocast():
+            step = network(model.net, fabric.to_device(torch.from_numpy(patches[rows])), model.input_range)
+        steps.append([values.double().cpu().numpy() for values in step])
+    return Seen(corners, *map(np.concatenate, zip(*steps, strict=True)))
 
 
 def ready(model: Model, fabric) -> Model:
@@ -101,12 +124,13 @@ def ready(model: Model, fabric) -> Model:
     return model._replace(net=fabric.setup_module(model.net))
 
 
-def answer(log_probs: np.ndarray, model: Model) -> dict:
-    """What the patches' log-probabilities [n, classes] say together.
+def answer(log_probs: np.ndarray, features: np.ndarray, model: Model) -> dict:
+    """What the patches' log-probabilities [n, classes] and features [n, d] say together.
 
     Probabilities are the softmax of the patches' mean log-probability over the temperature that notebook 06 fitted
     (Guo et al. 2017). Keys: cameras (list of [name, probability], likeliest first), patches, agreed (patches that
-    name the likeliest camera), SCORES, score (the one the model goes by), unknown (whether it is below the threshold).
+    name the likeliest camera), SCORES (likeness where the model has its cameras' mean features: minus the distance
+    from the photo's to the nearest), score (the one the model goes by), unknown (whether it is below the threshold).
     """
     calibration = model.info.get("identification", {})
     mean = log_probs.mean(axis=0)
@@ -118,6 +142,9 @@ def answer(log_probs: np.ndarray, model: Model) -> dict:
         "agreement": agreed / len(log_probs),
         "clarity": float(np.exp(log_probs.max(axis=1)).mean()),
     }
+    if "means" in calibration:
+        distances = np.linalg.norm(features.mean(axis=0) - np.array(calibration["means"]), axis=1)
+        scores["likeness"] = -float(distances.min())
     score, threshold = scores[calibration.get("score", "confidence")], calibration.get("threshold")
     return {
         "cameras": [[model.class_names[i], float(probabilities[i])] for i in order],
@@ -155,11 +182,11 @@ def identified(path: Path, model: Model, fabric=None) -> tuple[dict, tuple[np.nd
     started = time.perf_counter()
     photo = read(path)
     try:
-        corners, log_probs = look(photo, model, fabric)
+        seen = look(photo, model, fabric)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    found = {"photo": str(path), **answer(log_probs, model)}
-    return found | {"seconds": round(time.perf_counter() - started, 3)}, (photo, corners, log_probs)
+    found = {"photo": str(path), **answer(seen.log_probs, seen.features, model)}
+    return found | {"seconds": round(time.perf_counter() - started, 3)}, (photo, seen.corners, seen.log_probs)
 
 
 def in_words(found: dict) -> str:

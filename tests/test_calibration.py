@@ -110,6 +110,19 @@ def test_each_photo_gets_a_row_and_a_bad_one_none(catalogue, model, tmp_path):
     assert evaluation.score(found, experiment="x", protocol="photo", level="photo")["value"].iloc[0] == 1
 
 
+def test_photos_of_known_cameras_are_nearest_to_their_own_mean(catalogue, model, tmp_path):
+    with pytest.raises(ValueError, match="no photo of Warm_Red"):
+        calibration.camera_means(catalogue.iloc[[0, 2]], model)
+    means = calibration.camera_means(catalogue, model)
+    assert np.shape(means) == (2, model.net.classifier[0].in_features)
+    strange = tmp_path / "purple.jpg"
+    strange.write_bytes(simplejpeg.encode_jpeg(photo((120, 40, 60), (120, 40, 60)), 95))
+    photos = pd.concat([catalogue, catalogue.iloc[:1].assign(path=str(strange))])
+    seen = calibration.looked_at(photos, model._replace(info=model.info | {"identification": {"means": means}}))
+    assert (seen["likeness"][:4] > -1e-3).all() and seen["likeness"].iloc[4] < -10
+    assert "likeness" not in calibration.looked_at(catalogue, model)
+
+
 def test_the_halves_of_a_splice_name_their_own_cameras(catalogue, model):
     known = calibration.calibrated(calibration.looked_at(catalogue, model), 1.0)
     pairs = calibration.splice_pairs(known, catalogue, 5)

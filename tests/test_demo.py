@@ -59,10 +59,11 @@ def test_the_exported_network_gives_the_same_log_probabilities(make, tmp_path):
         patches = np.random.default_rng(count).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
         with torch.no_grad():
             pixels = models.to_input(torch.from_numpy(patches).permute(0, 3, 1, 2), model.input_range)
-            expected = model.net(pixels).log_softmax(1).numpy()
-        (found,) = session.run(["log_probabilities"], {"patches": patches})
-        assert found.dtype == np.float32
+            expected, inside = model.net(pixels).log_softmax(1).numpy(), model.net.features(pixels).numpy()
+        found, features = session.run(demo.OUTPUTS, {"patches": patches})
+        assert found.dtype == features.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_allclose(features, inside, atol=1e-4 * np.abs(inside).max())
         assert np.ptp(expected) > 0.1  # a network that says the same of everything would agree with anything
 
 
@@ -82,7 +83,7 @@ def test_all_that_a_page_needs_stands_in_the_file(tmp_path):
         "experiment": "a test",
         "identification": facts,
     }
-    assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["patches", "log_probabilities"]
+    assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["patches", *demo.OUTPUTS]
 
 
 def test_a_network_of_squashed_photos_is_refused(tmp_path):

@@ -83,10 +83,12 @@ def test_a_small_photo_is_covered_with_overlap_and_a_smaller_one_is_an_error():
 
 # the answer
 
+FEATURES = np.array([[1.0, 0.0], [3.0, 0.0], [2.0, 3.0]])  # of three patches: on average (2, 1)
+
 
 def test_probabilities_are_those_of_the_mean_over_the_patches_and_the_temperature(model):
     log_probs = np.log([[0.8, 0.2], [0.8, 0.2], [0.2, 0.8]])
-    found = identify.answer(log_probs, model)
+    found = identify.answer(log_probs, FEATURES, model)
     odds = (0.8 * 0.8 * 0.2 / (0.2 * 0.2 * 0.8)) ** (1 / 3)
     assert found["cameras"] == [
         ["Cold_Blue", pytest.approx(odds / (1 + odds))],
@@ -94,28 +96,31 @@ def test_probabilities_are_those_of_the_mean_over_the_patches_and_the_temperatur
     ]
     assert (found["patches"], found["agreed"], found["unknown"]) == (3, 2, False)
     assert found["agreement"] == pytest.approx(2 / 3) and found["clarity"] == pytest.approx(0.8)
-    cooler = identify.answer(log_probs, with_threshold(model, "confidence", 0.0, temperature=0.5))
+    cooler = identify.answer(log_probs, FEATURES, with_threshold(model, "confidence", 0.0, temperature=0.5))
     assert cooler["confidence"] == pytest.approx(odds**2 / (1 + odds**2))
 
 
-@pytest.mark.parametrize("score, value", [("agreement", 2 / 3), ("clarity", 0.8)])
+@pytest.mark.parametrize("score, value", [("agreement", 2 / 3), ("clarity", 0.8), ("likeness", -(2**0.5))])
 def test_below_the_threshold_of_its_score_the_camera_is_unknown(model, score, value):
     log_probs = np.log([[0.8, 0.2], [0.8, 0.2], [0.2, 0.8]])
     for threshold, unknown in ((value - 0.01, False), (value + 0.01, True)):
-        found = identify.answer(log_probs, with_threshold(model, score, threshold))
+        known = with_threshold(model, score, threshold)
+        known.info["identification"]["means"] = [[-4.0, 0.0], [1.0, 2.0]]
+        found = identify.answer(log_probs, FEATURES, known)
         assert found["score"] == pytest.approx(value) and found["unknown"] is unknown
 
 
 def test_each_patch_is_looked_at_where_it_lies(model):
-    corners, log_probs = identify.look(photo(BLUE, RED), model)
+    corners, log_probs, features = identify.look(photo(BLUE, RED), model)
     named = np.array(CLASSES)[log_probs.argmax(axis=1)]
     assert set(named[corners[:, 1] + 48 <= 160]) == {"Cold_Blue"} and set(named[corners[:, 1] >= 160]) == {"Warm_Red"}
     assert np.allclose(np.exp(log_probs).sum(axis=1), 1)
+    assert set(features[log_probs.argmax(axis=1) == 0, 0]) == {0.0} and len(features) == len(corners)
 
 
 def test_a_network_of_whole_photos_gets_the_whole_photo(model):
     squashed = model._replace(info=model.info | {"kind": "resize"})
-    corners, log_probs = identify.look(photo(RED, RED), squashed)
+    corners, log_probs, _ = identify.look(photo(RED, RED), squashed)
     assert corners.tolist() == [[0, 0]] and log_probs.shape == (1, 2) and log_probs.argmax() == 1
 
 

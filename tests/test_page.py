@@ -201,7 +201,8 @@ def all_kinds() -> dict[str, bytes]:
 
 
 def python_answer(path: Path, model: models.Model) -> dict:
-    return identify.answer(identify.look(identify.read(path), model)[1], model)
+    seen = identify.look(identify.read(path), model)
+    return identify.answer(seen.log_probs, seen.features, model)
 
 
 def agrees(card, expected: dict) -> None:
@@ -239,6 +240,18 @@ def test_patches_lie_where_python_puts_them(opened, url):
     page = opened(url)
     for numbers in asked:
         assert page.evaluate(script, list(numbers)) == identify.positions(*numbers).tolist()
+
+
+@pytest.mark.parametrize("score", identify.SCORES)
+def test_the_score_of_an_answer_is_that_of_python(opened, url, score):
+    rng = np.random.default_rng(5)
+    logs, features = np.log(rng.dirichlet(np.ones(3), 7)), rng.normal(0, 1, (7, 5))
+    facts = {"temperature": 0.7, "score": score, "threshold": 0.5, "means": rng.normal(0, 1, (3, 5)).tolist()}
+    script = "async (given) => (await import('./answer.js')).answer(...given)"
+    given = [logs.tolist(), features.tolist(), {"class_names": NAMES[:3], "identification": facts}]
+    found = opened(url).evaluate(script, given)
+    expected = identify.answer(logs, features, models.Model(None, NAMES[:3], 48, "0..255", {"identification": facts}))
+    assert found["score"] == pytest.approx(expected["score"]) and found["unknown"] == expected["unknown"]
 
 
 def test_labels_are_those_of_the_file_in_its_order(opened, site, tmp_path):
@@ -301,7 +314,7 @@ def test_the_map_shows_a_splice(opened, colour_url):
     photo = flat(RED, BLUE)
     page = opened(colour_url)
     (card,) = give(page, ("splice.png", saved(Image.fromarray(photo), "PNG")))
-    best = identify.look(photo, colours())[1].argmax(axis=1)
+    best = identify.look(photo, colours()).log_probs.argmax(axis=1)
     expect(card.locator(".legend")).to_have_text(f"Warm Red, {(best == 1).sum()}Cold Blue, {(best == 0).sum()}")
     assert f"{(best == 1).sum()} like Warm Red" in card.locator("canvas").get_attribute("aria-label")
     for y in (0.05, 0.5, 0.95):

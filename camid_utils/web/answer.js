@@ -16,13 +16,12 @@ function spread(room, count) {
 }
 
 /**
- * What the patches' log-probabilities say together; `logs` has one array [classes] a patch.
+ * What the patches' log-probabilities and features say together; `logs` and `features` have one array a patch.
  * cameras: [name, probability] likeliest first; best: each patch's likeliest class; sure: its probability.
  */
-export function answer(logs, model) {
+export function answer(logs, features, model) {
   const calibration = model.identification ?? {};
-  const mean = model.class_names.map((_, k) => logs.reduce((sum, patch) => sum + patch[k], 0) / logs.length);
-  const probabilities = softmax(mean.map((value) => value / (calibration.temperature ?? 1)));
+  const probabilities = softmax(mean(logs).map((value) => value / (calibration.temperature ?? 1)));
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
   const best = logs.map((patch) => patch.indexOf(Math.max(...patch)));
   const sure = logs.map((patch) => Math.exp(Math.max(...patch)));
@@ -31,11 +30,22 @@ export function answer(logs, model) {
     confidence: probabilities[order[0]],
     agreement: agreed / logs.length,
     clarity: sure.reduce((sum, value) => sum + value, 0) / logs.length,
+    likeness: calibration.means && likeness(mean(features), calibration.means),
   };
   const score = scores[calibration.score ?? "confidence"];
   const threshold = calibration.threshold ?? null;
   const cameras = order.map((k) => [model.class_names[k], probabilities[k]]);
   return { cameras, best, sure, agreed, patches: logs.length, score, unknown: threshold !== null && score < threshold };
+}
+
+/** The mean of arrays of one length. */
+function mean(rows) {
+  return Array.from(rows[0], (_, k) => rows.reduce((sum, row) => sum + row[k], 0) / rows.length);
+}
+
+/** Minus the distance from a photo's mean features to the nearest camera's. */
+function likeness(photo, cameras) {
+  return -Math.min(...cameras.map((camera) => Math.hypot(...photo.map((value, k) => value - camera[k]))));
 }
 
 function softmax(values) {

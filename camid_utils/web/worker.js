@@ -62,12 +62,14 @@ async function identify(id, file) {
   const bitmap = await preview(photo);
   postMessage({ id, bitmap, width, height, orientation }, [bitmap]);
   const corners = positions(height, width, size, model.patches);
-  const logs = [];
+  const [logs, features] = [[], []];
   for (let start = 0; start < corners.length; start += BATCH) {
     postMessage({ id, stage: "looking", done: start, total: corners.length });
-    logs.push(...(await logProbabilities(session, cut(photo, corners.slice(start, start + BATCH), size), size)));
+    const found = await look(session, cut(photo, corners.slice(start, start + BATCH), size), size);
+    logs.push(...found.log_probabilities);
+    features.push(...found.features);
   }
-  return { ...answer(logs, model), corners, seconds: (performance.now() - started) / 1000 };
+  return { ...answer(logs, features, model), corners, seconds: (performance.now() - started) / 1000 };
 }
 
 async function contents(file) {
@@ -122,12 +124,14 @@ function cut({ data, channels, width }, corners, size) {
   return patches;
 }
 
-async function logProbabilities(session, patches, size) {
+/** What the network makes of patches: {log_probabilities, features}, each one array a patch. */
+async function look(session, patches, size) {
   const count = patches.length / (size * size * 3);
   const feeds = { patches: new ort.Tensor("uint8", patches, [count, size, size, 3]) };
-  const { log_probabilities: logs } = await session.run(feeds);
-  const classes = logs.dims[1];
-  return Array.from({ length: count }, (_, i) => [...logs.data.subarray(i * classes, (i + 1) * classes)]);
+  const outputs = Object.entries(await session.run(feeds));
+  const rows = ({ data, dims: [, width] }) =>
+    Array.from({ length: count }, (_, i) => data.subarray(i * width, (i + 1) * width));
+  return Object.fromEntries(outputs.map(([name, output]) => [name, rows(output)]));
 }
 
 /** A small copy as an image to draw; each pixel is the mean of at most 3 x 3 that it stands for. */
