@@ -1,6 +1,7 @@
 # make study   runs the notebooks on simulated photographs (about 20 minutes on two cores)
 # make test    checks the code and passes all tests
 # make lab     opens the notebooks
+# make photographs   downloads the real ones, Dresden and FloreView (54 GB and tens more), and goes on where it stopped
 # make demo    builds the web page from the model of the last run and serves it on this machine (needs npm)
 # make regression   reruns a profile in a scratch folder and compares it with the committed results
 # Each makes the environment first, once, with the exact versions of requirements.lock.
@@ -10,7 +11,7 @@ BIN := .venv/bin
 PROFILE ?= default
 ARGS ?=
 
-.PHONY: study test lab demo regression
+.PHONY: study test lab photographs demo regression
 .DELETE_ON_ERROR:
 
 study: .venv/ready
@@ -23,6 +24,10 @@ test: .venv/ready
 
 regression: .venv/ready
 	$(BIN)/python -m camid_utils.regression --profile $(PROFILE) $(ARGS)
+
+photographs: .venv/ready
+	$(BIN)/python -m camid_utils.download dresden --to data/Dresden $(ARGS)
+	$(BIN)/python -m camid_utils.download floreview --to data/FloreView $(ARGS)
 
 demo: .venv/ready
 	$(BIN)/python -m camid_utils.demo $(ARGS)

@@ -48,5 +48,6 @@ photos on disk -> catalogue -> patch store -> plan -> fit -> model file -> predi
 | `plots_evidence`    | figures of experiments set against each other, and of fingerprints              |
 | `plots_ledger`      | the summary figure: the paper's bars, ours, and what each correction changes    |
 | `study`             | runs the notebooks: `python -m camid_utils.study`                               |
+| `regression`        | whether a rerun gives the committed results: `make regression`                  |
 | `files`, `progress` | whole-or-nothing writing; progress bars                                         |
 """

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binomtest, rankdata
 
-from . import evaluation, identify
+from . import evaluation, identify, splits
 from .datasets import relative_photos
 from .evaluation import LOG_PROB, class_names, log_probabilities
 from .models import Model
@@ -16,39 +18,55 @@ from .progress import progress
 from .training import make_fabric
 
 
+def _each_seen(catalogue: pd.DataFrame, model: Model) -> Iterator[tuple[dict, identify.Seen]]:
+    """(row of the catalogue, what the model makes of its photo) for each photo that can be read."""
+    fabric = make_fabric(identify.PRECISION)
+    model = identify.ready(model, fabric)
+    for row in progress(catalogue.to_dict("records"), "photos", unit="photo", disable=len(catalogue) < 20):
+        try:
+            yield row, identify.look(identify.read(row["path"]), model, fabric)
+        except ValueError:
+            continue
+
+
 def looked_at(catalogue: pd.DataFrame, model: Model) -> pd.DataFrame:
     """What `identify.look` makes of each photo of a catalogue: a row a photo, without those that cannot be read.
 
     The catalogue's columns, `photo`, `true`, `log_prob:<class>` (mean over the photo's patches), and the scores of
-    identify.SCORES that need no calibration, likeness only where the model has its cameras' means.
+    identify.SCORES that need no calibration, likeness only where the model has its cameras' means. ValueError if no
+    photo can be read.
     """
-    fabric = make_fabric()
-    model, rows = identify.ready(model, fabric), []
-    photos = catalogue.assign(photo=relative_photos(catalogue)).to_dict("records")
-    for photo in progress(photos, "photos", unit="photo", disable=len(photos) < 20):
-        try:
-            seen = identify.look(identify.read(photo["path"]), model, fabric)
-        except ValueError:
-            continue
+    rows = []
+    for photo, seen in _each_seen(catalogue.assign(photo=relative_photos(catalogue)), model):
         found = identify.answer(seen.log_probs, seen.features, model)
         means = zip(model.class_names, seen.log_probs.mean(axis=0), strict=True)
         scores = {name: found[name] for name in identify.SCORES if name != "confidence" and name in found}
         rows.append(photo | {"true": photo["camera_model"], **{LOG_PROB + k: v for k, v in means}, **scores})
+    if not rows:
+        raise ValueError(f"none of {len(catalogue)} photos can be used: too few camera models, damaged or too small")
     return pd.DataFrame(rows).drop(columns="path")
+
+
+def trained_on(catalogue: pd.DataFrame, model: Model, predictions: pd.DataFrame) -> pd.DataFrame:
+    """The photos of a catalogue that trained a model, as its protocol and seed split them.
+
+    predictions: those of the model on the photos that validated and tested it, none of which is ever among them.
+    """
+    settings = model.info["protocol"], model.info["seed"]
+    kept, _ = splits.splittable(catalogue[catalogue["camera_model"].isin(model.class_names)], *settings)
+    kept = kept[splits.split(kept, *settings) == "train"]
+    return kept[~relative_photos(kept).isin(predictions["photo"])]
 
 
 def camera_means(catalogue: pd.DataFrame, model: Model) -> list[list[float]]:
     """Mean features [classes, d] of each camera's photos in a catalogue, class by class, for the score `likeness`.
 
-    ValueError names the classes of which the catalogue has no photo.
+    ValueError names the classes of which the catalogue has no photo that can be read.
     """
-    if missing := sorted(set(model.class_names) - set(catalogue["camera_model"])):
+    seen = [(photo["camera_model"], found.features.mean(axis=0)) for photo, found in _each_seen(catalogue, model)]
+    means = pd.DataFrame([features for _, features in seen]).groupby([name for name, _ in seen]).mean()
+    if missing := sorted(set(model.class_names) - set(means.index)):
         raise ValueError(f"no photo of {', '.join(missing)}: every camera that the model knows must be there")
-    fabric = make_fabric()
-    model, rows = identify.ready(model, fabric), []
-    for path in progress(catalogue["path"], "photos", unit="photo", disable=len(catalogue) < 20):
-        rows.append(identify.look(identify.read(path), model, fabric).features.mean(axis=0))
-    means = pd.DataFrame(rows).groupby(catalogue["camera_model"].to_numpy()).mean()
     return [[float(f"{value:.6g}") for value in means.loc[name]] for name in model.class_names]
 
 
@@ -117,7 +135,10 @@ def reliability(table: pd.DataFrame, name: str, bins: int = 4) -> pd.DataFrame:
 
 
 def error_rates(known: pd.DataFrame, unknown: pd.DataFrame, score: str, limit: float) -> pd.DataFrame:
-    """What a threshold does: rows (question, value, low, high, n), 95 % intervals by Wilson's method (1927)."""
+    """What a threshold does: rows (question, value, low, high, n), 95 % intervals by Wilson's method (1927).
+
+    Known cameras refused is the false rejection rate, unknown cameras accepted the false acceptance rate.
+    """
     accepted = known[known[score] >= limit]
     counts = {
         "known cameras refused": (len(known) - len(accepted), len(known)),
@@ -136,8 +157,9 @@ def _share(count: int, n: int) -> tuple[float, float, float]:
 
 def halves(catalogue: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A catalogue in two parts that share no camera model: every other model in name order."""
-    second = catalogue["camera_model"].map({m: i % 2 for i, m in enumerate(sorted(catalogue["camera_model"].unique()))})
-    return catalogue[second == 0], catalogue[second == 1]
+    models = sorted(catalogue["camera_model"].unique())
+    one, two = (catalogue[catalogue["camera_model"].isin(models[start::2])] for start in (0, 1))
+    return one, two
 
 
 def some(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
@@ -184,7 +206,7 @@ def splice_rates(splices: list[tuple[pd.Series, pd.Series]], model: Model) -> pd
     splices: pairs of photos (rows with path and camera_model). Columns half, camera, other, patches (those wholly
     within the half), own and others (shares of them that name the half's camera, and the other half's).
     """
-    fabric, rows = make_fabric(), []
+    fabric, rows = make_fabric(identify.PRECISION), []
     model = identify.ready(model, fabric)
     for pair in splices:
         photo = spliced(*(identify.read(one["path"]) for one in pair))

@@ -175,7 +175,7 @@ def _says(own: str, text: str, known: set[str], usual: dict[str, str]) -> str:
 def _names(text: str, model: str) -> bool:
     """Whether a text has a model's name in it, brand too, not as part of a longer number (D70 is not in D700)."""
     brand, _, name = model.partition("_")
-    place = re.search(rf"(?<!\\d){re.escape(spelling(name))}(?!\\d)" if name else "$^", spelling(text))
+    place = re.search(rf"(?<!\d){re.escape(spelling(name))}(?!\d)" if name else "$^", spelling(text))
     return bool(place) and spelling(brand) in spelling(text)
 
 

@@ -259,9 +259,18 @@ def _verdicts(rows: pd.DataFrame, name: str) -> str:
 
 
 def one_photo(copies: dict[str, pd.DataFrame], size: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """The first photo of `copies`: for each version a caption, the whole photo and its middle `size` pixels."""
-    rows = []
-    for version, catalogue in copies.items():
-        photo = patches.read_photo(catalogue.sort_values(["device", "scene"])["path"].iloc[0])
-        rows.append((f"{version}, {photo.shape[1]} x {photo.shape[0]}", photo, centre_crop(photo, size)))
-    return rows
+    """The first photo of `copies` that can be read in all versions; ValueError if there is none.
+
+    For each version a caption, the whole photo and its middle `size` pixels.
+    """
+    paths = [catalogue.sort_values(["device", "scene"])["path"] for catalogue in copies.values()]
+    problem: ValueError | str = "they are empty"
+    for several in zip(*paths, strict=True):
+        try:
+            photos = [patches.read_photo(path) for path in several]
+        except ValueError as error:
+            problem = error
+            continue
+        captions = [f"{version}, {p.shape[1]} x {p.shape[0]}" for version, p in zip(copies, photos, strict=True)]
+        return [(caption, p, centre_crop(p, size)) for caption, p in zip(captions, photos, strict=True)]
+    raise ValueError(f"no photo can be read in all of {', '.join(copies)}: {problem}")

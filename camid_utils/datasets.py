@@ -28,7 +28,7 @@ KINDS = {
     "HEIC": {".heic", ".heif"},
 }
 HEADER_BYTES = (1 << 16, 1 << 20, -1)  # thumbnails and maker notes rarely fill 64 kB; -1 reads the whole file
-MAX_PIXELS = 1 << 28  # 268 megapixels: beyond the 200 of today's largest phone sensors, a header is broken
+MAX_PIXELS = 300_000_000  # beyond the 200 million of today's largest phone sensors a header is broken
 READERS = 16  # threads: they wait for disks, not for processors
 
 DRESDEN_NAME = re.compile(r"([^_]+)_(.+)_([^_]+)_(\d+)\.jpe?g", re.IGNORECASE)

@@ -25,6 +25,7 @@ WEB = Path(__file__).parent / "web"
 OUTPUTS = ["log_probabilities", "features"]  # of each patch
 METADATA = "camera_model_identification"  # the key of an exported file's own metadata
 FILES = ("index.html", "style.css", "page.js", "worker.js", "answer.js", "formats.js")
+NETWORK = "model.onnx"
 LOCK = "package-lock.json"
 VENDOR = {  # file of an npm package: its name beside the page
     "onnxruntime-web/dist/ort.wasm.min.mjs": "ort.js",
@@ -101,14 +102,15 @@ def build(model: Model, to: str | Path) -> Path:
     """
     to = Path(to)
     with alone(to) as aside:
-        if to.exists() and any(to.iterdir()) and not (to / "vendor" / LOCK).is_file():
+        others = {path.name for path in to.iterdir()} - {*FILES, NETWORK, "vendor"} if to.exists() else set()
+        if others or (to.exists() and any(to.iterdir()) and not (to / "vendor" / LOCK).is_file()):
             raise ValueError(f"{to} holds other files: give a folder that is new, empty, or a page built before")
         site = aside / "site"
         site.mkdir()
         for name in FILES:
             shutil.copy(WEB / name, site)
         _add_vendor(site / "vendor", to / "vendor", aside / "npm")
-        export(model, site / "model.onnx")
+        export(model, site / NETWORK)
         if to.exists():
             to.rename(aside / "before")
         site.rename(to)
@@ -179,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         path = Path(options.model or latest_model())
         print(f"model: {path}", flush=True)
-        folder = build(load_model(path), resolve(options.to))
+        folder = build(load_model(path), options.to)
         print(f"page:  {folder}", flush=True)
         if options.no_serve:
             return 0
@@ -196,7 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m camid_utils.demo", description=__doc__)
     parser.add_argument("--model", metavar="FILE", help="a model file (default: the best one of the last run)")
-    parser.add_argument("--to", default="data/page", metavar="DIR", help="folder of the page (default: data/page)")
+    usual = resolve("data/page")
+    parser.add_argument("--to", default=usual, metavar="DIR", help="folder of the page (default: data/page)")
     parser.add_argument("--port", type=int, default=8000, help="0 for any that is free (default: 8000)")
     parser.add_argument("--no-serve", action="store_true", help="build the folder and stop")
     return parser

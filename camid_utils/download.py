@@ -26,7 +26,7 @@ import httpx
 import numpy as np
 import pandas as pd
 
-from . import checking, fetching, sources
+from . import checking, datasets, fetching, sources
 from .files import UNWRITABLE, write_text
 from .patches import read_photo
 from .progress import progress
@@ -117,6 +117,8 @@ def _fetch_or_show(client: httpx.Client, listing: pd.DataFrame, locate: Callable
     with filelock.FileLock(folder / ".download.lock", timeout=0):
         patience = {"tries": options.tries, "pause": options.pause}
         failures, end = fetch_all(client, absent, folder, locate, options.connections, **patience)
+        if options.what == "dresden":
+            failures += fetch_scenes(client, folder, **patience)
         failures = refused + failures
         _write_failures(folder, failures)
     _print_failures(failures)
@@ -214,6 +216,22 @@ def fetch_all(
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def fetch_scenes(client: httpx.Client, folder: Path, **patience) -> list[tuple[str, str]]:
+    """Fetch the public table of Dresden's scenes into `folder`, unless it is there; failures as in fetch_all."""
+    target = folder / datasets.LISTING
+    try:
+        if not target.is_file():
+            fetching.fetch(client, sources.SCENES, target, _is_listing, **patience)
+    except (fetching.Refused, fetching.Unfinished) as error:
+        return [(datasets.LISTING, f"{error}; without it no photo has a scene")]
+    return []
+
+
+def _is_listing(path: Path) -> None:
+    if b"filename" not in path.read_bytes()[:1000]:
+        raise ValueError("it is not the table of Dresden's scenes")
 
 
 def _gathered(futures: dict[Future, str]) -> tuple[list[tuple[str, str]], str]:

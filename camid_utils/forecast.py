@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from . import checkpoints, experiments, training, transfer
 from .planning import Plan
+from .progress import headless
 
 MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}  # tensors that an optimizer keeps for each tensor of weights
 COLUMNS = ["run", "patches", "epochs", "done", "steps", "seconds", "memory", "disk", "by_folder"]
@@ -175,6 +176,11 @@ def in_words(costs: pd.DataFrame, data_dir: str | Path) -> str:
     text += f" are evaluated. Memory: {in_bytes(costs['memory'].max())} so far."
     text += f" Disk: {in_bytes(needed)} to write at most, {in_bytes(free)} free."
     return text + " THAT IS NOT ENOUGH ROOM: free some, or give another data_dir." * bool(needed > free)
+
+
+def announce(costs: pd.DataFrame, data_dir: str | Path) -> None:
+    """Print `in_words`; in a headless run as an error's text is, which is what the terminal shows of a notebook."""
+    print(in_words(costs, data_dir), file=sys.stderr if headless() else sys.stdout)
 
 
 def _existing(folder: Path) -> Path:

@@ -28,8 +28,12 @@ from .progress import progress
 from .training import chunked, make_fabric
 
 PATCHES = 64  # the most that a photo is asked for: enough for a vote and a map, little enough for a browser
+PRECISION = "32-true"  # the page's: in bfloat16 its answers would differ
 BATCH = 32  # patches that the network is given at once
-SCORES = ("confidence", "agreement", "clarity", "likeness")  # how much a photo looks like those of the known cameras
+# How much a photo looks like those of the known cameras: the largest probability; the share of patches that vote for
+# that camera; the mean over patches of their largest probability; minus the distance from the photo's mean features to
+# the nearest camera's.
+SCORES = ("confidence", "agreement", "clarity", "likeness")
 IDENTIFIER = "identifier"  # the name of notebook 06's model files: the best network, with its calibration
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
@@ -58,7 +62,7 @@ def _read_png(path: Path) -> np.ndarray:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"its header claims {image.width} x {image.height} pixels")
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -105,7 +109,8 @@ def look(photo: np.ndarray, model: Model, fabric=None) -> Seen:
 
     A model trained on whole photos squashed gets the whole photo: one "patch" at (0, 0).
     """
-    size, fabric = model.input_size, fabric or make_fabric()
+    size, fabric = model.input_size, fabric or make_fabric(PRECISION)
+    device = next(model.net.parameters()).device
     if model.info.get("kind") == "resize":
         corners, patches = np.zeros((1, 2), int), resized(photo, size, size)[None]
     else:
@@ -114,7 +119,7 @@ def look(photo: np.ndarray, model: Model, fabric=None) -> Seen:
     steps = []
     for rows in chunked(np.arange(len(patches)), BATCH):
         with fabric.autocast():
-            step = network(model.net, fabric.to_device(torch.from_numpy(patches[rows])), model.input_range)
+            step = network(model.net, torch.from_numpy(patches[rows]).to(device), model.input_range)
         steps.append([values.double().cpu().numpy() for values in step])
     return Seen(corners, *map(np.concatenate, zip(*steps, strict=True)))
 
@@ -129,8 +134,8 @@ def answer(log_probs: np.ndarray, features: np.ndarray, model: Model) -> dict:
 
     Probabilities are the softmax of the patches' mean log-probability over the temperature that notebook 06 fitted
     (Guo et al. 2017). Keys: cameras (list of [name, probability], likeliest first), patches, agreed (patches that
-    name the likeliest camera), SCORES (likeness where the model has its cameras' mean features: minus the distance
-    from the photo's to the nearest), score (the one the model goes by), unknown (whether it is below the threshold).
+    name the likeliest camera), SCORES (likeness only where the model has its cameras' mean features), score (the one
+    the model goes by), unknown (whether it is below the threshold).
     """
     calibration = model.info.get("identification", {})
     mean = log_probs.mean(axis=0)
@@ -157,9 +162,9 @@ def answer(log_probs: np.ndarray, features: np.ndarray, model: Model) -> dict:
 
 
 def latest_model(data: str | Path = "data") -> Path:
-    """The model that the last run left under the data folder: notebook 06's, else the best of notebook 04."""
+    """The newest model under the data folder: of those of notebook 06, else of the best ones of notebook 04."""
     for name in (IDENTIFIER, "efficientnet-best"):
-        found = resolve(data).glob(f"*/models/*/{name}-*.safetensors")
+        found = resolve(data).glob(f"*/models/*/{name}-[0-9]*.safetensors")
         if newest := max(found, key=lambda path: path.stat().st_mtime, default=None):
             return newest
     raise FileNotFoundError(f"no trained model under {resolve(data)}: run `make study` first, or give --model FILE")
@@ -217,17 +222,19 @@ def map_path(out: Path, number: int, photo: Path, several: bool) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line. Exit code 0: every photo has an answer; 1: some could not be read; 2: nothing could be done."""
+    """The command line. Exit code 0: every photo has an answer; 1: some could not be read; 2: it could not go on."""
     options = _parser().parse_args(arguments)
     try:
         model = load_model(options.model or latest_model())
         photos = photos_of(options.photos)
+        if options.map and options.map.suffix.lower() != ".png":
+            raise ValueError(f"--map {options.map}: maps are PNG files, give a name that ends in .png")
         if not photos:
             raise FileNotFoundError(f"no photo in {', '.join(options.photos)}: JPEG and PNG files are read")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    fabric = make_fabric()
+    fabric = make_fabric(PRECISION)
     model, failures = ready(model, fabric), 0
     print(about(model), file=sys.stderr)
     for number, path in enumerate(progress(photos, "photos", unit="photo", disable=len(photos) < 5), 1):
@@ -241,7 +248,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.map:
             figure = camera_map(*shown, model.class_names, about(model))
             target = map_path(options.map, number, path, len(photos) > 1)
-            save(figure, target.parent, target.stem)
+            try:
+                save(figure, target.parent, target.stem)
+            except OSError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 2
     if failures:
         print(f"{failures} of {len(photos)} photos could not be read", file=sys.stderr)
     return 1 if failures else 0

@@ -17,12 +17,12 @@ import simplejpeg
 
 from camid_utils import datasets, degradation
 from camid_utils.content import best_positions, cut, starts
+from camid_utils.datasets import MAX_PIXELS
 from camid_utils.degradation import resized
 from camid_utils.files import alone
 from camid_utils.progress import progress
 
 KINDS = ("random", "grid", "quality", "resize")
-MAX_PIXELS = 300_000_000  # no camera of these data sets comes near; a damaged header may claim billions
 FORMAT = 1  # part of a store's key: raise it when the same settings would give other patches
 PATCH_COLUMNS = ["dataset", "brand", "camera_model", "device", "scene", "photo", "y", "x"]
 

@@ -1,5 +1,5 @@
-"""All figures: each function draws data that it is given, and says which data they are. Nothing is computed here
-beyond what drawing needs."""
+"""The look of all figures; networks, learning curves and confusion matrices. Each function draws data that it is given,
+and says which data they are; nothing is computed here beyond what drawing needs."""
 
 from __future__ import annotations
 

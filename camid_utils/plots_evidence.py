@@ -138,7 +138,7 @@ def statistics_shift(tables: dict[str, pd.DataFrame], note: str) -> Figure:
 
 def robustness(rows: pd.DataFrame, title: str, note: str) -> Figure:
     """Accuracy after each degradation, a panel a kind: columns model, kind, setting (its order on the axis), value,
-    low, high, photos."""
+    low, high."""
     kinds = list(dict.fromkeys(rows["kind"]))
     widths = [max(1.6, rows[rows["kind"] == kind]["setting"].nunique()) for kind in kinds]
     fig, axes = plt.subplots(1, len(kinds), figsize=(9.5, 3.8), sharey=True, width_ratios=widths, squeeze=False)

@@ -1,6 +1,7 @@
-"""Small simulated photos in the real data sets' numbers, names and scenes: a rehearsal before 60 GB are downloaded.
+"""Small simulated photos in the real data sets' numbers and names: a rehearsal before 60 GB are downloaded.
 
-`python -m camid_utils.rehearsal` writes them; profile `rehearsal` runs all notebooks on them.
+`python -m camid_utils.rehearsal` writes them (with `--listing dresden.csv` under Dresden's very file names and scenes);
+profile `rehearsal` runs all notebooks on them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from . import cameras, datasets, published, simulate
 from .experiments import resolve
 
 SCENES = 83  # of the natural images in Dresden's public listing
-PHOTOS = 6637  # FloreView's, natural and flat; the published numbers of each model are raised in proportion
+PHOTOS = 6637  # FloreView's, natural and flat; each model's published number of natural ones is raised in proportion
 PHONES = 46  # devices in FloreView; which of its 40 models have more than one is told by the numbers of photos
 SIZES = {"Dresden": (96, 72), "FloreView": (128, 96)}  # pixels: room for a patch of 48, for crops of 64
 VERSION = 2  # raise it when the same settings give other photos, so that old ones are made again
@@ -43,7 +44,7 @@ def dresden_photos(listing: pd.DataFrame | None = None) -> pd.DataFrame:
 
 
 def floreview_photos() -> pd.DataFrame:
-    """A row a photo of FloreView, as published: 6,637 photos of 40 models by PHONES devices, the same columns.
+    """A row a photo of FloreView: PHOTOS of 40 models by PHONES devices, the same columns; all named as natural ones.
 
     The models with most photos have two devices.
     """
@@ -55,9 +56,10 @@ def floreview_photos() -> pd.DataFrame:
     table["scene"] = table.groupby(["camera_model", "device"]).cumcount()
     unit = table.groupby(["camera_model", "device"], sort=False).ngroup() + 1
     prefix = "D" + unit.map("{:02d}".format)
-    place = ("L" + (table["scene"] // 4 + 1).astype(str)), ("S" + (table["scene"] % 4 + 1).astype(str))
-    folder = prefix + "_" + table["camera_model"] + "/Nat/jpeg-h264/" + place[0] + "/" + place[1] + "/"
-    return table.assign(path=folder + prefix + "_" + place[0] + place[1] + "C1.jpg")
+    position = (table["scene"] // simulate.MOTIVES + 1).astype(str)
+    motive = (table["scene"] % simulate.MOTIVES + 1).astype(str)
+    folder = prefix + "_" + table["camera_model"] + "/Nat/jpeg-h264/L" + position + "/S" + motive + "/"
+    return table.assign(path=folder + prefix + "_L" + position + "S" + motive + "C1.jpg")
 
 
 def _dealt(counts: pd.DataFrame) -> pd.DataFrame:
@@ -102,13 +104,14 @@ def make(root: str | Path, kind: str, listing: pd.DataFrame | None = None, seed:
 def main(arguments: list[str] | None = None) -> int:
     """Write both stand-ins; exit code 0, or 2 where that is not possible."""
     parser = argparse.ArgumentParser(prog="python -m camid_utils.rehearsal", description=__doc__)
-    parser.add_argument("--to", default="data/rehearsal", help="folder for both (default: data/rehearsal)")
+    usual = resolve("data/rehearsal")
+    parser.add_argument("--to", type=Path, default=usual, help="folder for both (default: data/rehearsal)")
     parser.add_argument("--listing", help="Dresden's public listing, dresden.csv: its file names and scenes are taken")
     options = parser.parse_args(arguments)
     try:
         listing = pd.read_csv(options.listing, dtype=str) if options.listing else None
         for kind in ("Dresden", "FloreView"):
-            print(make(resolve(options.to) / kind, kind, listing if kind == "Dresden" else None))
+            print(make(options.to / kind, kind, listing if kind == "Dresden" else None))
     except (ValueError, KeyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -19,6 +19,10 @@ from camid_utils import datasets, fetching, published
 
 FLOREVIEW = "https://lesc.dinfo.unifi.it/FloreView/FloreView_Dataset.txt"
 DRESDEN = "micscodes/dresden-image-database"  # on Kaggle: 53.5 GB
+SCENES = (  # the public table of Dresden's scenes, datasets.LISTING
+    "https://raw.githubusercontent.com/polimi-ispl/camera-model-identification-with-cnn/"
+    "61b9358bb0f1531ce462b30d161b355a6c70d72e/dresden.csv"
+)
 COLUMNS = ["path", "address", "device", "camera_model", "kind", "size"]
 PAGE = 200  # files that Kaggle names in one answer
 DEVICE_FOLDER = re.compile(r"(D\d+)_(.+)", re.IGNORECASE)

@@ -331,7 +331,7 @@ def _wandb(project: str | None, title: str, settings: dict, folder: Path):
     return wandb.init(project=project, name=title, config=settings, dir=folder, reinit="finish_previous")
 
 
-def _track(run: Callable, steps: list[dict], metrics: dict) -> None:
+def _track(run, steps: list[dict], metrics: dict) -> None:
     for row in steps:
         run.log(row, step=row["step"])
     run.log(metrics, step=steps[-1]["step"])

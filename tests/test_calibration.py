@@ -7,7 +7,7 @@ import simplejpeg
 from scipy.special import log_softmax
 from test_identify import BLUE, CLASSES, RED, model, photo
 
-from camid_utils import calibration, evaluation, identify
+from camid_utils import calibration, datasets, evaluation, identify, models, splits
 from camid_utils.evaluation import LOG_PROB
 
 __all__ = ["model"]  # the fixture: a network that tells red from blue
@@ -113,14 +113,42 @@ def test_each_photo_gets_a_row_and_a_bad_one_none(catalogue, model, tmp_path):
 def test_photos_of_known_cameras_are_nearest_to_their_own_mean(catalogue, model, tmp_path):
     with pytest.raises(ValueError, match="no photo of Warm_Red"):
         calibration.camera_means(catalogue.iloc[[0, 2]], model)
+    (tmp_path / "2.jpg").write_bytes((tmp_path / "2.jpg").read_bytes()[:300])  # as any photo on a disk may be
     means = calibration.camera_means(catalogue, model)
     assert np.shape(means) == (2, model.net.classifier[0].in_features)
     strange = tmp_path / "purple.jpg"
     strange.write_bytes(simplejpeg.encode_jpeg(photo((120, 40, 60), (120, 40, 60)), 95))
+    catalogue = catalogue.drop(index=2)
     photos = pd.concat([catalogue, catalogue.iloc[:1].assign(path=str(strange))])
     seen = calibration.looked_at(photos, model._replace(info=model.info | {"identification": {"means": means}}))
-    assert (seen["likeness"][:4] > -1e-3).all() and seen["likeness"].iloc[4] < -10
+    assert (seen["likeness"][:3] > -1e-3).all() and seen["likeness"].iloc[3] < -10
     assert "likeness" not in calibration.looked_at(catalogue, model)
+
+
+def test_photos_that_trained_are_told_from_those_that_tested():
+    rows = [
+        dict(camera_model=f"m{m}", device=f"m{m}_{d}", scene=f"s{s}")
+        for m in range(3)
+        for d in (0, 1)
+        for s in range(8)
+    ]
+    table = pd.DataFrame(rows).assign(path=[f"/x/{i}.jpg" for i in range(len(rows))], width=640, height=480)
+    info = {"protocol": "photo", "seed": 1}
+    model = models.Model(None, ["m0", "m2"], 48, "0..255", info)
+    known = table[table["camera_model"] != "m1"]
+    parts = splits.split(known, "photo", 1)
+    others = pd.DataFrame({"photo": datasets.relative_photos(known[parts != "train"])})
+    trained = calibration.trained_on(table, model, others)
+    assert set(trained["path"]) == set(known.loc[parts == "train", "path"])
+    fewer = calibration.trained_on(table.drop(index=0), model, others)  # one photo left out deals all others anew
+    assert not set(datasets.relative_photos(fewer)) & set(others["photo"]) and len(fewer) > 5
+
+
+def test_without_a_readable_photo_there_is_nothing_to_calibrate(catalogue, model, tmp_path):
+    for path in tmp_path.glob("*.jpg"):
+        path.write_text("none")
+    with pytest.raises(ValueError, match="none of 4 photos"):
+        calibration.looked_at(catalogue, model)
 
 
 def test_the_halves_of_a_splice_name_their_own_cameras(catalogue, model):

@@ -91,6 +91,7 @@ def test_the_ways_in_which_cameras_write_their_names_raise_no_alarm():
         ("Agfa_DC-733s", "Camera"),
         ("Canon_Ixus70", "Canon, Canon DIGITAL IXUS 70"),
         ("Nikon_D200", ""),
+        ("Nikon_D200", "NIKON CORPORATION, NIKON D700"),
         ("Nikon_D70", "NIKON CORPORATION, NIKON D700"),
         ("Olympus_mju-1050SW", "OLYMPUS IMAGING CORP., u1050SW,S1050SW"),
         ("Pentax_OptioA40", "PENTAX Corporation, PENTAX Optio A40"),

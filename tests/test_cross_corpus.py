@@ -213,6 +213,10 @@ def test_copies_are_of_photos_that_every_version_has(tmp_path):
     rows = cross_corpus.one_photo(copies, 50)
     found = [(caption, photo.shape[:2], crop.shape[:2]) for caption, photo, crop in rows]
     assert found == [("orig, 80 x 60", (60, 80), (50, 50)), ("twitter, 64 x 48", (48, 64), (48, 50))]
+    broken = {version: table.assign(path=[__file__, *table["path"][1:]]) for version, table in copies.items()}
+    assert [len(cross_corpus.one_photo(some, 50)) for some in (copies, broken)] == [2, 2]
+    with pytest.raises(ValueError, match="no photo can be read in all of orig, twitter"):
+        cross_corpus.one_photo({version: table.assign(path=__file__) for version, table in copies.items()}, 50)
 
 
 def test_nothing_in_common_and_no_copies_are_no_versions(tmp_path):

@@ -115,6 +115,14 @@ def test_npm_is_asked_again_only_when_the_lock_changes(tmp_path, packages):
     assert len(packages) == 2
 
 
+def test_a_page_with_a_file_of_the_readers_own_is_left_alone(tmp_path, packages):
+    folder = demo.build(small(), tmp_path / "page")
+    (folder / "holiday.jpg").write_text("precious")
+    with pytest.raises(ValueError, match="holds other files"):
+        demo.build(small(), folder)
+    assert (folder / "holiday.jpg").read_text() == "precious"
+
+
 def test_a_folder_of_other_files_is_left_alone(tmp_path, packages):
     (tmp_path / "holiday.jpg").write_text("precious")
     with pytest.raises(ValueError, match="holds other files"):

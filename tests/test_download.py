@@ -519,10 +519,11 @@ def kaggle(server, tmp_path, monkeypatch):
     monkeypatch.setattr("kagglesdk.kaggle_http_client.get_endpoint", lambda env: server.address)
     for name in [name for name in os.environ if name.startswith("KAGGLE")]:
         monkeypatch.delenv(name)
+    monkeypatch.setattr(sources, "SCENES", f"{server.address}/dresden.csv")
     server.home, server.folder = tmp_path / "home", tmp_path / "photos"
     server.home.mkdir()
     monkeypatch.setenv("HOME", str(server.home))
-    server.files = {f"/{path}": jpeg(i) for i, path in enumerate(DRESDEN)} | {"/readme.md": b"x"}
+    server.files = {f"/{path}": jpeg(i) for i, path in enumerate(DRESDEN)} | {"/dresden.csv": b"filename,scene"}
     options = ["--to", str(server.folder), "--pause", "0.001", "--timeout", "5", "--tries", "3"]
     return partial(_run, ["dresden", *options])
 
@@ -530,7 +531,7 @@ def kaggle(server, tmp_path, monkeypatch):
 def test_dresden_comes_by_kaggle_and_nothing_goes_elsewhere(server, kaggle, capsys):
     server.plans = {f"/{path}": ["", "drop"] for path in DRESDEN}  # the first request only finds out where the file is
     assert kaggle() == 0
-    assert fetched(server) == DRESDEN
+    assert fetched(server) == [*DRESDEN, "dresden.csv"]
     for i, path in enumerate(DRESDEN):
         assert (server.folder / path).read_bytes() == jpeg(i)
     assert sum(asked != "" for asked in ranges(server)) == 3
@@ -542,7 +543,7 @@ def test_dresden_devices_limit_and_dry_run(server, kaggle, capsys):
     assert kaggle("--dry-run", "--devices", "nikon_d70_1") == 0
     assert "Nikon_D70_1" in capsys.readouterr().out and not server.folder.exists()
     assert kaggle("--devices", "Nikon_D70", "--limit", "1") == 0
-    assert fetched(server) == DRESDEN[:1]
+    assert fetched(server) == [DRESDEN[0], "dresden.csv"]
 
 
 def test_kaggle_is_asked_again_and_a_reader_without_rights_is_told_what_to_do(server, kaggle, capsys):
@@ -553,6 +554,16 @@ def test_kaggle_is_asked_again_and_a_reader_without_rights_is_told_what_to_do(se
     server.plans = {"DownloadDataset": ["404"]}
     assert kaggle("--devices", "Nikon_D70_1") == 1
     assert f"{DRESDEN[1]}: the server answers 404" in capsys.readouterr().out
+
+
+def test_dresdens_scenes_come_with_its_photos(server, kaggle, capsys):
+    server.files["/dresden.csv"] = b"<html>moved</html>"
+    assert kaggle("--limit", "1") == 1 and "dresden.csv: it is not the table" in capsys.readouterr().out
+    assert not (server.folder / "dresden.csv").exists()
+    server.files["/dresden.csv"] = b"filename,scene"
+    assert kaggle("--limit", "1") == 0 and (server.folder / "dresden.csv").read_bytes() == b"filename,scene"
+    server.files["/dresden.csv"] = b"filename,other"
+    assert kaggle("--limit", "1") == 0 and (server.folder / "dresden.csv").read_bytes() == b"filename,scene"
 
 
 def test_dresden_needs_kagglehub(server, kaggle, monkeypatch, capsys):

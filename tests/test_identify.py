@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -222,9 +223,29 @@ def test_the_last_runs_best_model_answers(model, tmp_path, monkeypatch):
     folder = tmp_path / "data" / "default" / "models" / "simulated-floreview"
     best = models.save_model(model, folder / "efficientnet-best-0.safetensors")
     models.save_model(model, folder / "design-base-0.safetensors")
+    models.save_model(model, folder / "efficientnet-best-degraded-0.safetensors")
     assert identify.latest_model() == best
     calibrated = models.save_model(model, folder / "identifier-0.safetensors")
     assert identify.latest_model() == calibrated
+
+
+def test_a_map_that_cannot_be_written_ends_the_run_with_a_word(photos, model_file, tmp_path, capsys):
+    arguments = [str(photos / "both.jpg"), "--model", str(model_file), "--map"]
+    assert identify.main([*arguments, str(tmp_path / "map.jpg")]) == 2 and ".png" in capsys.readouterr().err
+    (tmp_path / "file").write_text("no folder")
+    assert identify.main([*arguments, str(tmp_path / "file" / "map.png")]) == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_a_png_that_claims_to_be_huge_is_left_out(tmp_path):
+    path = tmp_path / "huge.png"
+    Image.new("RGB", (8, 8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = (20_000).to_bytes(4, "big") + (10_000).to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="huge.png"):
+        identify.read(path)
 
 
 def test_the_map_shows_a_splice(photos, model_file, tmp_path):

@@ -1,6 +1,6 @@
 // What the bytes of a file say about it, before anything is decoded.
 
-const MAX_PIXELS = 300_000_000; // as camid_utils.patches: a damaged header may claim billions
+const MAX_PIXELS = 300_000_000; // as camid_utils.datasets: a damaged header may claim billions
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
 /** A fault of the person's file, in words that say what to do about it. */

@@ -59,15 +59,19 @@ async function identify(id, file) {
     );
   postMessage({ id, stage: "decoding" });
   const photo = kind === "jpeg" ? decodedJpeg(jpeg, bytes) : decodedPng(bytes);
-  const bitmap = await preview(photo);
-  postMessage({ id, bitmap, width, height, orientation }, [bitmap]);
   const corners = positions(height, width, size, model.patches);
   const [logs, features] = [[], []];
-  for (let start = 0; start < corners.length; start += BATCH) {
-    postMessage({ id, stage: "looking", done: start, total: corners.length });
-    const found = await look(session, cut(photo, corners.slice(start, start + BATCH), size), size);
-    logs.push(...found.log_probabilities);
-    features.push(...found.features);
+  try {
+    const bitmap = await preview(photo);
+    postMessage({ id, bitmap, width, height, orientation }, [bitmap]);
+    for (let start = 0; start < corners.length; start += BATCH) {
+      postMessage({ id, stage: "looking", done: start, total: corners.length });
+      const found = await look(session, cut(photo, corners.slice(start, start + BATCH), size), size);
+      logs.push(...found.log_probabilities);
+      features.push(...found.features);
+    }
+  } finally {
+    photo.free?.();
   }
   return { ...answer(logs, features, model), corners, seconds: (performance.now() - started) / 1000 };
 }
@@ -80,19 +84,18 @@ async function contents(file) {
   }
 }
 
-/** Pixels as stored, in libjpeg-turbo's own arithmetic: {data, channels, width, height}. */
+/** Pixels as stored, in libjpeg-turbo's own arithmetic: {data, channels, width, height}, to be used until free(). */
 function decodedJpeg(jpeg, bytes) {
   const decoder = new jpeg.JPEGDecoder();
   try {
     decoder.getEncodedBuffer(bytes.length).set(bytes);
     decoder.decode();
     const { width, height, componentCount } = decoder.getFrameInfo();
-    return { data: decoder.getDecodedBuffer(), channels: componentCount, width, height };
+    return { data: decoder.getDecodedBuffer(), channels: componentCount, width, height, free: () => decoder.delete() };
   } catch (error) {
+    decoder.delete();
     if (typeof error === "number") throw new Problem(DAMAGED); // the address of a C++ exception
     throw error;
-  } finally {
-    decoder.delete();
   }
 }
 
