@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from . import checkpoints, experiments, training, transfer
 from .planning import Plan
-from .progress import headless
+from .progress import say
 
 MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}  # tensors that an optimizer keeps for each tensor of weights
 COLUMNS = ["run", "patches", "epochs", "done", "steps", "seconds", "memory", "disk", "by_folder"]
@@ -179,8 +179,8 @@ def in_words(costs: pd.DataFrame, data_dir: str | Path) -> str:
 
 
 def announce(costs: pd.DataFrame, data_dir: str | Path) -> None:
-    """Print `in_words`; in a headless run as an error's text is, which is what the terminal shows of a notebook."""
-    print(in_words(costs, data_dir), file=sys.stderr if headless() else sys.stdout)
+    """Print `in_words`; in a headless run in the terminal too."""
+    say(in_words(costs, data_dir))
 
 
 def _existing(folder: Path) -> Path:

@@ -28,7 +28,7 @@ from traitlets.config import Config
 
 from .experiments import PROJECT, commit, environment, resolve
 from .files import write_text
-from .progress import HEADLESS
+from .progress import HEADLESS, SAID
 
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
@@ -195,7 +195,7 @@ def linked(page: str, figures: Path) -> str:
 
 
 def clean(notebook: nbformat.NotebookNode, folders: Iterable[Path] = ()) -> nbformat.NotebookNode:
-    """Without progress bars, without the clock in the metadata, and with paths below `folders` relative to them."""
+    """Without progress bars and the clock, what is said twice said once, paths below `folders` relative to them."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         for entry in ("papermill", "execution"):
@@ -216,7 +216,8 @@ def _without_paths(output: nbformat.NotebookNode, folders: Iterable[Path]) -> nb
 def _without_bars(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
     if output.get("name") != "stderr":
         return output
-    lines = [line for line in re.split(r"[\r\n]+", output["text"]) if line.strip() and not BAR.search(line)]
+    lines = [line for line in re.split(r"[\r\n]+", output["text"]) if line.strip()]
+    lines = [line for line in lines if not (BAR.search(line) or line.startswith(SAID))]
     output["text"] = "\n".join(lines)
     return output if lines else None
 

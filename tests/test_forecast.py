@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from test_planning import patch_table
 
-from camid_utils import experiments, forecast, models, planning, training, transfer
+from camid_utils import experiments, forecast, models, planning, progress, study, training, transfer
 
 SETTINGS = dict(input_range="-1..1", batch_size=16, learning_rate=0.01)
 
@@ -188,6 +189,19 @@ def test_the_sentence_says_what_is_left_and_whether_there_is_room(tmp_path):
     assert text.startswith("1 of 2 runs are trained.") and "about 90 s" in text and "2.0 GB so far" in text
     assert "NOT ENOUGH" not in text and "NOT ENOUGH ROOM" in forecast.in_words(table_of(disk=1e18), tmp_path)
     assert "evaluate" in forecast.in_words(table_of(done=4), tmp_path)
+
+
+@pytest.mark.parametrize("headless", ["", "1"])
+def test_a_headless_run_says_it_in_the_terminal_too(headless, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(progress.HEADLESS, headless)
+    forecast.announce(table_of(), tmp_path)
+    out, err = capsys.readouterr()
+    assert out.startswith("1 of 2 runs are trained.")
+    assert err == (progress.SAID + out if headless else "")
+    said = nbformat.v4.new_output("stream", name="stderr", text=err or progress.SAID)
+    cell = nbformat.v4.new_code_cell(outputs=[said, nbformat.v4.new_output("stream", text=out)])
+    study.clean(nbformat.v4.new_notebook(cells=[cell]))
+    assert [output.text for output in cell.outputs] == [out]
 
 
 @pytest.mark.parametrize(
