@@ -1,4 +1,4 @@
-# make study   runs the notebooks on simulated photographs (about 20 minutes on two cores)
+# make study   runs the notebooks on simulated photographs (20 to 27 minutes on two cores)
 # make test    checks the code and passes all tests
 # make lab     opens the notebooks
 # make photographs   downloads the real ones, Dresden and FloreView (54 GB and tens more), and goes on where it stopped
