@@ -76,7 +76,8 @@ def _crop_spectra(path: str | Path, size: int, per_photo: int) -> list[np.ndarra
 def spectra(catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo: int = 4) -> dict[str, np.ndarray]:
     """`mean_spectrum` [size, size] of each camera model, from `photos` photos spread over its part.
 
-    Models in alphabetical order; one without a photo that can be used is absent.
+    Models in alphabetical order; one without a photo that can be used is absent. Where all photos are too small, the
+    size is halved until it fits, down to 16.
     """
     found = {}
     for model, rows in catalogue.groupby("camera_model", observed=True):
@@ -86,7 +87,7 @@ def spectra(catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo
             found[model] = mean_spectrum(paths[chosen], size, per_photo)
         except ValueError:
             continue
-    return found
+    return found if found or size <= 16 else spectra(catalogue, photos, size // 2, per_photo)
 
 
 def jpeg_tables(path: str | Path) -> tuple[np.ndarray, np.ndarray | None, str]:

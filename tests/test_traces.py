@@ -108,6 +108,13 @@ def test_each_model_shows_its_own_frequency(tmp_path):
     np.testing.assert_array_equal(found["A_one"], again["A_one"])
 
 
+def test_of_small_photos_the_spectrum_is_small(tmp_path):
+    small = save(tmp_path / "small.jpg", noisy(np.random.default_rng(4))[:40, :90])
+    found = traces.spectra(catalogue_of({"A_small": [small]}))
+    np.testing.assert_array_equal(found["A_small"], traces.mean_spectrum([small], 32))
+    assert traces.spectra(catalogue_of({"A_tiny": [save(tmp_path / "tiny.jpg", np.zeros((9, 9, 3), np.uint8))]})) == {}
+
+
 LUMA = np.arange(1, 65).reshape(8, 8)  # not symmetric: a wrong order or a transposition shows
 CHROMA = np.arange(101, 165).reshape(8, 8)
 
