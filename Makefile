@@ -2,7 +2,7 @@
 # make test    checks the code and passes all tests
 # make lab     opens the notebooks
 # make photographs   downloads the real ones, Dresden and FloreView (54 GB and tens more), and goes on where it stopped
-# make demo    builds the web page from the model of the last run and serves it on this machine (needs npm)
+# make demo    builds the web page from the newest model under data/ and serves it on this machine (needs npm)
 # make regression   reruns a profile in a scratch folder and compares it with the committed results
 # Each makes the environment first, once, with the exact versions of requirements.lock.
 

@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m camid_utils.demo", description=__doc__)
-    parser.add_argument("--model", metavar="FILE", help="a model file (default: the best one of the last run)")
+    parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest best one under data/)")
     usual = resolve("data/page")
     parser.add_argument("--to", default=usual, metavar="DIR", help="folder of the page (default: data/page)")
     parser.add_argument("--port", type=int, default=8000, help="0 for any that is free (default: 8000)")

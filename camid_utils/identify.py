@@ -261,7 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify", description=__doc__)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG or PNG files, or folders of them")
-    parser.add_argument("--model", metavar="FILE", help="a model file (default: the best one of the last run)")
+    parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest best one under data/)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, with all cameras and scores")
     parser.add_argument("--map", type=Path, metavar="OUT.png", help="draw what each part of the photo looks like")
     return parser
