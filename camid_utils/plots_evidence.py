@@ -242,11 +242,12 @@ def reliability(rows: pd.DataFrame, note: str) -> Figure:
 def roc_curves(curves: dict[str, pd.DataFrame], note: str, title: str = "Own device or another?") -> Figure:
     """Receiver operating characteristics (fingerprints.roc), the false-positive rate also on a logarithmic axis."""
     fig, axes = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
-    colours = sns.color_palette([OURS, PAPER, GREY])
-    for (name, curve), colour, dash in zip(curves.items(), colours, ("-", "--", ":"), strict=False):
+    colours = sns.color_palette([OURS, PAPER, GREY, SERIES[1]])
+    for i, (name, curve) in enumerate(curves.items()):
         for ax in axes:
             false = curve["false_positive_rate"]
-            ax.plot(false, curve["true_positive_rate"], dash, color=colour, lw=1.8, drawstyle="steps-post", label=name)
+            style = dict(ls=DASHES[i], color=colours[i], lw=1.8, drawstyle="steps-post", label=name)
+            ax.plot(false, curve["true_positive_rate"], **style)
     least = min((c["false_positive_rate"][lambda f: f > 0].min() for c in curves.values()), default=0.01)
     axes[0].plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
     axes[1].axvline(0.01, color="0.8", lw=0.8, zorder=0)

@@ -83,7 +83,7 @@ FIGURES = {
     "robustness": lambda n: plots_evidence.robustness(robust(min(n, 4)), "Degradations", NOTE),
     "fingerprint_crops": lambda n: plots_evidence.fingerprint_crops(patterns(min(n, 8)), NOTE),
     "energies": lambda n: plots_evidence.energies(pairs(), NOTE),
-    "roc_curves": lambda n: plots_evidence.roc_curves({f"curve {i}": roc(n) for i in range(min(n, 3))}, NOTE),
+    "roc_curves": lambda n: plots_evidence.roc_curves({f"curve {i}": roc(n) for i in range(min(n, 4))}, NOTE),
 }
 
 
@@ -280,9 +280,11 @@ def test_energies_stand_in_the_row_of_their_kind():
 
 
 def test_roc_curves_are_drawn_as_given_on_both_axes():
-    fig = plots_evidence.roc_curves({"fingerprints": roc(4), "network": roc(2)}, NOTE)
+    names = ["fingerprints", "network", "third", "fourth"]
+    fig = plots_evidence.roc_curves(dict(zip(names, map(roc, (4, 2, 3, 5)), strict=True)), NOTE)
     for ax in fig.axes:
-        drawn = {line.get_label(): line for line in ax.lines if line.get_label() in ("fingerprints", "network")}
+        drawn = {line.get_label(): line for line in ax.lines if line.get_label() in names}
+        assert list(drawn) == names and len({line.get_color() for line in drawn.values()}) == 4
         assert list(drawn["fingerprints"].get_ydata()) == list(roc(4)["true_positive_rate"])
         assert list(drawn["network"].get_xdata()) == list(roc(2)["false_positive_rate"])
     assert [ax.get_xscale() for ax in fig.axes] == ["linear", "log"]
