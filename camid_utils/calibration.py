@@ -204,7 +204,7 @@ def splice_rates(splices: list[tuple[pd.Series, pd.Series]], model: Model) -> pd
     """Whether the patches of each half of a splice name the half's own camera: a row a half.
 
     splices: pairs of photos (rows with path and camera_model). Columns half, camera, other, patches (those wholly
-    within the half), own and others (shares of them that name the half's camera, and the other half's).
+    within the half), own and others (shares of them that name the half's camera, and the other half's; NaN of none).
     """
     fabric, rows = make_fabric(identify.PRECISION), []
     model = identify.ready(model, fabric)
@@ -213,9 +213,10 @@ def splice_rates(splices: list[tuple[pd.Series, pd.Series]], model: Model) -> pd
         seen = identify.look(photo, model, fabric)
         named = np.array(model.class_names)[seen.log_probs.argmax(axis=1)]
         middle = seam(photo.shape[1])
-        inside = seen.corners[:, 1] + model.input_size <= middle, seen.corners[:, 1] >= middle
+        across = model.input_size if len(seen.corners) > 1 else photo.shape[1]  # a single patch is the whole photo
+        inside = seen.corners[:, 1] + across <= middle, seen.corners[:, 1] >= middle
         for i, half in enumerate(("left", "right")):
             own, other = pair[i]["camera_model"], pair[1 - i]["camera_model"]
-            names = named[inside[i]]
+            names = pd.Series(named[inside[i]])
             rows.append([half, own, other, len(names), (names == own).mean(), (names == other).mean()])
     return pd.DataFrame(rows, columns=["half", "camera", "other", "patches", "own", "others"])

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 import pandas as pd
@@ -263,8 +263,8 @@ def read_catalogue(
     """
     files, unusable = _walk(root)
     files = [file for file in files if file.as_posix() not in (LISTING, SIMULATED)]
-    kinds = [_kind(file, skip) for file in files]
-    photos = [file for file, kind in zip(files, kinds, strict=True) if kind == "photo"]
+    kinds = [(skip(file) if kind(file) == "photo" else "") or kind(file) for file in files]
+    photos = [file for file, own in zip(files, kinds, strict=True) if own == "photo"]
     with ThreadPoolExecutor(READERS) as pool:
         rows = list(pool.map(lambda photo: _read(root, photo, label, min_size), photos))
     unusable += [row for row in rows if "reason" in row]
@@ -280,14 +280,14 @@ def read_catalogue(
     table["dataset"] = f"simulated {name}" if (root / SIMULATED).is_file() else name
     table = table.astype({column: "string" for column in COLUMNS[:-2]} | {"width": "int64", "height": "int64"})
     table.attrs["left_out"] = sorted(unusable, key=lambda row: row["path"])
-    table.attrs["skipped"] = dict(sorted(Counter(kind for kind in kinds if kind != "photo").items()))
+    table.attrs["skipped"] = dict(sorted(Counter(own for own in kinds if own != "photo").items()))
     return table
 
 
-def _kind(file: Path, skip: Callable[[Path], str]) -> str:
-    """ "photo", or the kind under which a file is skipped and counted."""
-    kind = next((kind for kind, suffixes in KINDS.items() if file.suffix.lower() in suffixes), "other")
-    return skip(file) or kind if kind == "photo" else kind
+def kind(path: str | PurePath) -> str:
+    """ "photo", "video", "HEIC" or "other", by the end of the name."""
+    suffix = PurePath(path).suffix.lower()
+    return next((kind for kind, suffixes in KINDS.items() if suffix in suffixes), "other")
 
 
 def _read(root: Path, photo: Path, label: Callable[[Path], dict], min_size: int) -> dict:

@@ -24,7 +24,7 @@ from .models import Model, load_model
 WEB = Path(__file__).parent / "web"
 OUTPUTS = ["log_probabilities", "features"]  # of each patch
 METADATA = "camera_model_identification"  # the key of an exported file's own metadata
-FILES = ("index.html", "style.css", "page.js", "worker.js", "answer.js", "formats.js")
+FILES = ("index.html", "style.css", "page.js", "worker.js", "answer.js", "formats.js", "pixels.js")
 NETWORK = "model.onnx"
 LOCK = "package-lock.json"
 VENDOR = {  # file of an npm package: its name beside the page
@@ -58,6 +58,7 @@ def metadata(model: Model) -> dict:
         "input_size": model.input_size,
         "input_range": model.input_range,
         "patches": PATCHES,
+        "squashed": model.info.get("kind") == "resize",
         "dataset": model.info.get("dataset", "unknown data"),
         "protocol": model.info.get("protocol"),
         "experiment": model.info.get("experiment"),
@@ -68,14 +69,9 @@ def metadata(model: Model) -> dict:
 def export(model: Model, path: str | Path) -> Path:
     """Write a model as ONNX: input `patches` uint8 [n, size, size, 3], OUTPUTS float32 [n, classes] and [n, d].
 
-    The input range is part of the graph; class names and all else a page needs stand in the file's metadata.
-    ValueError for a model of squashed photos, which has no patches to show on a map.
+    The input range is part of the graph; class names and all else a page needs stand in the file's metadata. The
+    network of whole photos, squashed, gets one "patch".
     """
-    if model.info.get("kind") == "resize":
-        raise ValueError(
-            "this model was trained on whole photos squashed to a square, the page looks at patches as they are: "
-            "give --model FILE of one trained on native crops"
-        )
     size = model.input_size
     example = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     program = torch.onnx.export(

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.special import log_softmax, logsumexp
 from sklearn.metrics import roc_curve
 
-from .files import complete
+from .files import complete, write_csv
 from .models import Model, to_input
 from .training import logits_of, make_fabric
 
@@ -113,6 +113,16 @@ def confusion(predictions: pd.DataFrame, by: str | None = None, normalise: bool 
     return counts.div(counts.sum(axis=1).clip(lower=1), axis=0) if normalise else counts
 
 
+def resampled(photos: int, key: list[int], resamples: int = 1000) -> np.ndarray:
+    """How often each photo counts, [1 + resamples, photos]: in the sample itself, then in bootstrap samples of it.
+
+    Efron 1979. key: the seed of the draws. Of no photos there is one column, for none.
+    """
+    places = max(1, photos)
+    draws = np.random.default_rng(key).multinomial(photos, np.full(places, 1 / places), resamples)
+    return np.vstack([np.ones(places), draws])
+
+
 def score(
     predictions: pd.DataFrame,
     *,
@@ -134,9 +144,7 @@ def score(
         raise ValueError(f"no predictions to score for {experiment}, {protocol}, {part}")
     table = vote(predictions) if level == "photo" else predictions
     photos = table["photo"].nunique()
-    draws = np.random.default_rng([seed, 95]).multinomial(photos, np.full(photos, 1 / photos), size=resamples)
-    weights = np.vstack([np.ones(photos), draws])  # the first row is the sample itself
-    values = _weighted_metrics(table, weights)
+    values = _weighted_metrics(table, resampled(photos, [seed, 95], resamples))
     by_seed = [own for _, own in table.groupby("seed")] if "seed" in table else [table]
     single = [_weighted_metrics(own, np.ones((1, own["photo"].nunique()))) for own in by_seed]
     rows = [
@@ -195,9 +203,8 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> tuple[float, 
     """
     values = []
     for i, table in enumerate((a, b)):
-        photos = table["photo"].nunique()
-        draws = np.random.default_rng([seed, 95, i]).multinomial(photos, np.full(photos, 1 / photos), size=1000)
-        values.append(_weighted_metrics(table, np.vstack([np.ones(photos), draws]))["accuracy"])
+        weights = resampled(table["photo"].nunique(), [seed, 95, i])
+        values.append(_weighted_metrics(table, weights)["accuracy"])
     gap = values[0] - values[1]
     return float(gap[0]), *np.percentile(gap[1:], [2.5, 97.5]).tolist()
 
@@ -217,9 +224,9 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> tuple[
     if gap.empty:
         raise ValueError("the two tables have no row in common to compare")
     photos = gap.groupby(level="photo").agg(["sum", "size"]).to_numpy()
-    draws = np.random.default_rng([seed, 96]).multinomial(len(photos), np.full(len(photos), 1 / len(photos)), 1000)
-    sums, sizes = (draws @ photos).T
-    return float(gap.mean()), *np.percentile(sums / sizes, [2.5, 97.5]).tolist()
+    sums, sizes = (resampled(len(photos), [seed, 96]) @ photos).T
+    means = sums / sizes
+    return float(means[0]), *np.percentile(means[1:], [2.5, 97.5]).tolist()
 
 
 def biggest_confusions(predictions: pd.DataFrame, count: int = 3) -> pd.DataFrame:
@@ -239,6 +246,5 @@ def biggest_confusions(predictions: pd.DataFrame, count: int = 3) -> pd.DataFram
 def write_metrics(tables: list[pd.DataFrame], path: str | Path) -> pd.DataFrame:
     """Join tables of `score` and write them as CSV, complete or not at all; returns what was written."""
     metrics = pd.concat(tables, ignore_index=True)
-    with complete(path) as partial:
-        metrics.to_csv(partial, index=False, float_format="%.6g")
+    write_csv(path, metrics)
     return metrics

@@ -214,8 +214,7 @@ def write_history(path: str | Path, runs: list[Experiment]) -> None:
         for run in runs
         for model, h in zip(run.models, run.histories, strict=True)
     ]
-    with files.complete(path) as partial:
-        pd.concat(tables).to_csv(partial, index=False, float_format="%.6g")
+    files.write_csv(path, pd.concat(tables))
 
 
 def environment() -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 from filelock import FileLock
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -63,3 +64,8 @@ def write_text(path: str | Path, text: str) -> Path:
     with complete(path) as partial:
         partial.write_text(text, encoding="utf-8")
     return Path(path)
+
+
+def write_csv(path: str | Path, table: pd.DataFrame) -> Path:
+    """Write a table of results without its index, numbers to six digits, whole or not at all."""
+    return write_text(path, table.to_csv(index=False, float_format="%.6g"))

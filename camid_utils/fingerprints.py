@@ -17,7 +17,7 @@ from scipy.fft import irfft2, rfft2
 from scipy.ndimage import uniform_filter
 from scipy.special import log_softmax
 
-from .evaluation import LOG_PROB, roc_of
+from .evaluation import LOG_PROB, resampled, roc_of
 from .patches import read_photo
 from .progress import progress
 
@@ -204,9 +204,7 @@ def scores(table: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> pd.Data
     for question, pairs in zip(QUESTIONS, (table.dropna(subset="pce"), within_model(table)), strict=True):
         pairs = pairs.sort_values("pce", ascending=False, kind="stable")
         code, photos = pd.factorize(pairs["photo"], sort=True)
-        n, places = len(photos), max(1, len(photos))
-        draws = np.random.default_rng([seed, 97]).multinomial(n, np.full(places, 1 / places), resamples)
-        weights = np.vstack([np.ones((1, places)), draws])  # the first row is the sample itself
+        n, weights = len(photos), resampled(len(photos), [seed, 97], resamples)
         best = pairs["pce"] == pairs.groupby(_units(pairs))["pce"].transform("max")
         values = _rates(pairs["same"].to_numpy(bool), pairs["pce"].to_numpy(), best.to_numpy(bool), code, weights)
         answered = np.isfinite(values[0]).all()

@@ -198,7 +198,8 @@ def in_words(found: dict) -> str:
     """An answer as a person reads it."""
     cameras = [(readable([name])[0], probability) for name, probability in found["cameras"]]
     lines = [f"{name:<28} {probability:6.1%}" for name, probability in cameras[:3]]
-    lines.append(f"{found['agreed']} of {found['patches']} patches name {cameras[0][0]}")
+    patches = f"{found['agreed']} of {found['patches']} patches name {cameras[0][0]}"
+    lines.append(patches if found["patches"] > 1 else "looked at as a whole, not patch by patch")
     if found["unknown"]:
         lines.insert(0, "none of the known cameras, it seems; of those the likeliest are")
     return "\n".join([found["photo"], *(f"  {line}" for line in lines)])

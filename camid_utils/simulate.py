@@ -17,10 +17,10 @@ from PIL import Image
 from scipy import fft
 
 from camid_utils import cameras
+from camid_utils.datasets import SIMULATED
 from camid_utils.files import alone
 from camid_utils.progress import progress
 
-MARKER = "SIMULATED.txt"
 VERSION = 1  # raise it when the same settings give other photos, so that old ones are made again
 OVERSAMPLING = 1.4  # scene samples per pixel of the nominal size
 
@@ -250,10 +250,10 @@ def _finished(root: Path, note: str) -> bool:
     """Whether the root holds the photos that the note describes; an error where it holds files of others."""
     if root.exists() and not root.is_dir():
         raise NotADirectoryError(f"{root} is a file; name a folder for the simulated photos")
-    if (root / MARKER).is_file():
-        return (root / MARKER).read_text(encoding="utf-8") == note
+    if (root / SIMULATED).is_file():
+        return (root / SIMULATED).read_text(encoding="utf-8") == note
     if root.is_dir() and any(root.iterdir()):
-        raise FileExistsError(f"{root} has files but no {MARKER}: not ours to replace; name a new or empty folder")
+        raise FileExistsError(f"{root} has files but no {SIMULATED}: not ours to replace; name a new or empty folder")
     return False
 
 
@@ -287,7 +287,7 @@ def build(
                 bar.update(done)
         for file, table in tables.items():
             table.to_csv(new / file, index=False)
-        (new / MARKER).write_text(note, encoding="utf-8")
+        (new / SIMULATED).write_text(note, encoding="utf-8")
         if final.exists():
             final.rename(aside / "old")
         new.rename(final)

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
@@ -81,13 +81,9 @@ def _floreview_row(line: str, base: str) -> dict | None:
         return None
     device, camera_model = DEVICE_FOLDER.fullmatch(parts[start]).groups()
     path = fetching.checked_path("/".join(parts[start:]))
-    return dict(zip(COLUMNS, [path, urljoin(base, line), device.upper(), camera_model, kind(path), pd.NA], strict=True))
-
-
-def kind(path: str) -> str:
-    """ "photo", "video", "HEIC" or "other", by the end of the name."""
-    suffix = PurePosixPath(path).suffix.lower()
-    return next((kind for kind, suffixes in datasets.KINDS.items() if suffix in suffixes), "other")
+    return dict(
+        zip(COLUMNS, [path, urljoin(base, line), device.upper(), camera_model, datasets.kind(path), pd.NA], strict=True)
+    )
 
 
 def _listing(rows, refused: list[tuple[str, str]], skipped: Counter) -> pd.DataFrame:

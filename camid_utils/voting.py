@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .evaluation import class_names, log_probabilities
+from .evaluation import class_names, log_probabilities, resampled
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -26,12 +26,12 @@ def curve(
     rng = np.random.default_rng([seed, 64])
     photos = predictions["photo"].nunique()
     orders = {"random": [rng.random(len(predictions)) for _ in range(draws)]} | {k: [v] for k, v in scores.items()}
-    weights = np.random.default_rng([seed, 95]).multinomial(photos, np.full(photos, 1 / photos), size=1000)
+    weights = resampled(photos, [seed, 95])
     rows = []
     for choice, values in orders.items():
         right, votes = np.mean([_right(predictions, order, counts) for order in values], axis=0)  # [photos, counts]
-        low, high = np.percentile((weights @ right) / (weights @ votes), [2.5, 97.5], axis=0)
-        value = right.sum(axis=0) / votes.sum(axis=0)
+        shares = (weights @ right) / (weights @ votes)
+        value, (low, high) = shares[0], np.percentile(shares[1:], [2.5, 97.5], axis=0)
         rows += [[choice, count, value[i], low[i], high[i], photos] for i, count in enumerate(counts)]
     return pd.DataFrame(rows, columns=["choice", "patches", "value", "low", "high", "photos"])
 

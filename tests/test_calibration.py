@@ -161,6 +161,8 @@ def test_the_halves_of_a_splice_name_their_own_cameras(catalogue, model):
         len(rates) == 4 and (rates["own"] == 1).all() and (rates["others"] == 0).all() and (rates["patches"] > 10).all()
     )
     assert calibration.splice_pairs(known, catalogue.iloc[[0, 2]], 5) == []  # both of one camera
+    whole = calibration.splice_rates(pairs, model._replace(info=model.info | {"kind": "resize"}))
+    assert (whole["patches"] == 0).all() and whole[["own", "others"]].isna().all(axis=None)
 
 
 def test_a_splice_takes_what_both_photos_have():

@@ -68,6 +68,7 @@ def test_all_that_a_page_needs_stands_in_the_file(tmp_path):
         "class_names": NAMES,
         "input_size": 48,
         "input_range": "-1..1",
+        "squashed": False,
         "patches": identify.PATCHES,
         "dataset": "simulated FloreView",
         "protocol": "scene",
@@ -77,10 +78,10 @@ def test_all_that_a_page_needs_stands_in_the_file(tmp_path):
     assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["patches", *demo.OUTPUTS]
 
 
-def test_a_network_of_squashed_photos_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="squashed to a square.*native crops"):
-        demo.export(small("resize"), tmp_path / "model.onnx")
-    assert not list(tmp_path.iterdir())
+def test_the_file_says_whether_its_network_sees_whole_photos(tmp_path):
+    for kind in ("grid", "resize"):
+        graph = onnx.load(demo.export(small(kind), tmp_path / "model.onnx"))
+        assert json.loads(graph.metadata_props[0].value)["squashed"] == (kind == "resize")
 
 
 def test_the_folder_is_whole_and_stands_alone(tmp_path, packages):
@@ -126,8 +127,6 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path, packages):
 def test_a_build_that_fails_keeps_the_page_before(tmp_path, packages, monkeypatch):
     folder = demo.build(small(), tmp_path / "page")
     before = (folder / "model.onnx").read_bytes()
-    with pytest.raises(ValueError, match="squashed"):
-        demo.build(small("resize"), folder)
     (folder / "vendor" / demo.LOCK).write_text("{}")
     monkeypatch.setattr(demo, "install", lambda folder: (_ for _ in ()).throw(RuntimeError("no network")))
     with pytest.raises(RuntimeError, match="no network"):

@@ -1,5 +1,6 @@
 """The page in a real browser: the same answers as Python's, "none of them", splices, bad files, and no other host."""
 
+import base64
 import io
 import json
 import re
@@ -19,7 +20,7 @@ import simplejpeg
 import torch
 from PIL import Image, ImageCms
 
-from camid_utils import demo, identify, models, simulate
+from camid_utils import degradation, demo, identify, models, simulate
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -222,7 +223,8 @@ def agrees(card, expected: dict) -> None:
     assert list(shown.values()) == sorted(shown.values(), reverse=True)
     if not expected["unknown"]:
         assert card.locator(".verdict").inner_text() == expected["cameras"][0][0].replace("_", " ")
-    assert f"{expected['agreed']} of {expected['patches']} pieces" in card.locator(".facts").inner_text()
+    pieces = f"{expected['agreed']} of {expected['patches']} pieces"
+    assert (pieces if expected["patches"] > 1 else "as a whole") in card.locator(".facts").inner_text()
 
 
 def test_every_probability_agrees_with_python(opened, url, tmp_path):
@@ -261,6 +263,51 @@ def test_the_probabilities_of_an_efficientnet_agree_too(opened, site, tmp_path):
     for card, name in zip(cards, ("full.jpg", "plain.png"), strict=True):
         (tmp_path / name).write_bytes(all_kinds()[name])
         agrees(card, python_answer(tmp_path / name, lite()))
+
+
+def test_a_network_of_whole_photos_agrees_too(opened, site, tmp_path):
+    """It gets every photo squashed: larger and smaller ones than its input, grey ones, and one of a single row."""
+    model = textures()._replace(info={"dataset": "simulated FloreView", "kind": "resize"})
+    folder = tmp_path / "page"
+    shutil.copytree(site, folder)
+    demo.build(model, folder)
+    kinds = all_kinds()
+    small = {
+        f"{w}x{h}.png": saved(Image.fromarray(texture(h, w, w)), "PNG") for w, h in [(20, 31), (300, 1), (47, 200)]
+    }
+    photos = {name: kinds[name] for name in ("full.jpg", "grey.jpg", "alpha.png", "exactly a piece.png")} | small
+    with served(demo.server(folder)) as address:
+        page = opened(address)
+        cards = give(page, *photos.items())
+        assert page.locator("#as-a-whole").text_content() and page.locator("#in-pieces").is_hidden()
+    likeliest = set()
+    for card, (name, content) in zip(cards, photos.items(), strict=True):
+        (tmp_path / name).write_bytes(content)
+        expected = python_answer(tmp_path / name, model)
+        agrees(card, expected)
+        likeliest.add(expected["cameras"][0][0])
+    assert len(likeliest) > 1
+
+
+def test_squashed_pixels_are_those_of_pillow(opened, url):
+    script = """async ({ pixels, width, height, size }) => {
+        const { squashed } = await import('./pixels.js');
+        const data = Uint8Array.from(atob(pixels), (byte) => byte.charCodeAt(0));
+        return [...squashed({ data, channels: 3, width, height }, size)];
+    }"""
+    page = opened(url)
+    for height, width, size in [
+        (301, 467, 64),
+        (64, 64, 64),
+        (20, 31, 64),
+        (65, 1000, 50),
+        (1, 7, 5),
+        (512, 384, 224),
+        (200, 47, 48),
+    ]:
+        pixels = np.random.default_rng(height).choice([0, 3, 90, 255], (height, width, 3)).astype(np.uint8)
+        given = {"pixels": base64.b64encode(pixels.tobytes()).decode(), "width": width, "height": height, "size": size}
+        assert page.evaluate(script, given) == degradation.resized(pixels, size, size).ravel().tolist()
 
 
 @pytest.mark.parametrize("score", identify.SCORES)

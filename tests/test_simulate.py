@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from camid_utils import cameras, simulate
-from camid_utils.simulate import MARKER, simulate_dresden, simulate_floreview
+from camid_utils.simulate import SIMULATED, simulate_dresden, simulate_floreview
 
 TINY = dict(models=2, devices=2, scenes=3, size=(192, 128), workers=1)
 
@@ -38,7 +38,7 @@ def test_dresden_layout_and_listing(dresden):
     assert len(photos) == 2 * 2 * 3
     assert "Zembrel_C10_0/Zembrel_C10_0_1.JPG" in photos
     assert "Quillor_P300_1/Quillor_P300_1_12.JPG" in photos
-    assert set(contents(dresden)) - photos == {"dresden.csv", MARKER}
+    assert set(contents(dresden)) - photos == {"dresden.csv", SIMULATED}
     table = pd.read_csv(dresden / "dresden.csv", keep_default_na=False)
     assert list(table) == (
         "filename brand model instance shot position_num position_name motive_num motive_name url".split()
@@ -55,11 +55,11 @@ def test_dresden_layout_and_listing(dresden):
 def test_floreview_layout(floreview):
     devices = ["D01_Pelquon_A4", "D02_Pelquon_A4", "D03_Drumsel_X1", "D04_Drumsel_X1"]
     expected = {f"{d}/Nat/jpeg-h264/L1/S{s}/{d[:3]}_L1S{s}C1.jpg" for d in devices for s in (1, 2, 3)}
-    assert set(contents(floreview)) == expected | {MARKER}
+    assert set(contents(floreview)) == expected | {SIMULATED}
 
 
 def test_marker_says_what_it_is_and_with_which_settings(dresden):
-    what, settings = (dresden / MARKER).read_text().splitlines()
+    what, settings = (dresden / SIMULATED).read_text().splitlines()
     assert "Simulated" in what and "fictional" in what
     assert "version=" in settings and "seed=0" in settings and "size=192x128" in settings
 
@@ -248,7 +248,7 @@ def test_photos_of_other_settings_are_replaced_whole(tmp_path):
 def test_an_unfinished_or_foreign_root_is_never_taken_for_whole_nor_deleted(tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "Nikon_D70_0_1.JPG").write_bytes(b"precious")
-    with pytest.raises(FileExistsError, match=MARKER):
+    with pytest.raises(FileExistsError, match=SIMULATED):
         simulate_dresden(tmp_path / "own", **TINY)
     assert (tmp_path / "own" / "Nikon_D70_0_1.JPG").read_bytes() == b"precious"
     (tmp_path / "file").write_text("")
@@ -256,7 +256,7 @@ def test_an_unfinished_or_foreign_root_is_never_taken_for_whole_nor_deleted(tmp_
         simulate_dresden(tmp_path / "file", **TINY)
     (tmp_path / "empty").mkdir()
     root = simulate_dresden(tmp_path / "empty", **TINY | {"models": 1, "devices": 1, "scenes": 1})
-    assert (root / MARKER).is_file()
+    assert (root / SIMULATED).is_file()
 
 
 @pytest.mark.parametrize(

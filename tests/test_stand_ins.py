@@ -37,13 +37,13 @@ def test_forchheim_layout_in_six_versions(forchheim):
         for version in corpora.FORCHHEIM_VERSIONS
         for scene in (1, 2)
     }
-    assert set(contents(forchheim)) == expected | {simulate.MARKER}
+    assert set(contents(forchheim)) == expected | {datasets.SIMULATED}
 
 
 def test_vision_layout(vision):
     phones = ["D01_Pelquon_A4", "D02_Drumsel_X1", "D03_Lumaro_Q4", "D04_Orvane_T1"]
     expected = {f"{p}/images/nat/{p[:3]}_I_nat_{scene:04d}.jpg" for p in phones for scene in (1, 2)}
-    assert set(contents(vision)) == expected | {simulate.MARKER}
+    assert set(contents(vision)) == expected | {datasets.SIMULATED}
 
 
 def test_the_loaders_read_every_version_and_say_that_it_is_simulated(forchheim, vision):
@@ -118,9 +118,9 @@ def test_photos_that_are_there_stay_and_other_files_are_never_replaced(forchheim
 
 
 def test_the_marker_says_what_the_networks_do(forchheim, vision):
-    text = (forchheim / simulate.MARKER).read_text()
+    text = (forchheim / datasets.SIMULATED).read_text()
     assert "none is real" in text and "whatsapp: sides x 0.4, JPEG quality 75" in text and "seed=0 models=3" in text
-    assert "whatsapp" not in (vision / simulate.MARKER).read_text()
+    assert "whatsapp" not in (vision / datasets.SIMULATED).read_text()
 
 
 @pytest.mark.parametrize("wrong", [{"models": 0}, {"models": 9}, {"scenes": 0}, {"size": (32, 24)}])

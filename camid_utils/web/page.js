@@ -130,6 +130,8 @@ function introduce(loaded) {
   part($("fiction"), ".dataset").textContent = dataset;
   $("known").replaceChildren(...names.map((name) => element("li", readable(name))));
   $("errors").textContent = errorRates(identification);
+  $("in-pieces").hidden = model.squashed;
+  $("as-a-whole").hidden = !model.squashed;
   $("about").hidden = false;
   say("Ready.");
   next();
@@ -191,9 +193,10 @@ function showAnswer(answer) {
   part(card, ".rest").hidden = bars.length <= BARS;
   part(card, ".rest summary").textContent = `${bars.length - BARS} more`;
   part(card, ".rest .bars").replaceChildren(...bars.slice(BARS));
+  const pieces = `${answer.agreed} of ${answer.patches} pieces name ${readable(camera)}.`;
   part(card, ".facts").textContent =
-    `${answer.agreed} of ${answer.patches} pieces name ${readable(camera)}. ` +
-    `${width} × ${height} pixels, ${answer.seconds.toFixed(1)} s.`;
+    (answer.patches > 1 ? pieces : "It was looked at as a whole, so the map has one piece.") +
+    ` ${width} × ${height} pixels, ${answer.seconds.toFixed(1)} s.`;
   showMap(answer, colours);
   card.classList.toggle("unknown", answer.unknown);
   part(card, ".working").hidden = true;

@@ -2,12 +2,12 @@
 
 import { answer, positions } from "./answer.js";
 import { DAMAGED, Problem, examine, modelMetadata } from "./formats.js";
+import { cut, preview, squashed } from "./pixels.js";
 import openJpegDecoder from "./vendor/jpeg.js";
 import * as ort from "./vendor/ort.js";
 import openPngDecoder, { decode as decodePng } from "./vendor/png.js";
 
 const BATCH = 8; // patches a step of the progress bar
-const PREVIEW = 1200; // pixels along the longer side of the copy that the page draws
 
 const here = (name) => new URL(name, import.meta.url).href;
 const ready = load();
@@ -52,21 +52,22 @@ async function identify(id, file) {
   const bytes = await contents(file);
   const { kind, width, height, orientation } = examine(bytes);
   const size = model.input_size;
-  if (Math.min(width, height) < size)
+  if (!model.squashed && Math.min(width, height) < size)
     throw new Problem(
       `has ${width} × ${height} pixels; the network looks at pieces of ${size} × ${size}. ` +
         "Choose the original photo, not a thumbnail.",
     );
   postMessage({ id, stage: "decoding" });
   const photo = kind === "jpeg" ? decodedJpeg(jpeg, bytes) : decodedPng(bytes);
-  const corners = positions(height, width, size, model.patches);
+  const corners = model.squashed ? [[0, 0]] : positions(height, width, size, model.patches);
   const [logs, features] = [[], []];
   try {
     const bitmap = await preview(photo);
     postMessage({ id, bitmap, width, height, orientation }, [bitmap]);
     for (let start = 0; start < corners.length; start += BATCH) {
       postMessage({ id, stage: "looking", done: start, total: corners.length });
-      const found = await look(session, cut(photo, corners.slice(start, start + BATCH), size), size);
+      const patches = model.squashed ? squashed(photo, size) : cut(photo, corners.slice(start, start + BATCH), size);
+      const found = await look(session, patches, size);
       logs.push(...found.log_probabilities);
       features.push(...found.features);
     }
@@ -110,23 +111,6 @@ function decodedPng(bytes) {
   }
 }
 
-/** Square patches [n, size, size, 3] of a photo; grey ones get three equal channels. */
-function cut({ data, channels, width }, corners, size) {
-  const patches = new Uint8Array(corners.length * size * size * 3);
-  const [green, blue] = channels === 1 ? [0, 0] : [1, 2];
-  let to = 0;
-  for (const [top, left] of corners)
-    for (let y = top; y < top + size; y += 1) {
-      let from = (y * width + left) * channels;
-      for (let x = 0; x < size; x += 1, from += channels) {
-        patches[to++] = data[from];
-        patches[to++] = data[from + green];
-        patches[to++] = data[from + blue];
-      }
-    }
-  return patches;
-}
-
 /** What the network makes of patches: {log_probabilities, features}, each one array a patch. */
 async function look(session, patches, size) {
   const count = patches.length / (size * size * 3);
@@ -135,34 +119,6 @@ async function look(session, patches, size) {
   const rows = ({ data, dims: [, width] }) =>
     Array.from({ length: count }, (_, i) => data.subarray(i * width, (i + 1) * width));
   return Object.fromEntries(outputs.map(([name, output]) => [name, rows(output)]));
-}
-
-/** A small copy as an image to draw; each pixel is the mean of at most 3 x 3 that it stands for. */
-async function preview({ data, channels, width, height }) {
-  const scale = Math.min(1, PREVIEW / Math.max(width, height));
-  const [columns, rows] = [width, height].map((length) => Math.max(1, Math.round(length * scale)));
-  const small = new ImageData(columns, rows);
-  const [xs, ys] = [samples(width, columns), samples(height, rows)];
-  const offsets = channels === 1 ? [0, 0, 0] : [0, 1, 2];
-  let to = 0;
-  for (const lines of ys)
-    for (const places of xs) {
-      for (const offset of offsets) {
-        let sum = 0;
-        for (const y of lines) for (const x of places) sum += data[(y * width + x) * channels + offset];
-        small.data[to++] = sum / (lines.length * places.length);
-      }
-      small.data[to++] = 255;
-    }
-  return createImageBitmap(small);
-}
-
-/** For each of `count` shares of a length, at most three places spread over it. */
-function samples(length, count) {
-  return Array.from({ length: count }, (_, i) => {
-    const [from, to] = [Math.floor((i * length) / count), Math.floor(((i + 1) * length) / count)];
-    return [...new Set([from, (from + to - 1) >> 1, to - 1])];
-  });
 }
 
 /** An error as the person should read it, after the name of their file. */
