@@ -71,6 +71,8 @@ def positions(height: int, width: int, size: int, most: int = PATCHES) -> np.nda
 
     Neighbours overlap by half where the photo is small, less or not at all where it is large.
     """
+    if most < 4:
+        raise ValueError(f"most={most}: a photo larger than a patch has one in each corner, four at the least")
     if min(height, width) < size:
         raise ValueError(f"smaller ({width} x {height} pixels) than a patch ({size} x {size})")
 

@@ -16,7 +16,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from PIL import Image
 
 from .files import complete
@@ -146,18 +146,18 @@ def confusion_matrix(counts: pd.DataFrame, title: str, note: str) -> Figure:
     """Rows normalised to per cent: true classes down, predicted across; numbered while the numbers can be read."""
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     rows, columns = counts.shape
-    cell = float(np.clip(9 / max(rows, columns), 0.2, 0.52))  # inches
+    cell = float(np.clip(11 / max(rows, columns), 0.2, 0.52))  # inches
     fig, ax = plt.subplots(figsize=(max(6.5, cell * columns + 3), max(3, cell * rows + 2.2)))
     palette = sns.color_palette("mako_r", as_cmap=True)
     image = ax.imshow(shares, vmin=0, vmax=1, cmap=palette, interpolation="nearest")
     if max(rows, columns) <= 45:
-        size = float(np.clip(15 * cell, 3.5, 8))
+        size = float(np.clip(22 * cell, 4, 8.5))
         for (y, x), share in np.ndenumerate(shares.to_numpy()):
             if share >= 0.005:
                 colour = "white" if share > 0.45 else "0.15"
                 ax.text(x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=size, color=colour)
     else:
-        fig.colorbar(image, ax=ax, label="share of the true class", shrink=0.6)
+        fig.colorbar(image, ax=ax, label="share of the true class", shrink=0.6, format=PercentFormatter(1))
     tick = float(np.clip(26 * cell, 5, 9))
     ax.set_xticks(range(columns), readable(counts.columns), rotation=90, fontsize=tick)
     labels = [f"{name}  ({n:,})" for name, n in zip(readable(counts.index), counts.sum(axis=1), strict=True)]
