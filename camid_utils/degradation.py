@@ -70,8 +70,12 @@ def _number(word: str, name: str, kind: type, least: float, most: float) -> floa
 
 
 def resized(photo: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A whole photo as uint8 [height, width, 3], aspect ratio not kept, bilinear with anti-aliasing."""
-    return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
+    """A whole photo as uint8 [height, width, 3], aspect ratio not kept, bilinear with anti-aliasing.
+
+    First along the rows, then along the columns, whichever Pillow would take first: the web page does the same.
+    """
+    narrow = Image.fromarray(photo).resize((width, len(photo)), Image.Resampling.BILINEAR)
+    return np.asarray(narrow.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _scaled(photo: np.ndarray, factor: float) -> np.ndarray:

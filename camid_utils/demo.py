@@ -191,12 +191,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text}: a port is a number from 0 to 65535")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m camid_utils.demo", description=__doc__)
     parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest best one under data/)")
     usual = resolve("data/page")
     parser.add_argument("--to", default=usual, metavar="DIR", help="folder of the page (default: data/page)")
-    parser.add_argument("--port", type=int, default=8000, help="0 for any that is free (default: 8000)")
+    parser.add_argument("--port", type=_port, default=8000, help="0 for any that is free (default: 8000)")
     parser.add_argument("--no-serve", action="store_true", help="build the folder and stop")
     return parser
 

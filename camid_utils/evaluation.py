@@ -98,7 +98,8 @@ def roc_of(positive: np.ndarray, score: np.ndarray) -> pd.DataFrame:
 def confusion(predictions: pd.DataFrame, by: str | None = None, normalise: bool = False) -> pd.DataFrame:
     """Counts of (true, predicted): rows by the true class, or by `by`, another column such as "device".
 
-    by="brand" also joins the predicted classes of a brand. normalise: each row sums to 1.
+    by="brand" also joins the predicted classes of a brand; other rows stand in the order of their classes, and their
+    names begin with them. normalise: each row sums to 1.
     """
     names = class_names(predictions)
     predicted = pd.Series(np.array(names)[log_probabilities(predictions).argmax(1)], index=predictions.index)
@@ -106,8 +107,11 @@ def confusion(predictions: pd.DataFrame, by: str | None = None, normalise: bool 
     if by == "brand":
         brand_of = {name: name.split("_")[0] for name in names}
         predicted, columns = predicted.map(brand_of), list(dict.fromkeys(brand_of.values()))
-    rows = predictions[by or "true"]
-    order = columns if by in (None, "brand") else sorted(rows.unique())
+    rows, order = predictions[by or "true"], columns
+    if by not in (None, "brand"):
+        named = [own.startswith(true) for own, true in zip(rows, predictions["true"], strict=True)]
+        rows = rows.where(named, predictions["true"] + " " + rows)
+        order = rows[np.lexsort([rows, predictions["true"]])].unique()
     counts = pd.crosstab(rows, predicted).reindex(index=order, columns=columns, fill_value=0)
     counts.index.name, counts.columns.name = "true", "predicted"
     return counts.div(counts.sum(axis=1).clip(lower=1), axis=0) if normalise else counts

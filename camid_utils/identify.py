@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from scipy.special import softmax
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -56,13 +57,15 @@ def _read_png(path: Path) -> np.ndarray:
     """An 8-bit PNG; ValueError for what Pillow cannot decode and for 16-bit samples, which no camera's JPEG gave."""
     try:
         with open(path, "rb") as file:
-            if file.read(25)[24:] == b"\x10":  # the header's bit depth
-                raise ValueError("a PNG of 16 bits a sample; save it with 8")
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"its header claims {image.width} x {image.height} pixels")
+            header = file.read(25)  # ISO/IEC 15948, 11.2.2: after the signature width, height and bit depth
+        width, height = (int.from_bytes(header[start : start + 4]) for start in (16, 20))
+        if header[24:] == b"\x10":
+            raise ValueError("a PNG of 16 bits a sample; save it with 8")
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"its header claims {width} x {height} pixels")
+        with warnings.catch_warnings(action="ignore"), PngImageFile(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -73,8 +76,7 @@ def positions(height: int, width: int, size: int, most: int = PATCHES) -> np.nda
     """
     if most < 4:
         raise ValueError(f"most={most}: a photo larger than a patch has one in each corner, four at the least")
-    if min(height, width) < size:
-        raise ValueError(f"smaller ({width} x {height} pixels) than a patch ({size} x {size})")
+    _check_size(height, width, size)
 
     def count(length: int, step: int) -> int:
         return -(-(length - size) // step) + 1
@@ -84,6 +86,11 @@ def positions(height: int, width: int, size: int, most: int = PATCHES) -> np.nda
         step += 1
     ys, xs = (_spread(length - size, count(length, step)) for length in (height, width))
     return np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2).reshape(-1, 2)
+
+
+def _check_size(height: int, width: int, size: int) -> None:
+    if min(height, width) < size:
+        raise ValueError(f"smaller ({width} x {height} pixels) than a patch ({size} x {size})")
 
 
 def _spread(room: int, count: int) -> np.ndarray:
@@ -109,9 +116,12 @@ def network(net: nn.Module, patches: Tensor, input_range: str) -> tuple[Tensor, 
 def look(photo: np.ndarray, model: Model, fabric=None) -> Seen:
     """What the model makes of a photo, uint8 [height, width, 3].
 
-    A model trained on whole photos squashed gets the whole photo: one "patch" at (0, 0).
+    A model trained on whole photos squashed gets the whole photo: one "patch" at (0, 0). It was trained on photos
+    decoded at a reduced scale (see patches), which differ from this one by a grey level or two. ValueError for a photo
+    smaller than the model's input.
     """
     size, fabric = model.input_size, fabric or make_fabric(PRECISION)
+    _check_size(*photo.shape[:2], size)
     device = next(model.net.parameters()).device
     if model.info.get("kind") == "resize":
         corners, patches = np.zeros((1, 2), int), resized(photo, size, size)[None]
@@ -213,6 +223,8 @@ def about(model: Model) -> str:
     known = model.info.get("identification", {})
     if known.get("threshold") is None:
         return text + '; it has no threshold for unknown cameras (notebook 06 measures one), so "none" is no answer'
+    if not {"known_refused", "unknown_accepted"} <= known.keys():
+        return text + '; it can answer "none", how rightly was not measured'
     return (
         f"{text}. Of test photos it took {known['known_refused']:.0%} of known cameras for unknown, "
         f"and {known['unknown_accepted']:.0%} of unknown cameras for known"
@@ -230,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         model = load_model(options.model or latest_model())
         photos = photos_of(options.photos)
-        if options.map and options.map.suffix.lower() != ".png":
+        if options.map and options.map.suffix != ".png":
             raise ValueError(f"--map {options.map}: maps are PNG files, give a name that ends in .png")
         if not photos:
             raise FileNotFoundError(f"no photo in {', '.join(options.photos)}: JPEG and PNG files are read")

@@ -42,7 +42,7 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel: str = "accuracy
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.margins(x=0.08)
     ax.xaxis.set_major_formatter(PercentFormatter(1, 0, " points" if zero == 0 else " %"))
-    ax.set(xlabel=xlabel, title=title)
+    ax.set(xlabel=f"{xlabel}; bars: 95 %{_photos(rows)}", title=title)
     ax.grid(axis="x", lw=0.4)
     if len(groups) > 1 or paper:
         fig.legend(loc="outside lower center", ncols=2, fontsize=8)
@@ -65,6 +65,19 @@ def voting_curves(rows: pd.DataFrame, title: str, note: str) -> Figure:
     return fig
 
 
+def _photos(rows: pd.DataFrame) -> str:
+    """Over how many photos the intervals of these rows are."""
+    columns = [column for column in ("photos", "photos_b") if column in rows] or [
+        column for column in ("n",) if column in rows
+    ]
+    counts = sorted({int(count) for column in columns for count in rows[column].dropna()})
+    return (
+        f", over {' to '.join(f'{count:,}' for count in dict.fromkeys([counts[0], counts[-1]]))} photos"
+        if counts
+        else ""
+    )
+
+
 def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -> Figure:
     """Training loss (running median over steps) and validation accuracy of some short runs, on shared axes.
 
@@ -80,7 +93,8 @@ def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -
     axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes[0].yaxis.set_major_formatter("{x:g}")
     axes[0].yaxis.set_minor_formatter(NullFormatter())
-    axes[1].set(xlabel="epoch", ylabel="validation accuracy per patch", ylim=(0, None))
+    top = max(epochs["val_accuracy"].max() for _, epochs in runs.values())
+    axes[1].set(xlabel="epoch", ylabel="validation accuracy per patch", ylim=(0, 1.15 * top))
     axes[1].xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes[1].yaxis.set_major_formatter(PercentFormatter(1))
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
@@ -250,13 +264,14 @@ def roc_curves(curves: dict[str, pd.DataFrame], note: str, title: str = "Own dev
             ax.plot(false, curve["true_positive_rate"], **style)
     least = min((c["false_positive_rate"][lambda f: f > 0].min() for c in curves.values()), default=0.01)
     axes[0].plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
-    axes[1].axvline(0.01, color="0.8", lw=0.8, zorder=0)
-    axes[1].set(xscale="log", xlim=(min(least, 0.01) / 1.5, 1.05))
+    axes[1].set(xscale="log", xlim=(least / 1.5, 1.05))
+    if least <= 0.01:
+        axes[1].axvline(0.01, color="0.8", lw=0.8, zorder=0)
     for ax in axes:
         ax.set(xlabel="false-positive rate", ylim=(-0.02, 1.02))
     axes[1].xaxis.set_major_formatter("{x:g}")
     axes[0].set(ylabel="true-positive rate", title=title)
-    axes[1].set_title("the same, logarithmic; grey: 1 %", fontsize=9)
+    axes[1].set_title("the same, logarithmic" + "; grey: 1 %" * bool(least <= 0.01), fontsize=9)
     axes[0].legend(fontsize=8, loc="lower right")
     data_note(axes[0], note)
     return fig

@@ -15,6 +15,7 @@ FINDINGS = {  # contrasts that the README shows: what is changed, and from what
     ("transfer-range-strict", "transfer-released-strict"): "transfer: input range matched, less as released",
     ("transfer-still-strict", "transfer-released-strict"): "transfer: no rotation or jitter, less as released",
     ("transfer-matched-strict", "transfer-released-strict"): "transfer: both, less as released",
+    ("transfer-matched-strict", "transfer-range-strict"): "transfer, range matched: no rotation or jitter, less with",
     ("transfer-adapted-strict", "transfer-released-strict"): "transfer: statistics adapted, less as released",
     ("transfer-matched-strict", "transfer-random-strict"): "transfer: Dresden filters, less random filters (frozen)",
     (
@@ -25,8 +26,12 @@ FINDINGS = {  # contrasts that the README shows: what is changed, and from what
     ("design-squashed", "design-base"): "EfficientNet: whole photo squashed, less native crops",
     ("design-rotated", "design-base"): "EfficientNet: rotated, less not",
     ("design-linear", "design-base"): "EfficientNet: head without ReLUs, less with",
-    ("design-photo", "design-base"): "EfficientNet: scenes and devices shared, less new ones",
+    (
+        "design-photo",
+        "design-base",
+    ): "EfficientNet: split by `photo` (scenes and devices shared, more of each in training), less by `scene+device`",
     ("devices-fingerprint", "devices-network"): "single devices: sensor-noise fingerprint, less network",
+    ("devices-fingerprint-within", "devices-network-within"): "single devices of one model: the same",
 }
 HEADLINES = [  # what the README's table shows
     "cameraconvnet-patch", "equal-patch", "equal-scene+device", "transfer-released-patch", "transfer-matched-patch",

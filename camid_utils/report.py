@@ -56,6 +56,8 @@ NAMES = {  # experiments as a person calls them
     "identifier-independent": "identifier, patches taken as independent",
     "devices-network": "EfficientNet, device as the class",
     "devices-fingerprint": "sensor-noise fingerprints, device as the class",
+    "devices-network-within": "EfficientNet, among devices of one model",
+    "devices-fingerprint-within": "sensor-noise fingerprints, among devices of one model",
 }
 
 
@@ -213,6 +215,7 @@ def transfer_conclusions(contrasts: pd.DataFrame) -> list[str]:
         ("range", "released"): "matching the input range alone improves the released recipe",
         ("still", "released"): "leaving out rotation and jitter alone improves the released recipe",
         ("matched", "released"): "doing both improves it",
+        ("matched", "range"): "leaving out rotation and jitter improves the recipe once its input range is matched",
     }
     sentences = []
     for protocol in ("patch", "strict"):
@@ -236,12 +239,26 @@ def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:
     return table.sort_values(["accuracy", "log loss"], ascending=[False, True]).index[0]
 
 
-def photo_accuracy(predictions: pd.DataFrame, **labels: str) -> pd.DataFrame:
-    """One row: share of photos named rightly, with its 95 % interval; columns of `labels`, value, low, high, n."""
+def photo_accuracy(predictions: pd.DataFrame, reference: pd.DataFrame | None = None, **labels: str) -> pd.DataFrame:
+    """One row: share of photos named rightly, with its 95 % interval; columns of `labels`, value, low, high, n.
+
+    reference: other predictions of the same photos; change, change_low and change_high are then the accuracy less
+    theirs, paired.
+    """
     seed = int(predictions["seed"].min())
     rows = score(predictions, experiment="", protocol="", level="photo", seed=seed)
     row = rows.loc[rows["metric"] == "accuracy", ["value", "low", "high", "photos"]]
-    return row.rename(columns={"photos": "n"}).assign(**labels).reset_index(drop=True)
+    row = row.rename(columns={"photos": "n"}).assign(**labels).reset_index(drop=True)
+    if reference is not None:
+        row[["change", "change_low", "change_high"]] = [paired_difference(vote(predictions), vote(reference), seed)]
+    return row
+
+
+def change_in_words(row: dict) -> str:
+    """The change of a row of `photo_accuracy`, and whether its interval leaves out zero."""
+    verdict = "rises" if row["change_low"] > 0 else "falls" if row["change_high"] < 0 else "not decided"
+    figures = (100 * row[f"change{end}"] for end in ("", "_low", "_high"))
+    return "{:+.1f} points (95 % interval {:+.1f} to {:+.1f}): {}".format(*figures, verdict)
 
 
 def robustness_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -250,15 +267,16 @@ def robustness_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def robustness_conclusions(rows: pd.DataFrame) -> list[str]:
-    """For the hardest setting of each kind of degradation: each model beside the first one, by their intervals."""
-    sentences = []
-    for kind, own in rows.groupby("kind", sort=False):
-        first, *others = own[own["setting"] == own["setting"].iloc[-1]].to_dict("records")
-        for row in others:
-            apart = "better" if row["low"] > first["high"] else "worse" if row["high"] < first["low"] else ""
-            one, two = (f"{r['model']} {with_interval(r)}" for r in (row, first))
-            verdict = apart or "not told apart by their intervals"
-            sentences.append(f"{kind}, {row['setting']}, {row['n']} photos: {one}, {two}: {verdict}.")
+    """Each model against the first one on the same degraded photos: settings that are decided, and how many are not.
+
+    rows: photo_accuracy of each model and setting, its reference the first model under that setting.
+    """
+    first, sentences = rows["model"].iloc[0], []
+    for model, own in rows[rows["model"] != first].groupby("model", sort=False):
+        decided = own[(own["change_low"] > 0) | (own["change_high"] < 0)]
+        told = [f"{row['kind']}, {row['setting']}: {change_in_words(row)}" for row in decided.to_dict("records")]
+        undecided = f"not decided in {len(own) - len(told)} of {len(own)} settings"
+        sentences.append(f"{model} less {first}, {own['n'].max()} photos: {'; '.join([*told, undecided])}.")
     return sentences
 
 

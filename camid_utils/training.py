@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from torch.distributed import is_torchelastic_launched
 from . import checkpoints, together
 from .models import to_input
 from .progress import progress
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # or it tells its precision at every call
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 SELECTIONS = {"val_accuracy": 1, "val_loss": -1}  # what the best epoch is best in, and its sign

@@ -11,7 +11,7 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from camid_utils import identify, models, patches
+from camid_utils import degradation, identify, models, patches
 from camid_utils.experiments import PROJECT
 
 CLASSES = ["Cold_Blue", "Warm_Red"]
@@ -120,9 +120,14 @@ def test_each_patch_is_looked_at_where_it_lies(model):
 
 
 def test_a_network_of_whole_photos_gets_the_whole_photo(model):
-    squashed = model._replace(info=model.info | {"kind": "resize"})
-    corners, log_probs, _ = identify.look(photo(RED, RED), squashed)
-    assert corners.tolist() == [[0, 0]] and log_probs.shape == (1, 2) and log_probs.argmax() == 1
+    squashed, half_red = model._replace(info=model.info | {"kind": "resize"}), photo(BLUE, RED)
+    corners, log_probs, _ = identify.look(half_red, squashed)
+    whole = torch.from_numpy(degradation.resized(half_red, model.input_size, model.input_size)[None].copy())
+    with torch.inference_mode():
+        expected, _ = identify.network(model.net, whole, model.input_range)
+    assert corners.tolist() == [[0, 0]] and np.allclose(log_probs, expected)
+    with pytest.raises(ValueError, match="smaller"):
+        identify.look(half_red[:40], squashed)
 
 
 # reading
@@ -241,10 +246,10 @@ def test_a_png_that_claims_to_be_huge_is_left_out(tmp_path):
     path = tmp_path / "huge.png"
     Image.new("RGB", (8, 8)).save(path)
     data = bytearray(path.read_bytes())
-    data[16:24] = (20_000).to_bytes(4, "big") + (10_000).to_bytes(4, "big")
+    data[16:24] = 2 * (20_000).to_bytes(4, "big")
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="huge.png"):
+    with pytest.raises(ValueError, match="huge.png.*header claims"):
         identify.read(path)
 
 

@@ -266,20 +266,21 @@ def test_the_probabilities_of_an_efficientnet_agree_too(opened, site, tmp_path):
 
 
 def test_a_network_of_whole_photos_agrees_too(opened, site, tmp_path):
-    """It gets every photo squashed: larger and smaller ones than its input, grey ones, and one of a single row."""
+    """It gets every photo squashed: wide and tall ones, grey ones, and one just as large as its input."""
     model = textures()._replace(info={"dataset": "simulated FloreView", "kind": "resize"})
     folder = tmp_path / "page"
     shutil.copytree(site, folder)
     demo.build(model, folder)
     kinds = all_kinds()
     small = {
-        f"{w}x{h}.png": saved(Image.fromarray(texture(h, w, w)), "PNG") for w, h in [(20, 31), (300, 1), (47, 200)]
+        f"{w}x{h}.png": saved(Image.fromarray(texture(h, w, w)), "PNG") for w, h in [(49, 50), (48, 300), (140, 220)]
     }
     photos = {name: kinds[name] for name in ("full.jpg", "grey.jpg", "alpha.png", "exactly a piece.png")} | small
     with served(demo.server(folder)) as address:
         page = opened(address)
         cards = give(page, *photos.items())
-        assert page.locator("#as-a-whole").text_content() and page.locator("#in-pieces").is_hidden()
+        shown = [page.locator(name).get_attribute("hidden") is None for name in ("#as-a-whole", "#in-pieces")]
+        assert shown == [True, False]
     likeliest = set()
     for card, (name, content) in zip(cards, photos.items(), strict=True):
         (tmp_path / name).write_bytes(content)
@@ -304,6 +305,8 @@ def test_squashed_pixels_are_those_of_pillow(opened, url):
         (1, 7, 5),
         (512, 384, 224),
         (200, 47, 48),
+        (640, 360, 96),
+        (88, 80, 79),
     ]:
         pixels = np.random.default_rng(height).choice([0, 3, 90, 255], (height, width, 3)).astype(np.uint8)
         given = {"pixels": base64.b64encode(pixels.tobytes()).decode(), "width": width, "height": height, "size": size}
@@ -435,6 +438,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "scan.tif": (saved(image, "TIFF"), "raw photo or a TIFF"),
         "cut.jpg": (whole[: len(whole) * 2 // 3], "damaged or cut short"),
         "head.jpg": (whole[:30], "damaged or cut short"),
+        "flipped.png": (png[:200] + bytes([png[200] ^ 1]) + png[201:], "damaged or cut short"),
         "cut.png": (png[: len(png) // 2], "damaged or cut short"),
         "after.png": (png[:20], "damaged or cut short"),
         "print.jpg": (saved(image.convert("CMYK"), "JPEG"), "is a CMYK JPEG"),
@@ -465,6 +469,22 @@ def test_without_any_network_once_it_is_ready(opened, url, tmp_path):
     page.context.set_offline(True)
     for card in give(page, *((n, c) for n, c in all_kinds().items() if n in ("full.jpg", "plain.png"))):
         expect(card.locator(".verdict")).not_to_be_empty()
+
+
+def test_a_worker_that_cannot_start_again_is_said(browser, url):
+    content = all_kinds()["full.jpg"]
+    files = [{"name": f"{i}.jpg", "mimeType": "", "buffer": content} for i in range(5)]
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(url)
+        expect(page.locator("#status")).to_have_text("Ready.")
+        context.set_offline(True)
+        page.set_input_files("#files", files)
+        page.locator("#clear").click()  # while it works: the worker is started anew
+        expect(page.locator("#status")).to_contain_text("Reload the page")
+        page.set_input_files("#files", files)
+        expect(page.locator("#status")).to_contain_text("Reload it")
+        expect(page.locator(".card")).to_have_count(0)
 
 
 def test_a_photo_of_54_megapixels_leaves_the_page_alive(opened, url, tmp_path):

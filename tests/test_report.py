@@ -337,14 +337,18 @@ def test_the_robustness_table_has_a_column_a_model():
     assert list(table.index) == [("scale", "0.8", 40), ("JPEG quality", "50", 40)]  # in the order given
 
 
-@pytest.mark.parametrize("value, said", [(0.8, "better"), (0.2, "worse"), (0.6, "not told apart by their intervals")])
-def test_robustness_is_judged_at_the_hardest_setting_of_each_kind(value, said):
+def test_robustness_is_judged_by_the_change_on_the_same_photos():
+    def change(model: str, setting: str, value: float, half: float) -> dict:
+        change = {"change": value, "change_low": value - half, "change_high": value + half}
+        return robust(model, "scale", setting, 0.5) | change
+
     rows = pd.DataFrame([
-        robust("plain", "scale", "0.8", 0.5), robust("degraded", "scale", "0.8", 0.9),
-        robust("plain", "scale", "0.4", 0.5), robust("degraded", "scale", "0.4", value),
-        robust("plain", "messenger", "256 px", 0.5), robust("degraded", "messenger", "256 px", 0.5),
+        change("plain", "0.8", 0, 0), change("degraded", "0.8", 0.1, 0.2), change("adapted", "0.8", -0.3, 0.1),
+        change("plain", "0.4", 0, 0), change("degraded", "0.4", 0.3, 0.2), change("adapted", "0.4", -0.3, 0.1),
     ])  # fmt: skip
-    scale, messenger = report.robustness_conclusions(rows)
-    assert scale.startswith("scale, 0.4, 40 photos: degraded ") and scale.endswith(f": {said}.")
-    assert f"{value:.3f} (" in scale and "plain 0.500 (0.400 to 0.600)" in scale
-    assert messenger.startswith("messenger, 256 px") and "not told apart" in messenger
+    degraded, adapted = report.robustness_conclusions(rows)
+    assert degraded == (
+        "degraded less plain, 40 photos: scale, 0.4: +30.0 points (95 % interval +10.0 to +50.0): rises; "
+        "not decided in 1 of 2 settings."
+    )
+    assert adapted.count("falls") == 2 and adapted.endswith("not decided in 0 of 2 settings.")

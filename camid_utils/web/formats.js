@@ -70,8 +70,33 @@ function pngHeader(bytes) {
   if (!PNG.every((byte, i) => bytes[i] === byte)) throw new Problem(`${notAPhoto(bytes)} Choose a JPEG or a PNG.`);
   if (bytes.length < 33) throw new Problem(DAMAGED);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (!wholeChunks(view)) throw new Problem(DAMAGED);
   if (view.getUint8(24) === 16) throw new Problem("is a PNG of 16 bits a colour. Save it with 8 bits.");
   return { kind: "png", orientation: 1, width: view.getUint32(16), height: view.getUint32(20) };
+}
+
+/** Whether all of a PNG's chunks are as they were written (ISO/IEC 15948, 5.3: length, type, data and their CRC-32). */
+function wholeChunks(view) {
+  for (let at = 8; at < view.byteLength; ) {
+    if (at + 12 > view.byteLength) return false;
+    const end = at + 8 + view.getUint32(at);
+    if (end + 4 > view.byteLength || crc32(view, at + 4, end) !== view.getUint32(end)) return false;
+    if (view.getUint32(at + 4) === 0x49454e44) return true; // IEND
+    at = end + 4;
+  }
+  return false;
+}
+
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let value = byte;
+  for (let bit = 0; bit < 8; bit += 1) value = value & 1 ? 0xedb88320 ^ (value >>> 1) : value >>> 1;
+  return value;
+});
+
+function crc32(view, start, end) {
+  let value = 0xffffffff;
+  for (let at = start; at < end; at += 1) value = CRC_TABLE[(value ^ view.getUint8(at)) & 255] ^ (value >>> 8);
+  return (value ^ 0xffffffff) >>> 0;
 }
 
 function notAPhoto(bytes) {

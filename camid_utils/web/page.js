@@ -35,7 +35,7 @@ takePhotosIn();
 function startWorker() {
   worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => heard(data);
-  worker.onerror = () => say("The worker of this page could not start. Please try a current browser.");
+  worker.onerror = lost;
   if (!model) say("Loading the network…");
 }
 
@@ -65,6 +65,7 @@ function takePhotosIn() {
 }
 
 function add(files) {
+  if (!worker) return say("This page has lost its worker. Reload it.");
   for (const file of files) {
     const card = $("card").content.firstElementChild.cloneNode(true);
     const name = part(card, ".name");
@@ -104,8 +105,19 @@ function heard({ id, failure, ...message }) {
   }
 }
 
+/** The worker cannot start: at first in an old browser, later where its files are out of reach. */
+function lost() {
+  const advice = model ? "Reload the page." : "Please try a current browser.";
+  for (const photo of [current, ...waiting.splice(0)].filter(Boolean)) {
+    current = photo;
+    showProblem(`was not looked at: this page has lost its worker. ${advice}`);
+  }
+  current = worker = undefined;
+  say(`The worker of this page could not start. ${advice}`);
+}
+
 function restart() {
-  worker.terminate();
+  worker?.terminate();
   startWorker();
 }
 
@@ -149,9 +161,9 @@ function errorRates(identification) {
 }
 
 function showStage({ stage, done, total }) {
-  const progress = part(current.card, "progress");
-  part(current.card, ".stage").textContent = stage === "decoding" ? "Decoding" : `Looking: ${done} of ${total} pieces`;
-  if (total) Object.assign(progress, { max: total, value: done });
+  const pieces = total > 1 ? `: ${done} of ${total} pieces` : "";
+  part(current.card, ".stage").textContent = stage === "decoding" ? "Decoding" : `Looking${pieces}`;
+  if (total > 1) Object.assign(part(current.card, "progress"), { max: total, value: done });
 }
 
 function showPhoto({ bitmap, width, height, orientation }) {
@@ -232,15 +244,17 @@ function showMap(answer, colours) {
   if (others) parts.push(["other cameras", GREY, others]);
   part(card, ".legend").replaceChildren(...parts.map(legendEntry));
   const words = parts.map(([name, , pieces]) => `${pieces} like ${name}`).join(", ");
-  part(card, "canvas").setAttribute("aria-label", `The photo ${file.name} with its map. Pieces: ${words}.`);
   const toggle = part(card, ".toggle");
-  toggle.hidden = false;
-  toggle.onclick = () => {
-    const shown = toggle.getAttribute("aria-pressed") !== "true";
+  const show = (shown) => {
     toggle.setAttribute("aria-pressed", shown);
+    const said = shown ? `The photo ${file.name} with its map. Pieces: ${words}.` : `The photo ${file.name}`;
+    part(card, "canvas").setAttribute("aria-label", said);
     draw({ ...photo, map: shown ? map : [] });
   };
-  draw({ ...photo, map });
+  toggle.hidden = false;
+  toggle.setAttribute("aria-label", `Map of ${file.name}`);
+  toggle.onclick = () => show(toggle.getAttribute("aria-pressed") !== "true");
+  show(true);
 }
 
 function legendEntry([name, colour, pieces]) {

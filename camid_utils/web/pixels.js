@@ -25,11 +25,9 @@ export function cut({ data, channels, width }, corners, size) {
 
 /**
  * The whole photo as [size, size, 3], its aspect ratio not kept: to the bit what Pillow's bilinear resize makes of it
- * (Pillow 13, src/libImaging/Resample.c: along the rows, then along the columns, each rounded to whole grey levels; the
- * other way round where the rows become longer and the columns shorter).
+ * (src/libImaging/Resample.c: along the rows, then along the columns, each rounded to whole grey levels).
  */
 export function squashed(photo, size) {
-  if (photo.width < size && photo.height > size) return resizedRows(resizedColumns(photo, size), size).data;
   return resizedColumns(resizedRows(photo, size), size).data;
 }
 

@@ -52,9 +52,9 @@ async function identify(id, file) {
   const bytes = await contents(file);
   const { kind, width, height, orientation } = examine(bytes);
   const size = model.input_size;
-  if (!model.squashed && Math.min(width, height) < size)
+  if (Math.min(width, height) < size)
     throw new Problem(
-      `has ${width} × ${height} pixels; the network looks at pieces of ${size} × ${size}. ` +
+      `has ${width} × ${height} pixels; the network takes no fewer than ${size} × ${size}. ` +
         "Choose the original photo, not a thumbnail.",
     );
   postMessage({ id, stage: "decoding" });
