@@ -41,8 +41,9 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel: str = "accuracy
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.margins(x=0.08)
-    ax.xaxis.set_major_formatter(PercentFormatter(1, 0, " points" if zero == 0 else " %"))
-    ax.set(xlabel=f"{xlabel}; bars: 95 %{_photos(rows)}", title=title)
+    ax.xaxis.set_major_formatter(PercentFormatter(1, 0, "" if zero == 0 else " %"))
+    unit = ", points" if zero == 0 else ""
+    ax.set(xlabel=f"{xlabel}{unit}; bars: 95 %{_photos(rows)}", title=title)
     ax.grid(axis="x", lw=0.4)
     if len(groups) > 1 or paper:
         fig.legend(loc="outside lower center", ncols=2, fontsize=8)
