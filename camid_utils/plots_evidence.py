@@ -271,8 +271,8 @@ def roc_curves(curves: dict[str, pd.DataFrame], note: str, title: str = "Own dev
     for ax in axes:
         ax.set(xlabel="false-positive rate", ylim=(-0.02, 1.02))
     axes[1].xaxis.set_major_formatter("{x:g}")
-    axes[0].set(ylabel="true-positive rate", title=title)
+    axes[0].set(ylabel="true-positive rate")
     axes[1].set_title("the same, logarithmic" + "; grey: 1 %" * bool(least <= 0.01), fontsize=9)
     axes[0].legend(fontsize=8, loc="lower right")
-    data_note(axes[0], note)
+    fig.suptitle(f"{title}\n{note}", x=0.01, ha="left", fontsize=10)
     return fig
