@@ -1,4 +1,4 @@
-# make study   runs the notebooks on simulated photographs (12 minutes on two recent cores, 20 to 27 on older ones)
+# make study   runs the notebooks on simulated photographs (12 to 13 minutes on two recent cores, 20 to 27 on older ones)
 # make test    checks the code and passes all tests
 # make lab     opens the notebooks
 # make photographs   downloads the real ones, Dresden and FloreView (54 GB and tens more), and goes on where it stopped

@@ -27,7 +27,7 @@ from .evidence import (
     table,
 )
 from .fingerprints import QUESTIONS
-from .report import TABLE2
+from .report import TABLE2, change_in_words
 
 REPRODUCED = "reproduced"
 DIRECTION = "reproduced in direction"
@@ -272,8 +272,9 @@ def sees_traces(evidence: Evidence) -> Finding:
         raise EvidenceMissing("04")
     dataset = figure(evidence, "design-squashed", "photo")["dataset"]
     said = "; ".join(f"{name}: {percent(row)}" for name, row in rows.iterrows())
-    holds = rows["change_high"]["traces destroyed"] < 0
-    return f"{said}, {rows['n'].max()} photos, {dataset}", shown(holds, dataset)
+    without = rows.loc["traces destroyed"]
+    said += f"; {change_in_words(without)}"
+    return f"{said}, {rows['n'].max()} photos, {dataset}", shown(without["change_high"] < 0, dataset)
 
 
 # single devices, future work, web page
@@ -307,7 +308,7 @@ def sensor_noise(evidence: Evidence) -> Finding:
 def augmentation_helps(evidence: Evidence) -> Finding:
     """Degradation in training helps on degraded photos: by the paired interval somewhere, nowhere the other way."""
     rows = table(evidence, "04_robustness")
-    rows = rows[(rows["kind"] != "intact") & ~rows["adapted"]].set_index("condition")
+    rows = rows[(rows["kind"] != "intact") & ~rows["adapted"]]
     trained = rows[rows["experiment"] == "efficientnet-best-degraded"]
     if trained.empty:
         raise EvidenceMissing("04")

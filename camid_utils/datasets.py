@@ -263,7 +263,7 @@ def read_catalogue(
     """
     files, unusable = _walk(root)
     files = [file for file in files if file.as_posix() not in (LISTING, SIMULATED)]
-    kinds = [(skip(file) if kind(file) == "photo" else "") or kind(file) for file in files]
+    kinds = [skip(file) or own if (own := kind(file)) == "photo" else own for file in files]
     photos = [file for file, own in zip(files, kinds, strict=True) if own == "photo"]
     with ThreadPoolExecutor(READERS) as pool:
         rows = list(pool.map(lambda photo: _read(root, photo, label, min_size), photos))

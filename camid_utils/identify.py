@@ -121,9 +121,9 @@ def look(photo: np.ndarray, model: Model, fabric=None) -> Seen:
     smaller than the model's input.
     """
     size, fabric = model.input_size, fabric or make_fabric(PRECISION)
-    _check_size(*photo.shape[:2], size)
     device = next(model.net.parameters()).device
     if model.info.get("kind") == "resize":
+        _check_size(*photo.shape[:2], size)
         corners, patches = np.zeros((1, 2), int), resized(photo, size, size)[None]
     else:
         corners = positions(*photo.shape[:2], size)

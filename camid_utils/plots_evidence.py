@@ -68,15 +68,11 @@ def voting_curves(rows: pd.DataFrame, title: str, note: str) -> Figure:
 
 def _photos(rows: pd.DataFrame) -> str:
     """Over how many photos the intervals of these rows are."""
-    columns = [column for column in ("photos", "photos_b") if column in rows] or [
-        column for column in ("n",) if column in rows
-    ]
-    counts = sorted({int(count) for column in columns for count in rows[column].dropna()})
-    return (
-        f", over {' to '.join(f'{count:,}' for count in dict.fromkeys([counts[0], counts[-1]]))} photos"
-        if counts
-        else ""
-    )
+    counts = rows.reindex(columns=["photos", "photos_b"] if "photos" in rows else ["n"])
+    fewest, most = counts.min(axis=None), counts.max(axis=None)
+    if pd.isna(most):
+        return ""
+    return f", over {fewest:,.0f} to {most:,.0f} photos" if fewest < most else f", over {most:,.0f} photos"
 
 
 def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -> Figure:

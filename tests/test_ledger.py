@@ -40,7 +40,7 @@ def small_tables() -> dict[str, pd.DataFrame]:
         for experiment in ("efficientnet-best", "efficientnet-best-degraded")
         for condition in ("intact", "jpeg 50", "jpeg 90")
     ]
-    traces = [("design-squashed", group, 0.5, 0.4, 0.6, 40, 0.1) for group in ("intact", "traces destroyed")]
+    traces = [("design-squashed", group, 0.5, 0.4, 0.6, 40, 0.0, -0.1, 0.1) for group in ("intact", "traces destroyed")]
     return {
         "02_two_epochs": pd.DataFrame(
             [("equal-patch", 7, 0.5, 1.2, 5, 0.48, 1.1)],
@@ -55,7 +55,9 @@ def small_tables() -> dict[str, pd.DataFrame]:
         "04_robustness": pd.DataFrame(
             robust, columns="experiment condition kind adapted value low high n change change_low change_high".split()
         ),
-        "04_traces": pd.DataFrame(traces, columns="experiment group value low high n change_high".split()),
+        "04_traces": pd.DataFrame(
+            traces, columns="experiment group value low high n change change_low change_high".split()
+        ),
         "04b_fingerprints": pd.DataFrame(
             [("network", "devices of its camera model", "area under the ROC", 0.5, 0.4, 0.6, 40),
              ("fingerprint", "devices of its camera model", "area under the ROC", 0.9, 0.8, 0.95, 40)],

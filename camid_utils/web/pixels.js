@@ -24,8 +24,8 @@ export function cut({ data, channels, width }, corners, size) {
 }
 
 /**
- * The whole photo as [size, size, 3], its aspect ratio not kept: to the bit what Pillow's bilinear resize makes of it
- * (src/libImaging/Resample.c: along the rows, then along the columns, each rounded to whole grey levels).
+ * The whole photo as [size, size, 3], its aspect ratio not kept: to the bit what camid_utils/degradation.py makes of
+ * it with Pillow's bilinear resize (src/libImaging/Resample.c): along the rows, then along the columns, each rounded.
  */
 export function squashed(photo, size) {
   return resizedColumns(resizedRows(photo, size), size).data;
@@ -53,7 +53,7 @@ function resizedColumns({ data, channels, width, height }, length) {
   return { data: resized, channels: 3, width, height: length };
 }
 
-/** Of each of `count` pixels along a length: the first old pixel that it is made of, and the shares of it and others. */
+/** Of each of `count` pixels along a length: the first old pixel that it is made of, and the shares of all of them. */
 function weights(length, count) {
   const scale = length / count;
   const reach = Math.max(scale, 1); // a triangle this wide to both sides
@@ -85,11 +85,11 @@ export async function preview({ data, channels, width, height }) {
   const places = offsets(channels);
   let to = 0;
   for (const lines of ys)
-    for (const columns of xs) {
+    for (const across of xs) {
       for (const place of places) {
         let sum = 0;
-        for (const y of lines) for (const x of columns) sum += data[(y * width + x) * channels + place];
-        small.data[to++] = sum / (lines.length * columns.length);
+        for (const y of lines) for (const x of across) sum += data[(y * width + x) * channels + place];
+        small.data[to++] = sum / (lines.length * across.length);
       }
       small.data[to++] = 255;
     }

@@ -25,7 +25,7 @@ self.onmessage = async ({ data: { id, file } }) => {
   }
 };
 
-/** The network with its metadata, and both decoders: nothing is fetched once the page is ready. */
+/** The network with its metadata, and both decoders, fetched once a worker: no photo needs the network any more. */
 async function load() {
   ort.env.wasm.wasmPaths = { mjs: here("vendor/ort-wasm.js"), wasm: here("vendor/ort-wasm.wasm") };
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency) : 1;
