@@ -87,7 +87,8 @@ def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -
         axes[0].plot(steps["step"], smooth, **style)
         axes[1].plot(epochs["epoch"], epochs["val_accuracy"], marker=MARKERS[i], ms=5, **style)
     axes[0].set(xlabel="step", ylabel="batch loss, running median", yscale="log")
-    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes[0].get_ylim()
+    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))  # one may diverge
     axes[0].yaxis.set_major_formatter("{x:g}")
     axes[0].yaxis.set_minor_formatter(NullFormatter())
     top = max(epochs["val_accuracy"].max() for _, epochs in runs.values())
