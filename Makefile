@@ -1,36 +1,42 @@
-# make study   runs the notebooks on simulated photographs (12 to 13 minutes on two recent cores, 20 to 27 on older ones)
-# make test    checks the code and passes all tests
-# make lab     opens the notebooks
-# make photographs   downloads the real ones, Dresden and FloreView (54 GB and tens more), and goes on where it stopped
-# make demo    builds the web page from the newest model under data/ and serves it on this machine (needs npm)
-# make regression   reruns a profile in a scratch folder and compares it with the committed results
-# Each makes the environment first, once, with the exact versions of requirements.lock.
+# make study        runs the notebooks (PROFILE=default: simulated photographs) into runs/<profile>
+# make publish      copies a finished run of the present commit to results/<profile>, and its figures into README.md
+# make test         checks the code and runs the quick tests
+# make test-all     runs all tests: also long fuzzing, ten kills of a run, large photographs
+# make lab          opens the notebooks
+# make photographs  downloads real photographs, Dresden and FloreView; interrupted downloads resume
+# make demo         builds the web page from the newest model under data/ and serves it on this machine (needs npm)
+# Each first makes the environment, once, with the exact versions of requirements.lock.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PROFILE ?= default
 ARGS ?=
+# whole files go to one of two processes, so that a file's costly fixtures are made once
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: study test lab photographs demo regression
+.PHONY: study publish test test-all lab photographs demo
 .DELETE_ON_ERROR:
 
 study: .venv/ready
 	$(BIN)/python -m camid_utils.study --profile $(PROFILE) $(ARGS)
 
+publish: .venv/ready
+	$(BIN)/python -m camid_utils.study --profile $(PROFILE) --publish $(ARGS)
+
 test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
-regression: .venv/ready
-	$(BIN)/python -m camid_utils.regression --profile $(PROFILE) $(ARGS)
+test-all: .venv/ready
+	$(PYTEST) $(ARGS)
 
 photographs: .venv/ready
 	$(BIN)/python -m camid_utils.download dresden --to data/Dresden $(ARGS)
 	$(BIN)/python -m camid_utils.download floreview --to data/FloreView $(ARGS)
 
 demo: .venv/ready
-	$(BIN)/python -m camid_utils.demo $(ARGS)
+	$(BIN)/python -m camid_utils.identify.page $(ARGS)
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks

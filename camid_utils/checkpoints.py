@@ -1,4 +1,4 @@
-"""What a training run leaves on disk after every epoch, and from which the very same run goes on."""
+"""Checkpoints: what a training writes after every epoch, so that an interrupted run resumes to the bit."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .files import complete
+from .files import atomic_path
 
 FORMAT = 2  # raise it when the training loop changes what it computes
 NAME = "checkpoint.safetensors"
 
 
 def run_key(net: nn.Module, inputs: np.ndarray, labels, train, val, settings: dict) -> str:
-    """Digest of all that decides a run's outcome: initial weights, data, split and settings."""
+    """Digest of everything that decides a run's outcome: initial weights, a sample of the data, split, settings."""
     digest = hashlib.sha256(json.dumps([FORMAT, settings, list(inputs.shape)]).encode())
     for tensor in net.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -32,9 +32,9 @@ def run_key(net: nn.Module, inputs: np.ndarray, labels, train, val, settings: di
 
 
 def save(folder: Path, key: str, net, opt, scheduler, best: dict[str, Tensor], steps: list, history: list) -> None:
-    """All that the next epoch needs, in one safetensors file, complete or not there; beside it the logs as CSV."""
+    """Write all that the next epoch needs to one safetensors file, atomically, and the logs beside it as CSV."""
     for name, rows in (("steps", steps), ("epochs", history)):
-        with complete(folder / f"{name}.csv") as partial:
+        with atomic_path(folder / f"{name}.csv") as partial:
             pd.DataFrame(rows).to_csv(partial, index=False)
     state = opt.state_dict()
     tensors = {f"net.{name}": t for name, t in net.state_dict().items()}
@@ -47,18 +47,13 @@ def save(folder: Path, key: str, net, opt, scheduler, best: dict[str, Tensor], s
     }
     meta = {"key": key, "groups": state["param_groups"], "scheduler": scheduler.last_epoch, "steps": steps,
             "history": history}  # fmt: skip
-    with complete(folder / NAME) as partial:
+    with atomic_path(folder / NAME) as partial:
         copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
         save_file(copies, partial, {"meta": json.dumps(meta)})
 
 
-def finished(folder: str | Path, key: str | None) -> list[dict]:
-    """The epochs that the run of this key (None: whichever run) has behind it, a row of epochs.csv each."""
-    return _meta(Path(folder), key).get("history", [])
-
-
 def resume(folder: Path, key: str, net, opt, scheduler, device: torch.device) -> tuple[list, list, dict]:
-    """(steps, history, best weights) of this very run's checkpoint, loaded into net, optimizer and scheduler."""
+    """(steps, history, best weights) of this run's checkpoint, loaded into net, optimizer and scheduler; else empty."""
     meta = _meta(folder, key)
     if not meta:
         return [], [], {}
@@ -74,14 +69,23 @@ def resume(folder: Path, key: str, net, opt, scheduler, device: torch.device) ->
         state.setdefault(int(index), {})[field] = tensor
     net.load_state_dict(part("net."))
     opt.load_state_dict({"state": state, "param_groups": meta["groups"]})
+    _restore_layout(opt)
     scheduler.last_epoch = meta["scheduler"]
     return meta["steps"], meta["history"], part("best.")
 
 
-def _meta(folder: Path, key: str | None) -> dict:
-    """What stands beside the weights; empty where there is no checkpoint, or another run's."""
+def _restore_layout(opt) -> None:
+    """Give an optimizer's tensors the memory layout of their weights: fused optimizers read both in memory order."""
+    for weight, values in opt.state.items():
+        for name, tensor in values.items():
+            if isinstance(tensor, Tensor) and tensor.shape == weight.shape:
+                values[name] = torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor)
+
+
+def _meta(folder: Path, key: str) -> dict:
+    """The checkpoint's metadata; empty if there is no checkpoint or it belongs to another run."""
     if not (folder / NAME).is_file():
         return {}
     with safe_open(folder / NAME, "pt") as file:
         meta = json.loads(file.metadata()["meta"])
-    return meta if key in (None, meta["key"]) else {}
+    return meta if key == meta["key"] else {}

@@ -1,48 +1,38 @@
-"""Photos on disk -> catalogue: a DataFrame with a row a photo, read from file names and JPEG headers alone.
+"""Loaders: where each data set keeps brand, camera model, device and scene of a photo in its file and folder names.
 
-Width and height are those of the pixels as stored: EXIF orientation is ignored. A photo that cannot be
-used is left out with its reason (`left_out`) and never stops a run.
+Each loader returns a catalogue (see `catalogues`). Below them: what is missing, compared with the published numbers.
 """
 
-import hashlib
-import json
 import os
 import re
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePath
-from typing import BinaryIO
+from pathlib import Path
 
 import pandas as pd
-import simplejpeg
 
-from camid_utils import published
+from . import published
+from .catalogues import LISTING, left_out, read_catalogue, summary
+from .project import resolve
 
-COLUMNS = ["path", "dataset", "brand", "camera_model", "device", "scene", "width", "height"]
-LISTING = "dresden.csv"  # the public listing of Dresden's natural images, or a simulated one in its form
-SIMULATED = "SIMULATED.txt"  # marks a folder of simulated photos
-KINDS = {
-    "photo": {".jpg", ".jpeg"},
-    "video": {".mp4", ".mov", ".3gp", ".m4v", ".avi", ".mkv"},
-    "HEIC": {".heic", ".heif"},
-}
-HEADER_BYTES = (1 << 16, 1 << 20, -1)  # thumbnails and maker notes rarely fill 64 kB; -1 reads the whole file
-MAX_PIXELS = 300_000_000  # beyond the 200 million of today's largest phone sensors a header is broken
-READERS = 16  # threads: they wait for disks, not for processors
-
-DRESDEN_NAME = re.compile(r"([^_]+)_(.+)_([^_]+)_(\d+)\.jpe?g", re.IGNORECASE)
+DRESDEN_NAME = re.compile(r"([^_]+)_(.+)_([^_]+)_(\d+)\.jpe?g", re.IGNORECASE)  # brand, model, device, shot
 FLOREVIEW_NAME = re.compile(r"(D\d+)_(L\d+S\d+)C\d+\.jpe?g", re.IGNORECASE)
 FLOREVIEW_FLAT_NAME = re.compile(r"(D\d+)_.*\.jpe?g", re.IGNORECASE)
 FLAT_FOLDER = re.compile(r"flat([-_ ]?fields?)?", re.IGNORECASE)
+PHONE_FOLDER = re.compile(r"(D\d+)_([^_]+_.+?)(?:_\d)?", re.IGNORECASE)  # the last digit counts devices of a model
+FORCHHEIM_VERSIONS = ("orig", "facebook", "instagram", "telegram", "twitter", "whatsapp")
+VISION_VERSIONS = ("nat", "natFBH", "natFBL", "natWA")
 DRESDEN_LAYOUT = """\
   ROOT/[folders of any depth/]<Brand>_<Model>_<device>_<shot>.JPG    such as Nikon_D70_0_19445.JPG
   ROOT/dresden.csv    the public listing, for the scenes (optional)"""
 FLOREVIEW_LAYOUT = """\
   ROOT/D27_DOOGEE_S96Pro/Nat/jpeg-h264/L1/S1/D27_L1S1C1.jpg    as published, or
-  ROOT/DOOGEE_S96Pro/D27_L1S1C1.jpg    a folder a phone: <Brand>_<Model>"""
-FOLDER_LAYOUT = """\
-  ROOT/<class>/[folders/]any_name.jpg    a folder a class, such as Nikon_D70/DSC_0001.JPG"""
+  ROOT/DOOGEE_S96Pro/D27_L1S1C1.jpg    one folder per phone: <Brand>_<Model>"""
+FOLDER_LAYOUT = "  ROOT/<class>/[folders/]any_name.jpg    one folder per class, such as Nikon_D70/DSC_0001.JPG"
+FORCHHEIM_LAYOUT = """\
+  ROOT/D01_Motorola_E3_1/orig/D01_img_orig_0001.jpg    device, model, version and scene, where orig may also be
+  facebook, instagram, telegram, twitter, whatsapp"""
+VISION_LAYOUT = """\
+  ROOT/D01_Samsung_GalaxyS3Mini/images/nat/D01_I_nat_0001.jpg    device, model and version, where nat may also be
+  natFBH, natFBL (Facebook, high and low quality), natWA (WhatsApp)"""
 
 
 def load_dresden(root: str | Path, min_size: int = 48) -> pd.DataFrame:
@@ -52,87 +42,131 @@ def load_dresden(root: str | Path, min_size: int = 48) -> pd.DataFrame:
     Unlisted photos in a folder named flat or flat-field are flat-field frames: skipped and counted.
     Photos with a side under `min_size` pixels are left out.
     """
-    root = checked_root(root, "Dresden", DRESDEN_LAYOUT)
-    scenes = read_listing(root)["scene"].to_dict() if (root / LISTING).is_file() else {}
-    spelling = {name.casefold(): name for name in published.read("dresden_models")["camera_model"]}
+    scenes = read_listing(root)["scene"].to_dict() if (Path(root).expanduser() / LISTING).is_file() else {}
 
-    def label(photo: Path) -> dict:
-        match = DRESDEN_NAME.fullmatch(photo.name)
-        if match is None:
-            raise ValueError("its name is not <Brand>_<Model>_<device>_<shot>.JPG")
-        brand, model, device, _ = match.groups()
-        camera_model = spelling.get(f"{brand}_{model}".casefold(), f"{brand}_{model}")
-        scene = scenes.get(photo.name.casefold(), pd.NA)
-        return photo_labels(camera_model, f"{camera_model}_{device}", scene, photo.name.casefold())
+    def label(photo: Path) -> tuple | str:
+        key = photo.name.casefold()
+        if _in_flat_folder(photo) and key not in scenes:
+            return "flat"
+        brand, model, device, _ = _match(DRESDEN_NAME, photo, "<Brand>_<Model>_<device>_<shot>.JPG")
+        camera_model = published.dresden_spelling(f"{brand}_{model}")
+        return camera_model, f"{camera_model}_{device}", scenes.get(key, pd.NA), key
 
-    def skip(photo: Path) -> str:
-        return "flat" if _in_flat_folder(photo) and photo.name.casefold() not in scenes else ""
-
-    return read_catalogue(root, "Dresden", DRESDEN_LAYOUT, label, skip, min_size)
+    return read_catalogue(root, "Dresden", DRESDEN_LAYOUT, label, min_size)
 
 
 def load_floreview(root: str | Path, flat: bool = False, min_size: int = 48) -> pd.DataFrame:
-    """Catalogue of the FloreView stills under `root`, as published or as a folder a phone.
+    """Catalogue of the FloreView photos under `root`, as published or with one folder per phone.
 
-    Device and scene come from the file name (`D27_L1S1C1.jpg`), the class from the folder naming the phone.
-    Natural stills, or with `flat` the flat ones instead (they have no scene); videos, HEIC and the stills
+    Device and scene come from the file name (`D27_L1S1C1.jpg`), the class from the folder that names the phone.
+    Natural photos, or with `flat` the flat-field ones instead (they have no scene); videos, HEIC and the photos
     of the other kind are skipped and counted in `attrs["skipped"]`.
     """
-    root = checked_root(root, "FloreView", FLOREVIEW_LAYOUT)
+    pattern = FLOREVIEW_FLAT_NAME if flat else FLOREVIEW_NAME
 
-    def is_flat(photo: Path) -> bool:
-        return _in_flat_folder(photo) or "_flat" in photo.name.casefold()
-
-    def label(photo: Path) -> dict:
-        match = (FLOREVIEW_FLAT_NAME if flat else FLOREVIEW_NAME).fullmatch(photo.name)
-        if match is None:
-            raise ValueError("its name is not like D27_L1S1C1.jpg")
+    def label(photo: Path) -> tuple | str:
+        is_flat = _in_flat_folder(photo) or "_flat" in photo.name.casefold()
+        if is_flat != flat:
+            return "flat" if is_flat else "natural"
+        device, *scene = _match(pattern, photo, "like D27_L1S1C1.jpg")
         folder = next((part for part in reversed(photo.parts[:-1]) if "_" in part), None)
         if folder is None:
             raise ValueError("no folder above it names the phone as <Brand>_<Model>")
         camera_model = re.sub(r"^D\d+_", "", folder, flags=re.IGNORECASE)
-        scene = pd.NA if flat else match[2].upper()
-        return photo_labels(camera_model, match[1].upper(), scene, f"{camera_model}/{photo.name}".casefold())
+        key = f"{camera_model}/{photo.name}".casefold()
+        return camera_model, device.upper(), scene[0].upper() if scene else pd.NA, key
 
-    def skip(photo: Path) -> str:
-        return "" if is_flat(photo) == flat else ("natural" if flat else "flat")
-
-    return read_catalogue(root, "FloreView", FLOREVIEW_LAYOUT, label, skip, min_size)
+    return read_catalogue(root, "FloreView", FLOREVIEW_LAYOUT, label, min_size)
 
 
 def load_folder(root: str | Path, min_size: int = 48) -> pd.DataFrame:
-    """Catalogue of anyone's photos: a class is a folder in `root`, its brand what precedes the first `_`.
+    """Catalogue of your own photos: each folder in `root` is a class, its brand is what precedes the first `_`.
 
     Devices and scenes are unknown (NA); the data set is named after the folder.
     """
-    root = checked_root(root, "own", FOLDER_LAYOUT)
 
-    def label(photo: Path) -> dict:
+    def label(photo: Path) -> tuple:
         if len(photo.parts) == 1:
             raise ValueError("it lies in no class's folder")
-        return photo_labels(photo.parts[0], pd.NA, pd.NA, str(photo))
+        return photo.parts[0], pd.NA, pd.NA, str(photo)
 
-    return read_catalogue(root, root.resolve().name, FOLDER_LAYOUT, label, lambda photo: "", min_size)
+    return read_catalogue(root, Path(root).expanduser().resolve().name, FOLDER_LAYOUT, label, min_size)
+
+
+def load_forchheim(root: str | Path, version: str = "orig", min_size: int = 48) -> pd.DataFrame:
+    """Catalogue of one version of the Forchheim photos under `root`, at any depth: the file name says which version.
+
+    Device and scene come from the file name, the class from the folder that names the phone, without the number that
+    counts phones of a model. The other versions are skipped and counted in `attrs["skipped"]`.
+    """
+    return _load_version(root, "Forchheim", "img", FORCHHEIM_LAYOUT, FORCHHEIM_VERSIONS, version, min_size)
+
+
+def load_vision(root: str | Path, version: str = "nat", min_size: int = 48) -> pd.DataFrame:
+    """Catalogue of one version of the natural VISION photos under `root`, as `load_forchheim`.
+
+    Scenes are unknown (NA). Flat-field frames, videos and the other versions are skipped and counted.
+    """
+    return _load_version(root, "VISION", "I", VISION_LAYOUT, VISION_VERSIONS, version, min_size)
+
+
+def _load_version(
+    root: str | Path, name: str, infix: str, layout: str, versions: tuple[str, ...], version: str, min_size: int
+) -> pd.DataFrame:
+    """Catalogue of one version of a corpus; its file names give device, version and number, with `infix` between."""
+    if version not in versions:
+        raise ValueError(f"{name} has no version {version!r}: choose one of {', '.join(versions)}")
+    pattern = re.compile(rf"(D\d+)_{infix}_([A-Za-z]+)_(\d+)\.jpe?g", re.IGNORECASE)
+    usual = {one.casefold(): one for one in versions}
+
+    def label(photo: Path) -> tuple | str:
+        device, found, number = _match(pattern, photo, f"like D01_{infix}_{version}_0001.jpg")
+        found = usual.get(found.casefold(), found.casefold())
+        if found != version:
+            return "flat" if found.startswith("flat") else found
+        folder = next(filter(None, map(PHONE_FOLDER.fullmatch, reversed(photo.parts[:-1]))), None)
+        if folder is None:
+            raise ValueError("no folder above it names the phone as D01_<Brand>_<Model>")
+        if folder[1].casefold() != device.casefold():
+            raise ValueError(f"its name says {device}, the folder above it {folder[1]}")
+        scene = number if name == "Forchheim" else pd.NA
+        return folder[2], f"{name}_{device.upper()}", scene, f"{folder[2]}/{photo.name}".casefold()
+
+    return read_catalogue(root, name, layout, label, min_size)
+
+
+def _match(pattern: re.Pattern, photo: Path, form: str) -> tuple[str, ...]:
+    """What a pattern finds in a photo's file name; ValueError if the name does not have that form."""
+    match = pattern.fullmatch(photo.name)
+    if match is None:
+        raise ValueError(f"its name is not {form}")
+    return match.groups()
+
+
+def _in_flat_folder(photo: Path) -> bool:
+    return any(FLAT_FOLDER.fullmatch(part) for part in photo.parts[:-1])
+
+
+def spelling(camera_model: str) -> str:
+    """A model's name as a key that is the same however a corpus spells it: letters and digits only, "+" as "plus"."""
+    return re.sub(r"[^a-z0-9]", "", camera_model.casefold().replace("+", "plus"))
 
 
 def read_listing(root: str | Path) -> pd.DataFrame:
     """The listing `dresden.csv` in `root`: columns filename and scene, the index the file name in lower case.
 
-    Lines that cannot be read are passed over and the first of several rows for a photo counts.
+    Lines that cannot be read are skipped; of several rows for a photo the first counts.
     """
     path = Path(root).expanduser() / LISTING
     options = {"dtype": str, "keep_default_na": False, "on_bad_lines": "skip", "skipinitialspace": True}
-    try:
-        try:
-            table = pd.read_csv(path, encoding="utf-8-sig", **options)
-        except UnicodeDecodeError:
-            table = pd.read_csv(path, encoding="latin-1", **options)
+    try:  # the names of places may be in another encoding; nothing is read from them
+        table = pd.read_csv(path, encoding="utf-8-sig", encoding_errors="replace", **options)
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise ValueError(f"{path} is not a table ({error}); put the public listing in its place") from error
+        raise ValueError(f"{path} is not a table ({error}); replace it with the public listing") from error
     missing = [name for name in ("filename", "position_num", "motive_num") if name not in table]
     if missing:
-        found = ", ".join(map(str, table.columns))
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {found}. Take the public listing")
+        there = ", ".join(map(str, table.columns))
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {there}. Use the public listing")
     table = table.apply(lambda column: column.fillna("").str.strip())
     table = table[table["filename"] != ""]
     known = (table["position_num"] != "") & (table["motive_num"] != "")
@@ -141,33 +175,22 @@ def read_listing(root: str | Path) -> pd.DataFrame:
     return table.loc[~table.index.duplicated(), ["filename", "scene"]]
 
 
-def left_out(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """The photos that the catalogue leaves out: columns path and reason."""
-    return pd.DataFrame(catalogue.attrs.get("left_out", []), columns=["path", "reason"])
-
-
-def summary(catalogue: pd.DataFrame, by: str = "camera_model") -> pd.DataFrame:
-    """Numbers of photos, devices and scenes of each class; unknown devices and scenes count as none."""
-    counts = {"photos": ("path", "size"), "devices": ("device", "nunique"), "scenes": ("scene", "nunique")}
-    return catalogue.groupby(by, observed=True).agg(**counts)
-
-
-def describe(catalogue: pd.DataFrame) -> str:
-    """Which data, in a few words: dataset, photos, camera models, devices, scenes."""
-    counts = {"photo": len(catalogue)} | {c: catalogue[c].nunique() for c in ("camera_model", "device", "scene")}
-    words = [f"{n:,} {what.replace('_', ' ')}{'s' * (n != 1)}" for what, n in counts.items() if n]
-    return ", ".join([*sorted(catalogue["dataset"].unique()), *words])
-
-
 def compare_with_published(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """The catalogue's numbers of photos and devices beside the published ones, a row a camera model.
+    """The catalogue's numbers of photos and devices beside the published ones, one row per camera model.
 
-    Columns: camera_model, photos, published_photos, devices, published_devices (NA for FloreView) and status:
-    "as published", "missing", "extra" or the differences. No row for data without published numbers.
+    The columns are those of `published.compare`. No row for data without published numbers.
     """
     names = set(catalogue["dataset"]) & set(published.COUNTS)
-    ours = summary(catalogue[catalogue["dataset"].isin(names)])[["photos", "devices"]]
-    return published.compare(ours, *names) if len(names) == 1 else published.compare(ours[:0], None)
+    dataset = names.pop() if len(names) == 1 else None
+    return published.compare(summary(catalogue[catalogue["dataset"] == dataset]), dataset)
+
+
+def published_counts(catalogue: pd.DataFrame) -> pd.DataFrame | None:
+    """Published photos by camera model (the index); None for data without published numbers."""
+    table = compare_with_published(catalogue).dropna(subset=["published_photos"])
+    if table.empty:
+        return None
+    return table.set_index("camera_model")["published_photos"].astype(float).to_frame("photos")
 
 
 def missing_photos(catalogue: pd.DataFrame, root: str | Path) -> pd.DataFrame:
@@ -186,162 +209,9 @@ def missing_photos(catalogue: pd.DataFrame, root: str | Path) -> pd.DataFrame:
     return table
 
 
-def relative_photos(catalogue: pd.DataFrame) -> pd.Series:
-    """Each photo's path relative to the photos' common folder, with forward slashes."""
-    paths = [str(path) for path in catalogue["path"]]
-    common = os.path.commonpath({os.path.dirname(path) for path in paths}) if paths else ""
-    relative = [Path(os.path.relpath(path, common or ".")).as_posix() for path in paths]
-    return pd.Series(relative, index=catalogue.index, dtype=object, name="photo")
-
-
-def fingerprint(catalogue: pd.DataFrame, with_mtime: bool = True) -> str:
-    """SHA-256 over the photos' relative names, sizes in bytes and labels, whatever the order of the rows.
-
-    With `with_mtime` the times of last change count too: a key for what was computed from these very files.
-    Without it the same photos have the same fingerprint on every machine.
-    """
-    labels = catalogue[["dataset", "brand", "camera_model", "device", "scene"]].astype(object)
-    labels = labels.where(labels.notna(), None).to_numpy().tolist()
-    rows = []
-    for name, path, row in zip(relative_photos(catalogue), catalogue["path"], labels, strict=True):
-        stat = os.stat(path)
-        rows.append([name, stat.st_size, stat.st_mtime_ns if with_mtime else 0, *row])
-    rows.sort(key=lambda row: row[0])
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def photo_labels(camera_model: str, device, scene, key: str) -> dict:
-    """What a photo's name and folder say of it; photos with the same `key` are copies of one another."""
-    brand = camera_model.split("_", 1)[0]
-    return {"brand": brand, "camera_model": camera_model, "device": device, "scene": scene, "key": key}
-
-
-def _in_flat_folder(photo: Path) -> bool:
-    return any(FLAT_FOLDER.fullmatch(part) for part in photo.parts[:-1])
-
-
-def checked_root(root: str | Path, name: str, layout: str) -> Path:
-    """The root as a Path with `~` expanded; an error showing the layout if it is no folder."""
-    root = Path(root).expanduser()
-    if not root.exists():
-        raise FileNotFoundError(f"there is no folder {root} for the {name} photos. Expected:\n{layout}")
-    if not root.is_dir():
-        raise NotADirectoryError(f"{root} is a file, not the folder of the {name} photos. Expected:\n{layout}")
-    return root
-
-
-def _walk(root: Path) -> tuple[list[Path], list[dict]]:
-    """All visible files under `root`, relative and sorted, and the folders that cannot be opened."""
-    files, problems, seen = [], [], set()
-
-    def refused(error: OSError) -> None:
-        problems.append({"path": str(error.filename), "reason": "this folder cannot be opened"})
-
-    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refused):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        relative = Path(os.path.relpath(folder, root))
-        files += [relative / name for name in names if not name.startswith(".")]
-    return sorted(files), problems
-
-
-def read_catalogue(
-    root: Path,
-    name: str,
-    layout: str,
-    label: Callable[[Path], dict],
-    skip: Callable[[Path], str],
-    min_size: int,
-) -> pd.DataFrame:
-    """The photos under `root` with the labels that `label` finds or raises a ValueError with the reason.
-
-    `skip` names the kind of a photo that is not asked for, "" for those to read.
-    """
-    files, unusable = _walk(root)
-    files = [file for file in files if file.as_posix() not in (LISTING, SIMULATED)]
-    kinds = [skip(file) or own if (own := kind(file)) == "photo" else own for file in files]
-    photos = [file for file, own in zip(files, kinds, strict=True) if own == "photo"]
-    with ThreadPoolExecutor(READERS) as pool:
-        rows = list(pool.map(lambda photo: _read(root, photo, label, min_size), photos))
-    unusable += [row for row in rows if "reason" in row]
-    table = pd.DataFrame([row for row in rows if "reason" not in row], columns=[*COLUMNS, "key"])
-    table = table.sort_values("path", ignore_index=True)
-    first = table.groupby("key")["path"].transform("first")
-    copies = table["path"] != first
-    for path, original in zip(table["path"][copies], first[copies], strict=True):
-        unusable.append({"path": path, "reason": f"another copy of {original}"})
-    if table.empty:
-        raise FileNotFoundError(_nothing_found(root, name, layout, files, unusable))
-    table = table.loc[~copies, COLUMNS].reset_index(drop=True)
-    table["dataset"] = f"simulated {name}" if (root / SIMULATED).is_file() else name
-    table = table.astype({column: "string" for column in COLUMNS[:-2]} | {"width": "int64", "height": "int64"})
-    table.attrs["left_out"] = sorted(unusable, key=lambda row: row["path"])
-    table.attrs["skipped"] = dict(sorted(Counter(own for own in kinds if own != "photo").items()))
-    return table
-
-
-def kind(path: str | PurePath) -> str:
-    """ "photo", "video", "HEIC" or "other", by the end of the name."""
-    suffix = PurePath(path).suffix.lower()
-    return next((kind for kind, suffixes in KINDS.items() if suffix in suffixes), "other")
-
-
-def _read(root: Path, photo: Path, label: Callable[[Path], dict], min_size: int) -> dict:
-    """A photo's row of the catalogue, or its path and the reason why it cannot be used."""
-    path = os.path.join(root, photo)
-    try:
-        path.encode()  # names that are no valid Unicode cannot be written to a table
-        return {"path": path, **label(photo), **_header(path, min_size)}
-    except OSError as error:
-        reason = f"it cannot be opened: {error.strerror}"
-    except UnicodeEncodeError:
-        path, reason = os.fsencode(path).decode("utf-8", "replace"), "its name is not valid Unicode"
-    except ValueError as error:
-        reason = str(error)
-    return {"path": path, "reason": reason}
-
-
-def _header(path: str, min_size: int) -> dict:
-    """Width and height in pixels as stored; a ValueError says why the study cannot use the photo."""
-    if not os.path.isfile(path):
-        raise ValueError("it is not a file, or a link to none")
-    with open(path, "rb") as file:
-        height, width, colours = _jpeg_header(file)
-    if colours in ("CMYK", "YCCK"):
-        raise ValueError("its colours are CMYK, not RGB")
-    if min(width, height) < min_size:
-        raise ValueError(f"{width} x {height} pixels are too few: a side is shorter than {min_size}")
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"its header claims {width} x {height} pixels, more than any camera's")
-    return {"width": width, "height": height}
-
-
-def _jpeg_header(file: BinaryIO) -> tuple[int, int, str]:
-    """Height, width and colour space by the study's one decoder, from as few bytes as it needs."""
-    data = b""
-    for size in HEADER_BYTES:
-        more = file.read(size)
-        data += more
-        if not data:
-            raise ValueError("the file is empty")
-        if not data.startswith(b"\xff\xd8"):
-            raise ValueError(f"it is not a JPEG: it begins with {data[:8]!r}")
-        try:
-            return simplejpeg.decode_jpeg_header(data, strict=False)[:3]
-        except (ValueError, KeyError):  # KeyError: colours or subsampling not known (yet)
-            if len(more) < size:
-                break
-    raise ValueError("its JPEG header is damaged, cut short or of a form that the decoder does not know")
-
-
-def _nothing_found(root: Path, name: str, layout: str, files: list[Path], unusable: list[dict]) -> str:
-    """The message for a root without a single photo that can be used."""
-    kinds = Counter(file.suffix or "no extension" for file in files).most_common(5)
-    there = ", ".join(f"{count} {suffix}" for suffix, count in kinds) or "nothing"
-    reasons = "".join(f"\n  {row['path']}: {row['reason']}" for row in unusable[:3])
-    reasons = f"\nLeft out, the first of {len(unusable)}:{reasons}" if reasons else ""
-    return f"no usable photo in the {name} layout under {root} (it holds {there}). Expected:\n{layout}{reasons}"
+def absent_photos(catalogue: pd.DataFrame, root: str) -> pd.DataFrame:
+    """`missing_photos` counted by camera model and status; no row without a `dresden.csv` in `root`."""
+    if not (resolve(root) / LISTING).is_file():
+        return pd.DataFrame(columns=["camera_model", "status", "photos", "for example"])
+    photos = missing_photos(catalogue, resolve(root)).groupby(["camera_model", "status"])["photo"]
+    return photos.agg(["size", "first"]).set_axis(["photos", "for example"], axis=1).reset_index()

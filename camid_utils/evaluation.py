@@ -1,7 +1,9 @@
-"""Evaluation: predictions a row a patch, votes a row a photo, and figures with intervals over photos."""
+"""Evaluation: predictions (one row per patch), votes (one row per photo), metrics and confusion matrices."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,36 +13,50 @@ from scipy import sparse
 from scipy.special import log_softmax, logsumexp
 from sklearn.metrics import roc_curve
 
-from .files import complete, write_csv
+from .batches import logits_of, make_fabric
+from .files import atomic_path
 from .models import Model, to_input
-from .training import logits_of, make_fabric
 
 LOG_PROB = "log_prob:"  # prefix of the columns that hold a class's log-probability
 METRICS = ("accuracy", "macro precision", "macro recall", "macro F1", "top-3 accuracy", "log loss")
-METRIC_COLUMNS = [
-    "experiment", "dataset", "protocol", "part", "level", "metric", "value", "low", "high", "n", "photos",
-    "classes", "seed", "seeds", "spread", "published",
-]  # fmt: skip
 
 
 def predict(
     model: Model, store, rows: np.ndarray, fabric=None, batch_size: int = 64, features: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Log-probabilities of the store's patches `rows`: a row a patch.
+    """Log-probabilities of the store's patches `rows`: one row per patch.
 
-    features: what the network's frozen part made of the store (transfer.features), where that is known already.
     Columns: the patch table's, `true` (class name) and `log_prob:<class>` in the model's order of classes.
+    features: the output of the network's frozen part for the store (transfer.features), where it is known already.
+    Without it the logits are kept in the store's folder, and a second call with the same network and rows reads them.
     """
     if store.pixels.shape[1:3] != (model.input_size,) * 2:
         raise ValueError(f"the store has {store.pixels.shape[1:3]} pixels, the model takes {model.input_size}")
     fabric = fabric or make_fabric()
-    net, inputs = (model.net, store.pixels) if features is None else (model.net.classifier, features)
-    net = fabric.setup_module(net.to(memory_format=torch.channels_last))
-    logits = logits_of(net, fabric, inputs, rows, batch_size, model.input_range)
+    if features is None:
+        path = store.folder / f"logits-{_prediction_key(model, rows, fabric, batch_size)}.npy"
+        net = fabric.setup_module(model.net.to(memory_format=torch.channels_last))  # also where the file answers
+        if not path.is_file():
+            with atomic_path(path) as partial:
+                np.save(partial, logits_of(net, fabric, store.pixels, rows, batch_size, model.input_range).numpy())
+        logits = np.load(path)
+    else:
+        net = fabric.setup_module(model.net.classifier)
+        logits = logits_of(net, fabric, features, rows, batch_size, model.input_range).numpy()
     table = store.table.iloc[rows].reset_index(drop=True)
     table["true"] = table[model.info["target"]]
     columns = [LOG_PROB + name for name in model.class_names]
-    return table.join(pd.DataFrame(log_softmax(logits.numpy().astype(float), axis=1), columns=columns))
+    return table.join(pd.DataFrame(log_softmax(logits.astype(float), axis=1), columns=columns))
+
+
+def _prediction_key(model: Model, rows: np.ndarray, fabric, batch_size: int) -> str:
+    """Digest of everything that decides the logits of a store's rows: weights, rows, input range, precision."""
+    precision = [fabric.device.type, fabric.strategy.precision.precision, torch.__version__]
+    digest = hashlib.sha256(json.dumps([model.net.settings, model.input_range, batch_size, precision]).encode())
+    digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
+    for tensor in model.net.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def sample(store, rows: np.ndarray, input_range: str, count: int = 256) -> torch.Tensor:
@@ -50,11 +66,11 @@ def sample(store, rows: np.ndarray, input_range: str, count: int = 256) -> torch
 
 
 def save_predictions(predictions: pd.DataFrame, path: str | Path) -> Path:
-    """Write predictions as Parquet, complete or not at all; first bytes stand with first bytes, which packs better."""
+    """Write predictions as Parquet, atomically; splitting the log-probabilities by byte makes the file smaller."""
     logs = [name for name in predictions.columns if name.startswith(LOG_PROB)]
     others = [name for name in predictions.columns if name not in logs]
     packing = dict(compression="zstd", compression_level=19, use_byte_stream_split=logs, use_dictionary=others)
-    with complete(path) as partial:
+    with atomic_path(path) as partial:
         predictions.astype(dict.fromkeys(logs, np.float32)).to_parquet(partial, index=False, **packing)
     return Path(path)
 
@@ -68,7 +84,7 @@ def read_predictions(results: str | Path, experiment: str, notebook: str) -> pd.
 
 
 def class_names(predictions: pd.DataFrame) -> list[str]:
-    """The classes that a predictions table speaks of, in the model's order."""
+    """The classes of a predictions table, in the model's order."""
     return [name.removeprefix(LOG_PROB) for name in predictions.columns if name.startswith(LOG_PROB)]
 
 
@@ -78,7 +94,7 @@ def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
 
 
 def vote(predictions: pd.DataFrame) -> pd.DataFrame:
-    """A row a photo (and seed): log-probabilities summed over its patches and normalised; `patches` counts them."""
+    """One row per photo (and seed): log-probabilities summed over its patches and normalised; `patches` counts them."""
     columns = [LOG_PROB + name for name in class_names(predictions)]
     unit = [c for c in ("seed", "photo") if c in predictions]
     ids = [c for c in predictions.columns if c not in (*columns, *unit, "y", "x")]
@@ -89,17 +105,17 @@ def vote(predictions: pd.DataFrame) -> pd.DataFrame:
     return photos.join(normalised).reset_index()
 
 
-def roc_of(positive: np.ndarray, score: np.ndarray) -> pd.DataFrame:
+def roc_points(positive: np.ndarray, score: np.ndarray) -> pd.DataFrame:
     """Receiver operating characteristic of a score: columns false_positive_rate, true_positive_rate, threshold."""
     columns = ["false_positive_rate", "true_positive_rate", "threshold"]
     return pd.DataFrame(dict(zip(columns, roc_curve(positive, score), strict=True)))
 
 
 def confusion(predictions: pd.DataFrame, by: str | None = None, normalise: bool = False) -> pd.DataFrame:
-    """Counts of (true, predicted): rows by the true class, or by `by`, another column such as "device".
+    """Confusion matrix: counts of (true, predicted), with one row per true class, or per value of the column `by`.
 
-    by="brand" also joins the predicted classes of a brand; other rows stand in the order of their classes, and their
-    names begin with them. normalise: each row sums to 1.
+    by="brand" merges the predicted classes of a brand too. Other rows, such as devices, are sorted by their class, and
+    their names begin with it. normalise: each row sums to 1.
     """
     names = class_names(predictions)
     predicted = pd.Series(np.array(names)[log_probabilities(predictions).argmax(1)], index=predictions.index)
@@ -117,65 +133,21 @@ def confusion(predictions: pd.DataFrame, by: str | None = None, normalise: bool 
     return counts.div(counts.sum(axis=1).clip(lower=1), axis=0) if normalise else counts
 
 
-def resampled(photos: int, key: list[int], resamples: int = 1000) -> np.ndarray:
-    """How often each photo counts, [1 + resamples, photos]: in the sample itself, then in bootstrap samples of it.
-
-    Efron 1979. key: the seed of the draws. Of no photos there is one column, for none.
-    """
-    places = max(1, photos)
-    draws = np.random.default_rng(key).multinomial(photos, np.full(places, 1 / places), resamples)
-    return np.vstack([np.ones(places), draws])
-
-
-def score(
-    predictions: pd.DataFrame,
-    *,
-    experiment: str,
-    protocol: str,
-    level: str = "patch",
-    part: str = "test",
-    seed: int = 0,
-    published: dict[str, float] | None = None,
-    resamples: int = 1000,
-) -> pd.DataFrame:
-    """A row a metric, with its 95 % interval: percentile bootstrap over photos (Efron 1979).
-
-    A photo's patches are drawn together, as they are not independent; so are its predictions under several seeds
-    (column `seed`), which are pooled. `published` maps metrics to the paper's values.
-    level: "patch", or "photo" (predictions are voted first). spread: standard deviation of the seeds' own values.
-    """
-    if predictions.empty:
-        raise ValueError(f"no predictions to score for {experiment}, {protocol}, {part}")
-    table = vote(predictions) if level == "photo" else predictions
-    photos = table["photo"].nunique()
-    values = _weighted_metrics(table, resampled(photos, [seed, 95], resamples))
-    by_seed = [own for _, own in table.groupby("seed")] if "seed" in table else [table]
-    single = [_weighted_metrics(own, np.ones((1, own["photo"].nunique()))) for own in by_seed]
-    rows = [
-        {
-            "experiment": experiment,
-            "dataset": ", ".join(sorted(table["dataset"].unique())),
-            "protocol": protocol,
-            "part": part,
-            "level": level,
-            "metric": metric,
-            "value": series[0],
-            "low": np.nanpercentile(series[1:], 2.5),
-            "high": np.nanpercentile(series[1:], 97.5),
-            "n": len(table),
-            "photos": photos,
-            "classes": len(class_names(table)),
-            "seed": seed,
-            "seeds": len(single),
-            "spread": np.std([one[metric][0] for one in single], ddof=min(1, len(single) - 1)),
-            "published": (published or {}).get(metric, np.nan),
-        }
-        for metric, series in values.items()
+def biggest_confusions(predictions: pd.DataFrame, count: int = 3) -> pd.DataFrame:
+    """The off-diagonal cells with most rows: true, predicted, rows, share of the true class."""
+    counts = confusion(predictions)
+    share = confusion(predictions, normalise=True)
+    cells = [
+        {"true": t, "predicted": p, "rows": int(counts.loc[t, p]), "share": float(share.loc[t, p])}
+        for t in counts.index
+        for p in counts.columns
+        if t != p and counts.loc[t, p]
     ]
-    return pd.DataFrame(rows, columns=METRIC_COLUMNS)
+    table = pd.DataFrame(cells, columns=["true", "predicted", "rows", "share"])
+    return table.sort_values(["rows", "true", "predicted"], ascending=[False, True, True]).head(count)
 
 
-def _weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
+def weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Each metric for each row of `weights` [draws, photos], which says how often each photo counts."""
     names, logs = class_names(table), log_probabilities(table)
     if strangers := sorted(set(table["true"]) - set(names)):
@@ -198,57 +170,3 @@ def _weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.
     precision = np.where(actual > 0, precision, np.nan)  # classes absent from the sample do not count
     macro = [np.nanmean(x, axis=1) for x in (precision, recall, f1)]
     return dict(zip(METRICS, [hits.sum(1) / n, *macro, top3 / n, loss / n], strict=True))
-
-
-def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> tuple[float, float, float]:
-    """(accuracy of a - accuracy of b, low, high) of two tables of predictions; 95 % bootstrap.
-
-    The two samples of photos are drawn independently, as if no photo were in both.
-    """
-    values = []
-    for i, table in enumerate((a, b)):
-        weights = resampled(table["photo"].nunique(), [seed, 95, i])
-        values.append(_weighted_metrics(table, weights)["accuracy"])
-    gap = values[0] - values[1]
-    return float(gap[0]), *np.percentile(gap[1:], [2.5, 97.5]).tolist()
-
-
-def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> tuple[float, float, float]:
-    """(accuracy of a - accuracy of b, low, high) on the same rows; 95 % bootstrap over their photos.
-
-    Rows are matched by photo and, where there are any, seeds and patch positions; ValueError if none is in both.
-    """
-    keys = [c for c in ("seed", "photo", "y", "x") if c in a and c in b]
-    right = [
-        pd.Series(np.array(class_names(t))[log_probabilities(t).argmax(1)] == t["true"].to_numpy(),
-                  index=pd.MultiIndex.from_frame(t[keys]), dtype=float)
-        for t in (a, b)
-    ]  # fmt: skip
-    gap = (right[0] - right[1]).dropna()
-    if gap.empty:
-        raise ValueError("the two tables have no row in common to compare")
-    photos = gap.groupby(level="photo").agg(["sum", "size"]).to_numpy()
-    sums, sizes = (resampled(len(photos), [seed, 96]) @ photos).T
-    means = sums / sizes
-    return float(means[0]), *np.percentile(means[1:], [2.5, 97.5]).tolist()
-
-
-def biggest_confusions(predictions: pd.DataFrame, count: int = 3) -> pd.DataFrame:
-    """The off-diagonal cells with most rows: true, predicted, rows, share of the true class."""
-    counts = confusion(predictions)
-    share = confusion(predictions, normalise=True)
-    cells = [
-        {"true": t, "predicted": p, "rows": int(counts.loc[t, p]), "share": float(share.loc[t, p])}
-        for t in counts.index
-        for p in counts.columns
-        if t != p and counts.loc[t, p]
-    ]
-    table = pd.DataFrame(cells, columns=["true", "predicted", "rows", "share"])
-    return table.sort_values(["rows", "true", "predicted"], ascending=[False, True, True]).head(count)
-
-
-def write_metrics(tables: list[pd.DataFrame], path: str | Path) -> pd.DataFrame:
-    """Join tables of `score` and write them as CSV, complete or not at all; returns what was written."""
-    metrics = pd.concat(tables, ignore_index=True)
-    write_csv(path, metrics)
-    return metrics

@@ -1,26 +1,49 @@
-"""What the notebooks share: where things lie, which photographs, and one experiment from plan to metrics."""
+"""One experiment from plan to metrics, and what the notebooks share: folders, photographs, tables of results."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-from collections.abc import Callable
-from importlib.metadata import version
+import json
+from collections.abc import Callable, Iterable
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
-from . import adaptation, datasets, evaluation, files, models, simulate, training
+from . import catalogues, datasets, evaluation, intervals, models, published, training
+from .batches import make_fabric
+from .figures import style
+from .files import write_csv, write_text
+from .patches import Store
 from .planning import Plan
+from .project import commit, environment, resolve
+from .simulate import build
 
-PROJECT = Path(__file__).resolve().parents[1]  # the folder of notebooks/, results/ and data/
-LOADERS = {"dresden": datasets.load_dresden, "floreview": datasets.load_floreview}
-SIMULATORS = {"dresden": simulate.simulate_dresden, "floreview": simulate.simulate_floreview}
+LOADERS = {
+    "dresden": datasets.load_dresden,
+    "floreview": datasets.load_floreview,
+    "forchheim": datasets.load_forchheim,
+    "vision": datasets.load_vision,
+}
+CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "photos",
+                    "photos_b", "paired"]  # fmt: skip
+
+
+class Study(NamedTuple):
+    """Where a notebook reads and writes, and how its simulated photographs are made."""
+
+    data: Path  # heavy files: simulated photographs, patch stores, checkpoints, models
+    results: Path  # light files: figures, metrics, predictions
+    simulation: dict  # seed, models, devices, scenes and width (pixels) of simulated data sets
+    wandb_project: str | None = None
+
+    def save(self, figure: Figure, name: str, exact: bool = False) -> None:
+        """Write a figure to figures/<name>.png and show it; exact: in all its colours (figures.style.save)."""
+        style.save(figure, self.results / "figures", name, exact)
 
 
 class Experiment(NamedTuple):
@@ -38,207 +61,250 @@ class Experiment(NamedTuple):
         return self.predictions[self.predictions["part"] == "test"]
 
 
-def resolve(path: str | Path) -> Path:
-    """A parameter's path: relative ones start at the project's folder, wherever a notebook runs."""
-    return PROJECT / Path(path).expanduser()
+def open_study(data_dir: str, results_dir: str, wandb_project: str = "", **simulation) -> Study:
+    """The opening of a notebook: its folders, its simulation's settings, and the look of its figures."""
+    style.use_style()
+    return Study(resolve(data_dir), resolve(results_dir), simulation, wandb_project or None)
 
 
-def photographs(
-    kind: str, root: str, data_dir: str | Path, *, seed: int, models: int, devices: int, scenes: int, width: int
-) -> pd.DataFrame:
-    """Catalogue of the photos in `root`; where it is empty, of simulated ones, made in `data_dir` if not there.
+def listed() -> pd.DataFrame:
+    """experiments.csv: every experiment by its id, as the index.
 
-    kind: "dresden" or "floreview". The other arguments are the simulation's; width in pixels, at 4:3.
+    Columns: notebook (number), label, level ("patch" or "photo": what its network sees), table2 (row of the paper's
+    Table 2), baseline and claim (ids, separated by spaces), panel (of the summary figure, and its role there), readme
+    (row of the README's table).
+    """
+    return pd.read_csv(files(__package__) / "experiments.csv", dtype=str, keep_default_na=False, index_col="id")
+
+
+def labels() -> dict[str, str]:
+    """The label of each experiment by its id."""
+    return listed()["label"].to_dict()
+
+
+def photographs(study: Study, kind: str, root: str = "", **options) -> pd.DataFrame:
+    """Catalogue of the photos in `root`, or of simulated ones where it is empty.
+
+    kind: a key of LOADERS; options: those of its loader. Simulated photos are made in the study's data folder if they
+    are not there yet.
+    """
+    return LOADERS[kind](photo_folder(study, kind, root), **options)
+
+
+def photo_folder(study: Study, kind: str, root: str = "") -> Path:
+    """The folder of a data set's photos: `root`, or a simulated one, which is made if it is not there yet.
+
+    The corpora that test other users' phones have a third as many scenes, and devices of their own.
     """
     if root:
-        return LOADERS[kind](resolve(root))
-    made = resolve(data_dir) / f"simulated-{kind}"
-    SIMULATORS[kind](made, seed=seed, models=models, devices=devices, scenes=scenes, size=(width, width * 3 // 4))
-    return LOADERS[kind](made)
+        return resolve(root)
+    settings = dict(study.simulation)
+    width = settings.pop("width")
+    if kind in ("forchheim", "vision"):
+        settings["scenes"] = max(1, settings["scenes"] // 3)
+    return build.simulate(kind, study.data / f"simulated-{kind}", size=(width, width * 3 // 4), **settings)
 
 
 def dataset_name(kind: str, root: str) -> str:
     """What the catalogue of `photographs` will be called, without reading it."""
     names = {"dresden": "Dresden", "floreview": "FloreView"}
-    simulated = not root or (resolve(root) / datasets.SIMULATED).is_file()
+    simulated = not root or (resolve(root) / catalogues.SIMULATED).is_file()
     return ("simulated " if simulated else "") + names[kind]
 
 
-def published_counts(catalogue: pd.DataFrame) -> pd.DataFrame | None:
-    """Published photos by camera model (the index); None for data that nothing was published about."""
-    table = datasets.compare_with_published(catalogue).dropna(subset=["published_photos"])
-    if table.empty:
-        return None
-    return table.set_index("camera_model")["published_photos"].astype(float).to_frame("photos")
-
-
-def absent_photos(catalogue: pd.DataFrame, root: str) -> pd.DataFrame:
-    """Photos missing, left out or not listed, counted by camera model, against `dresden.csv` if it lies in `root`."""
-    if not (resolve(root) / datasets.LISTING).is_file():
-        return pd.DataFrame(columns=["camera_model", "status", "photos", "for example"])
-    photos = datasets.missing_photos(catalogue, resolve(root)).groupby(["camera_model", "status"])["photo"]
-    return photos.agg(["size", "first"]).set_axis(["photos", "for example"], axis=1).reset_index()
-
-
-def short_paths(left_out: pd.DataFrame) -> pd.DataFrame:
-    """A table of photos left out, without the folders they lie in."""
-    column = left_out.columns[0]
-    names = left_out[column].map(lambda path: Path(path).name)
-    reasons = [r.replace(str(p), "").lstrip(": ") for p, r in zip(left_out[column], left_out["reason"], strict=True)]
-    return pd.DataFrame({"photo": names.to_numpy(), "reason": reasons})
-
-
-def slug(name: str) -> str:
-    """A dataset's name as part of a file name."""
-    return name.lower().replace(" ", "-")
-
-
 def run(
+    study: Study,
     name: str,
     make_net: Callable[[int, Plan], nn.Module],
-    store,
+    store: Store,
     plans: list[Plan],
+    settings: dict,
     *,
-    input_range: str,
-    data_dir: str | Path,
-    results_dir: str | Path,
+    augment: nn.Module | None = None,
     features: list[np.ndarray] | None = None,
-    published: dict[str, float] | None = None,
-    **settings,
 ) -> Experiment:
     """Train, keep the model, predict `val` and `test` once, for each plan; score both per patch and per photo.
 
-    make_net(classes, plan) gives the network to train. features: for each plan, what the frozen part of its network
-    makes of the store (transfer.features); only the classifier is trained then.
-    Writes <data_dir>/models/<dataset>/<name>-<seed>.safetensors and <results_dir>/predictions/<name>.parquet.
-    settings: those of training.fit. `published` is set beside the validation figure, which is what the paper gives.
+    name: an id of experiments.csv. make_net(classes, plan) gives the network to train. settings, augment: those of
+    training.fit. features: for each plan, what the frozen part of its network makes of the store (transfer.features);
+    only the classifier is trained then. Writes a model file for each plan and the predictions of all.
     """
     if len(used := {plan.protocol for plan in plans}) > 1:
         raise ValueError(f"{name}: the seeds' plans follow different protocols ({', '.join(sorted(used))})")
-    fabric = training.make_fabric()
     found, histories, tables = [], [], []
     for i, plan in enumerate(plans):
         known = None if features is None else features[i]
-        model, history = _train(name, make_net, store, plan, known, input_range, data_dir, settings)
+        model, history = _train(study, name, make_net, store, plan, settings, augment, known)
         for part in ("val", "test"):
-            rows = evaluation.predict(model, store, plan.rows(part), fabric, features=known)
+            rows = evaluation.predict(model, store, plan.rows(part), features=known)
             tables.append(rows.assign(part=part, seed=plan.seed))
         found.append(model)
         histories.append(history)
     predictions = pd.concat(tables, ignore_index=True)
-    evaluation.save_predictions(predictions, Path(results_dir) / "predictions" / f"{name}.parquet")
+    evaluation.save_predictions(predictions, study.results / "predictions" / f"{name}.parquet")
     metrics = [
-        evaluation.score(predictions[predictions["part"] == part], experiment=name, protocol=plans[0].protocol,
-                         level=level, part=part, seed=plans[0].seed,
-                         published=published if (part, level) == ("val", "patch") else None)
+        intervals.score(predictions[predictions["part"] == part], experiment=name, protocol=plans[0].protocol,
+                        level=level, part=part, seed=plans[0].seed,
+                        published=_published(name) if (part, level) == ("val", "patch") else None)
         for part in ("val", "test")
         for level in ("patch", "photo")
     ]  # fmt: skip
     return Experiment(name, plans[0].protocol, found, histories, predictions, pd.concat(metrics, ignore_index=True))
 
 
-def _train(
-    name, make_net, store, plan, features, input_range, data_dir, settings
-) -> tuple[models.Model, training.History]:
+def _published(name: str) -> dict[str, float]:
+    """The paper's validation figures of an experiment, by metric; none where Table 2 has no row for it."""
+    row = listed()["table2"].get(name)
+    if not row:
+        return {}
+    paper = published.read("table2").iloc[int(row)]
+    return {"accuracy": paper["val_accuracy"], "log loss": paper["val_loss"]}
+
+
+def _train(study, name, make_net, store, plan, settings, augment, features) -> tuple[models.Model, training.History]:
     """One seed's model, written to its file, and the history of its training."""
-    fabric = training.make_fabric(joined=True)
     torch.manual_seed(plan.seed)
     net = make_net(len(plan.class_names), plan)
     dataset = store.table["dataset"].iloc[0]
     trained, inputs = (net, store.pixels) if features is None else (net.classifier, features)
     history = training.fit(
-        trained, inputs, plan.labels, plan.rows("train"), plan.rows("val"), input_range=input_range, seed=plan.seed,
-        folder=run_path(data_dir, dataset, name, plan.seed), fabric=fabric, title=name, **settings,
+        trained, inputs, plan.labels, plan.rows("train"), plan.rows("val"), settings,
+        run_path(study.data, dataset, name, plan.seed), augment=augment, seed=plan.seed, fabric=make_fabric(),
+        wandb_project=study.wandb_project, title=name,
     )  # fmt: skip
     best = history.epochs.iloc[history.best_epoch - 1]
     info = {
         "experiment": name, "target": plan.target, "dataset": dataset,
-        "protocol": plan.protocol, "seed": plan.seed, "kind": store.folder.name.split("-")[0],
+        "protocol": plan.protocol, "seed": plan.seed, "kind": store.kind,
         "epoch": history.best_epoch, **{k: round(float(v), 6) for k, v in best.items() if k != "epoch"},
     }  # fmt: skip
-    model = models.Model(net.eval(), plan.class_names, store.pixels.shape[1], input_range, info)
-    if fabric.is_global_zero:
-        models.save_model(model, model_path(data_dir, dataset, name, plan.seed))
+    model = models.Model(net.eval(), plan.class_names, store.pixels.shape[1], settings["input_range"], info)
+    models.save_model(model, model_path(study.data, dataset, name, plan.seed))
     return model, history
 
 
-def tested_on(run: Experiment, store, adapt: bool = False, batch_size: int = 64) -> pd.DataFrame:
-    """Predictions of a run's test photos as they are in another store, for example after a degradation.
-
-    adapt: first take the batch normalisations' statistics from those very photos, without their labels
-    (adaptation.renormalised).
-    """
+def predict_test(run: Experiment, store: Store) -> pd.DataFrame:
+    """Predictions of a run's test photos as they are in another store, for example after a degradation."""
     tables, tests = [], run.test()
     for model in run.models:
-        photos = tests.loc[tests["seed"] == model.info["seed"], "photo"]
-        rows = np.flatnonzero(store.table["photo"].isin(photos))
-        if adapt:
-            device = next(model.net.parameters()).device
-            chunks = np.array_split(rows, -(-len(rows) // batch_size))  # of about one size: each counts alike
-            pixels = (torch.from_numpy(store.pixels[chunk]).to(device).permute(0, 3, 1, 2) for chunk in chunks)
-            batches = (models.to_input(batch, model.input_range) for batch in pixels)
-            model = model._replace(net=adaptation.renormalised(model.net, batches))
+        rows = rows_of_photos(tests[tests["seed"] == model.info["seed"]], store)
         tables.append(evaluation.predict(model, store, rows).assign(part="test", seed=model.info["seed"]))
     return pd.concat(tables, ignore_index=True)
 
 
-def test_photos(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFrame:
+def rows_of_photos(predictions: pd.DataFrame, store: Store) -> np.ndarray:
+    """The rows of a store that are of the predictions' photos."""
+    return np.flatnonzero(store.table["photo"].isin(predictions["photo"]))
+
+
+def photos_tested(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFrame:
     """The photos of a catalogue that one of the runs was tested on."""
     tested = set().union(*(run.test()["photo"] for run in runs))
-    return catalogue[datasets.relative_photos(catalogue).isin(tested)].reset_index(drop=True)
+    return catalogue[catalogues.relative_photos(catalogue).isin(tested)].reset_index(drop=True)
+
+
+def contrast(a: Experiment, b: Experiment, level: str = "patch") -> pd.DataFrame:
+    """Test accuracy of `a` minus that of `b`, with its 95 % interval: one row of CONTRAST_COLUMNS.
+
+    Where both were tested on the same photos the difference is taken row by row (paired), else between the two samples.
+    """
+    tests = [evaluation.vote(run.test()) if level == "photo" else run.test() for run in (a, b)]
+    units = [set(zip(table["seed"], table["photo"], strict=True)) for table in tests]
+    paired = units[0] == units[1] and a.protocol == b.protocol
+    compare = intervals.paired_difference if paired else intervals.difference
+    gap, low, high = compare(*tests, seed=int(tests[0]["seed"].min()))
+    row = [a.name, a.protocol, b.name, b.protocol, tests[0]["dataset"].iloc[0], level, gap, low, high]
+    photos = [table["photo"].nunique() for table in tests]
+    return pd.DataFrame([[*row, *photos, paired]], columns=CONTRAST_COLUMNS)
+
+
+def contrasts(runs: list[Experiment], levels: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Each run against the baselines that experiments.csv names for it, at its own level or at those given."""
+    table, by_name = listed(), {run.name: run for run in runs}
+    rows = [
+        contrast(run, by_name[base], level)
+        for run in runs
+        for base in table.loc[run.name, "baseline"].split()
+        if base in by_name
+        for level in levels or (table.loc[run.name, "level"],)
+    ]
+    return pd.concat(rows, ignore_index=True)
 
 
 def model_path(data_dir: str | Path, dataset: str, name: str, seed: int) -> Path:
     """Where the model of an experiment is kept."""
-    return Path(data_dir) / "models" / slug(dataset) / f"{name}-{seed}.safetensors"
+    return Path(data_dir) / "models" / _slug(dataset) / f"{name}-{seed}.safetensors"
 
 
 def run_path(data_dir: str | Path, dataset: str, name: str, seed: int) -> Path:
     """Where the checkpoint and the logs of an experiment's training are kept."""
-    return Path(data_dir) / "runs" / slug(dataset) / f"{name}-{seed}"
+    return Path(data_dir) / "runs" / _slug(dataset) / f"{name}-{seed}"
 
 
-def earlier_model(data_dir: str | Path, dataset: str, name: str, seed: int, notebook: str) -> models.Model:
+def _slug(name: str) -> str:
+    """A data set's name as part of a file name."""
+    return name.lower().replace(" ", "-")
+
+
+def load_trained(study: Study, dataset: str, name: str, seed: int) -> models.Model:
     """A model that another notebook trains; where it is missing, the error says which notebook to run first."""
-    path = model_path(data_dir, dataset, name, seed)
+    path = model_path(study.data, dataset, name, seed)
     if not path.is_file():
         wanted = f"no model {name} for {dataset} and seed {seed} yet"
-        raise FileNotFoundError(f"{wanted}: run notebook {notebook} with the same data and seeds first")
+        raise FileNotFoundError(
+            f"{wanted}: run notebook {listed().loc[name, 'notebook']} with the same data and seeds first"
+        )
     return models.load_model(path)
 
 
-def write_history(path: str | Path, runs: list[Experiment]) -> None:
-    """One CSV of all epochs, with columns run, seed and best (whether this epoch's weights were kept)."""
+def load_predictions(study: Study, name: str) -> pd.DataFrame:
+    """The predictions of an experiment; where there are none, the error says which notebook to run first."""
+    path = study.results / "predictions" / f"{name}.parquet"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no predictions of {name} in {study.results}: run notebook {listed().loc[name, 'notebook']} first"
+        )
+    return pd.read_parquet(path)
+
+
+def save_datasets(study: Study, found: Iterable[pd.DataFrame]) -> None:
+    """Write metrics/datasets.json: what each catalogue holds, and its fingerprint; run.json repeats it."""
+    record = {
+        catalogue["dataset"].iloc[0]: {
+            "photos": len(catalogue),
+            "devices": catalogue["device"].nunique(),
+            "brands": catalogue["brand"].nunique(),
+            "left_out": len(catalogues.left_out(catalogue)),
+            "fingerprint": catalogues.fingerprint(catalogue, with_mtime=False),
+        }
+        for catalogue in found
+    }
+    write_text(study.results / "metrics" / "datasets.json", json.dumps(record, indent=2) + "\n")
+
+
+def end_notebook(reason: str) -> None:
+    """End a notebook here, without an error, because its further questions do not apply to these data."""
+    print(reason)
+    raise SystemExit(0)  # papermill takes this for a notebook that ended well
+
+
+def finish(study: Study, notebook: str, **tables: pd.DataFrame) -> dict:
+    """The end of a notebook: write its tables; returns commit, versions and hardware, for the record."""
+    save_tables(study, notebook, **tables)
+    return commit() | environment()
+
+
+def save_tables(study: Study, notebook: str, **tables: pd.DataFrame) -> None:
+    """Write a notebook's tables as metrics/<notebook>_<name>.csv."""
+    for name, table in tables.items():
+        write_csv(study.results / "metrics" / f"{notebook}_{name}.csv", table)
+
+
+def epochs_of(runs: list[Experiment]) -> pd.DataFrame:
+    """All epochs of the runs, with columns run, seed and best (whether this epoch's weights were kept)."""
     tables = [
         h.epochs.assign(run=run.name, seed=model.info["seed"], best=h.epochs["epoch"] == h.best_epoch)
         for run in runs
         for model, h in zip(run.models, run.histories, strict=True)
     ]
-    files.write_csv(path, pd.concat(tables))
-
-
-def environment() -> dict[str, str]:
-    """Versions and hardware that figures may depend on."""
-    packages = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "simplejpeg", "pillow", "kornia")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "platform": platform.platform(terse=True),
-        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
-        "cores": str(os.cpu_count()),
-        "gpu": device,
-        "bfloat16": "yes" if training.bfloat16_processor() or torch.cuda.is_available() else "no",
-    }
-
-
-def commit() -> dict[str, str | bool | None]:
-    """The commit that runs, and whether the tree was clean; None outside a clone."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain", "--", ".", ":!results")}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "clean": None}
+    return pd.concat(tables)

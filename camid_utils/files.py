@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever taken for whole, and no two processes make the same thing."""
+"""Atomic writes and locks: no half-written file is taken for a complete one, no two processes build the same folder."""
 
 import errno
 import os
@@ -14,11 +14,11 @@ UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
 
 
 @contextmanager
-def complete(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes the name `path` only when the block ends without error."""
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; it is renamed to `path` only if the block ends without an error."""
     path = Path(path)
     partial = path.with_name(f".{os.getpid()}.{path.name}")
-    with _said_clearly(path):
+    with _clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
@@ -28,15 +28,15 @@ def complete(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(target: str | Path) -> Iterator[Path]:
-    """A hidden, empty folder beside `target` to build it in, while no other process does; it is gone afterwards.
+def exclusive_folder(target: str | Path) -> Iterator[Path]:
+    """A hidden, empty folder beside `target` to build it in, for one process at a time; it is removed afterwards.
 
-    Who comes second waits, and takes over if the first one dies: the lock is the operating system's and dies with its
-    holder. What killed processes left behind is removed first.
+    Another process waits, and takes over if the first one dies: the operating system releases the lock of a process
+    that ends. What killed processes left behind is removed first.
     """
     target = Path(target)
     aside = target.with_name(f".{target.name}.partial")
-    with _said_clearly(target):
+    with _clear_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f".{target.name}.lock")):
             shutil.rmtree(aside, ignore_errors=True)
@@ -47,25 +47,27 @@ def alone(target: str | Path) -> Iterator[Path]:
                 shutil.rmtree(aside, ignore_errors=True)
 
 
-@contextmanager
-def _said_clearly(path: Path) -> Iterator[None]:
-    """A full disk or a folder that may not be written to, in words that say what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in UNWRITABLE or "cannot be written" in str(error):  # another fault, or said already
-            raise
-        advice = "make room or give another folder, then start the same command again: it goes on from there"
-        raise OSError(error.errno, f"{error.strerror}: {path} cannot be written; {advice}") from error
-
-
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a UTF-8 text file, whole or not at all."""
-    with complete(path) as partial:
+    """Write a UTF-8 text file atomically."""
+    with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
     return Path(path)
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> Path:
-    """Write a table of results without its index, numbers to six digits, whole or not at all."""
+    """Write a table atomically, without its index, numbers to six digits."""
     return write_text(path, table.to_csv(index=False, float_format="%.6g"))
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    """Adds the path and what to do to the error of a full disk or of a folder without permission to write."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE or "cannot be written" in str(
+            error
+        ):  # another error, or one explained already
+            raise
+        advice = "make room or choose another folder, then start the same command again: it resumes"
+        raise OSError(error.errno, f"{error.strerror}: {path} cannot be written; {advice}") from error

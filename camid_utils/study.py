@@ -1,4 +1,8 @@
-"""Run the notebooks without a person: `python -m camid_utils.study --profile NAME [-p name=value ...]`."""
+"""Run the notebooks without a person: `python -m camid_utils.study --profile NAME [-p name=value ...]`.
+
+A run writes to runs/<profile>/ and ends with its headline figures beside the published ones of results/<profile>/.
+Exit code 0: finished, and nothing disagrees; 1: a notebook failed or a figure disagrees; 2: it could not start.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,14 @@ import argparse
 import ast
 import base64
 import contextlib
-import hashlib
 import json
 import os
 import re
-import resource
-import secrets
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
@@ -26,13 +27,13 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
-from .experiments import PROJECT, commit, environment, resolve
-from .files import write_text
-from .progress import HEADLESS, SAID
+from .files import exclusive_folder, write_text
+from .project import HEADLESS, PROJECT, commit, read_record, resolve, write_run_record
 
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
-PRIVATE = Config({"KernelManager": {"transport": "ipc"}})  # kernels listen on a file of this user, not on a port
+PUBLISHED = PROJECT / "results"
+PARTS = ("notebooks", "html", "figures", "metrics", "predictions", "run.json")  # of a run
 BAR = re.compile(r"\d+%\|")  # a line of a progress bar
 PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 LINK = re.compile(r'href="(\d\d\w*)\.ipynb')  # from one notebook to another: their HTML copies lie side by side
@@ -42,32 +43,36 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        notebooks = find_notebooks(options.only)
         parameters = read_parameters(options.profile, options.p)
         out = Path(options.out) if options.out else default_out(options.profile, parameters)
+        if options.publish:
+            return publish(out, options.profile)
+        notebooks = find_notebooks(options.only)
         if options.fresh:
             start_over(out, parameters)
-        return run_notebooks(notebooks, parameters, out, options.profile)
+        failed = run_notebooks(notebooks, parameters, out, options.profile)
+        return failed or (0 if options.only else compare(out, options.profile))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m camid_utils.study", description=__doc__)
-    parser.add_argument("--profile", default="default", help="a file of notebooks/profiles, without .yaml")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m camid_utils.study", description=__doc__, formatter_class=raw)
+    profiles = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
+    parser.add_argument("--profile", default="default", help=f"one of {profiles} (default: default)")
     parser.add_argument("-p", action="append", default=[], metavar="name=value", help="set a notebook parameter")
     parser.add_argument("--only", metavar="NN", help="run one notebook, for example 03")
-    parser.add_argument(
-        "--fresh", action="store_true", help="start over; without it, what the same run finished earlier is kept"
-    )
-    parser.add_argument("--out", help="results folder (default: results/<profile>)")
+    parser.add_argument("--fresh", action="store_true", help="train and predict everything again")
+    parser.add_argument("--out", help="folder of the run (default: runs/<profile>)")
+    parser.add_argument("--publish", action="store_true", help="copy a finished run to results/<profile> instead")
     return parser
 
 
 def find_notebooks(only: str | None = None) -> list[Path]:
     """The numbered notebooks in order, or the one whose number is asked for."""
-    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]*_*.ipynb"))
+    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     chosen = [path for path in notebooks if only is None or path.name.startswith(f"{only}_")]
     if not chosen:
         numbers = ", ".join(path.name.split("_")[0] for path in notebooks) or "none"
@@ -121,12 +126,12 @@ def _as_type(name: str, value: object, default: object) -> object:
 
 
 def default_out(profile: str, parameters: dict) -> Path:
-    """results/<profile>; figures of a reader's own photographs never land among those of a profile that names none."""
+    """runs/<profile>; a run on a reader's own photographs never lands among those of a profile that names none."""
     given, own = (
         any(value for name, value in one.items() if name.endswith("_root"))
         for one in (parameters, read_parameters(profile, []))
     )
-    return PROJECT / "results" / (f"{profile}-photographs" if given and not own else profile)
+    return PROJECT / "runs" / (f"{profile}-photographs" if given and not own else profile)
 
 
 def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: str) -> int:
@@ -139,21 +144,17 @@ def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: s
     os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "20")
     os.environ.setdefault("TQDM_NCOLS", "100")
     out.mkdir(parents=True, exist_ok=True)
-    keys = notebook_keys(parameters)
+    begun = time.monotonic()
     for number, path in enumerate(notebooks, 1):
-        print(f"[{number}/{len(notebooks)}] {path.stem}", flush=True)
-        if len(notebooks) > 1 and finished(out, path, keys[path.stem]):  # a notebook asked for by number always runs
-            print("      kept: the same code and parameters finished it before (--fresh starts over)", flush=True)
-            continue
+        elapsed = (time.monotonic() - begun) / 60
+        print(f"[{number}/{len(notebooks)}] {path.stem}, {elapsed:.1f} min so far", flush=True)
         started = time.monotonic()
         failure = run_notebook(path, parameters, out)
-        seconds = round(time.monotonic() - started, 1)
-        write_run_record(out, profile, parameters, path.stem, seconds, keys[path.stem], failure)
+        write_run_record(out, profile, parameters, path.stem, round(time.monotonic() - started, 1), failure)
         if failure:
             print(f"{failure}\nFAILED {path.stem}, kept with its error: {out / 'notebooks' / path.name}", flush=True)
             return 1
-        print(f"      done in {seconds:.0f} s", flush=True)
-    print(f"results: {out}", flush=True)
+    print(f"results: {out}, {(time.monotonic() - begun) / 60:.1f} min", flush=True)
     return 0
 
 
@@ -162,28 +163,30 @@ def run_notebook(path: Path, parameters: dict, out: Path) -> str:
     executed, html = out / "notebooks" / path.name, out / "html" / f"{path.stem}.html"
     own = papermill.inspect_notebook(path)
     given = {name: value for name, value in parameters.items() if name in own}
-    given["results_dir"] = str(
-        os.path.relpath(out, PROJECT) if out.resolve().is_relative_to(PROJECT) else out.resolve()
-    )
+    inside = out.resolve().is_relative_to(PROJECT)
+    given["results_dir"] = str(os.path.relpath(out, PROJECT) if inside else out.resolve())
     for target in (executed, html):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
     failure = ""
-    try:
-        papermill.execute_notebook(path, executed, given, cwd=NOTEBOOKS, kernel_name="python3", progress_bar=False,
-                                   stderr_file=sys.stderr, config=PRIVATE)  # fmt: skip
-    except papermill.PapermillExecutionError as error:
-        failure = f"{error.ename}: {error.evalue}"
-    except DeadKernelError as error:
-        failure = f"{error}: perhaps memory ran out"
-    notebook = clean(nbformat.read(executed, as_version=4), (out.resolve(), PROJECT))
+    with tempfile.TemporaryDirectory(prefix="camid-") as sockets:
+        # the kernel listens on files in a folder of its own, not on ports: nobody else reaches it, and runs do not meet
+        kernel = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
+        try:
+            papermill.execute_notebook(path, executed, given, cwd=NOTEBOOKS, kernel_name="python3",
+                                       progress_bar=False, stderr_file=sys.stderr, config=kernel)  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            failure = f"{error.ename}: {error.evalue}"
+        except DeadKernelError as error:
+            failure = f"{error}: perhaps memory ran out"
+    notebook = clean_notebook(nbformat.read(executed, as_version=4), (out.resolve(), PROJECT))
     write_text(executed, nbformat.writes(notebook))
     page = HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
-    write_text(html, linked(page, out / "figures"))
+    write_text(html, link_figures(page, out / "figures"))
     return failure
 
 
-def linked(page: str, figures: Path) -> str:
+def link_figures(page: str, figures: Path) -> str:
     """A notebook's HTML with links to the other pages, and to the figures in the folder beside instead of copies."""
     names = {base64.b64encode(path.read_bytes()).decode(): path.name for path in figures.glob("*.png")}
 
@@ -194,8 +197,8 @@ def linked(page: str, figures: Path) -> str:
     return PICTURE.sub(source, LINK.sub(r'href="\1.html', page))
 
 
-def clean(notebook: nbformat.NotebookNode, folders: Iterable[Path] = ()) -> nbformat.NotebookNode:
-    """Without progress bars and the clock, what is said twice said once, paths below `folders` relative to them."""
+def clean_notebook(notebook: nbformat.NotebookNode, folders: Iterable[Path] = ()) -> nbformat.NotebookNode:
+    """Without progress bars and times, paths below `folders` relative to them."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         for entry in ("papermill", "execution"):
@@ -216,88 +219,63 @@ def _without_paths(output: nbformat.NotebookNode, folders: Iterable[Path]) -> nb
 def _without_bars(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
     if output.get("name") != "stderr":
         return output
-    lines = [line for line in re.split(r"[\r\n]+", output["text"]) if line.strip()]
-    lines = [line for line in lines if not (BAR.search(line) or line.startswith(SAID))]
+    lines = [line for line in re.split(r"[\r\n]+", output["text"]) if line.strip() and not BAR.search(line)]
     output["text"] = "\n".join(lines)
     return output if lines else None
 
 
-def write_run_record(
-    out: Path, profile: str, parameters: dict, name: str, seconds: float, key: str, failure: str
-) -> None:
-    """run.json: what ran, with what, on what, for how long; entries of notebooks not run this time are kept."""
-    before = read_record(out)
-    scale = 1024**3 if sys.platform == "darwin" else 1024**2  # ru_maxrss is in bytes there, in KiB elsewhere
-    datasets = out / "metrics" / "datasets.json"
-    notebook = {
-        "seconds": seconds,
-        **commit(),
-        "key": None if failure else key,
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / scale, 2),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    record = {
-        "profile": profile,
-        **commit(),
-        "failed": name if failure else None,
-        "parameters": parameters,
-        "datasets": json.loads(datasets.read_text()) if datasets.is_file() else {},
-        "notebooks": before.get("notebooks", {}) | {name: notebook},
-        "environment": environment(),
-    }
-    write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
-
-
-def read_record(out: Path) -> dict:
-    """run.json of a results folder, empty where there is none."""
-    path = out / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def notebook_keys(parameters: dict) -> dict[str, str]:
-    """For each notebook a digest of what decides its results: code, parameters, data folder, notebooks before it."""
-    settings = [parameters, environment(), data_mark(parameters)]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for path in sorted((PROJECT / "camid_utils").rglob("*")):
-        if path.suffix in (".py", ".csv"):
-            digest.update(path.read_bytes())
-    keys = {}
-    for path in find_notebooks():
-        sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-        digest.update(json.dumps(sources).encode())
-        keys[path.stem] = digest.hexdigest()[:16]
-    return keys
-
-
-def finished(out: Path, notebook: Path, key: str) -> bool:
-    """Whether an earlier run with this key finished the notebook and its executed copies are still there."""
-    done = read_record(out).get("notebooks", {}).get(notebook.stem, {})
-    copies = out / "notebooks" / notebook.name, out / "html" / f"{notebook.stem}.html"
-    return done.get("key") == key and all(path.is_file() for path in copies)
-
-
-def data_folder(parameters: dict) -> Path | None:
-    """Where a run keeps its heavy files; None if no notebook asks for such a folder."""
-    folder = parameters.get("data_dir") or known_parameters().get("data_dir")
-    return resolve(folder) if folder else None
-
-
-def data_mark(parameters: dict) -> str:
-    """What tells this data folder from another: if it was lost and made anew, nothing made from the old one is kept."""
-    folder = data_folder(parameters)
-    if folder is None:
-        return ""
-    if not (folder / ".mark").is_file():
-        write_text(folder / ".mark", secrets.token_hex(8))
-    return (folder / ".mark").read_text(encoding="utf-8")
-
-
 def start_over(out: Path, parameters: dict) -> None:
-    """Forget what was trained and executed: the results' record and the data folder's runs, models and features."""
+    """Forget a run's record and what it cut, trained and predicted; simulated photographs stay."""
     (out / "run.json").unlink(missing_ok=True)
-    if data := data_folder(parameters):
-        for name in ("runs", "models", "features"):
-            shutil.rmtree(data / name, ignore_errors=True)
+    data = parameters.get("data_dir") or known_parameters().get("data_dir")
+    for name in ("patches", "features", "runs", "models") if data else ():
+        shutil.rmtree(resolve(data) / name, ignore_errors=True)
+
+
+def compare(out: Path, profile: str) -> int:
+    """Print the run's headline figures beside the published ones; 1 if one disagrees, else 0."""
+    from .report import agreement  # slow to import, and not needed before the end
+
+    published = PUBLISHED / profile
+    record, theirs = read_record(out), read_record(published)
+    if not theirs:
+        print(f"nothing is published of the profile {profile}: there is nothing to compare with")
+    elif record["parameters"] != theirs["parameters"]:
+        print("not compared with the published figures: they were made with other parameters")
+    else:
+        table = agreement.compare(published, out, PUBLISHED / "full")
+        print(agreement.in_words(table))
+        return int((table["agreement"] == "no").any())
+    return 0
+
+
+def publish(out: Path, profile: str) -> int:
+    """Copy a finished, error-free run of the present, clean commit to results/<profile>, and its figures to README.
+
+    ValueError says what stands against it.
+    """
+    from .report import readme
+
+    record = read_record(out)
+    missing = [path.stem for path in find_notebooks() if path.stem not in record.get("notebooks", {})]
+    commits = {entry["commit"] for entry in record.get("notebooks", {}).values()}
+    clean = all(entry["clean"] for entry in record.get("notebooks", {}).values())
+    if missing or record.get("failed"):
+        reason = f"it failed in {record['failed']}" if record.get("failed") else f"{', '.join(missing)} did not run"
+        raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")
+    if not clean or commits != {commit()["commit"]}:
+        raise ValueError(f"{out} is not a run of the present, clean commit: commit, then run it again with --fresh")
+    with exclusive_folder(PUBLISHED / profile) as aside:
+        (aside / "new").mkdir()
+        for part in PARTS:
+            copy = shutil.copytree if (out / part).is_dir() else shutil.copy
+            copy(out / part, aside / "new" / part)
+        if (PUBLISHED / profile).exists():
+            (PUBLISHED / profile).rename(aside / "old")
+        (aside / "new").rename(PUBLISHED / profile)
+    readme.update()
+    print(f"published: {PUBLISHED / profile}, and README.md")
+    return 0
 
 
 if __name__ == "__main__":

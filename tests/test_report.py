@@ -1,354 +1,365 @@
-"""Sentences and tables say what the metrics say, and turn when the metrics turn."""
+"""Tables, statements, the ledger, the README's table and the agreement of two runs turn when planted figures turn."""
 
-import numpy as np
+import json
+import re
+from itertools import product
+
+import nbformat
 import pandas as pd
 import pytest
 
-from camid_utils import evaluation, report
-from camid_utils.evaluation import LOG_PROB, METRIC_COLUMNS
-from camid_utils.experiments import Experiment
-from camid_utils.models import Model
-from camid_utils.training import History
+from camid_utils import published
+from camid_utils.analyses.fingerprints import QUESTIONS
+from camid_utils.experiments import CONTRAST_COLUMNS, labels, listed
+from camid_utils.intervals import METRIC_COLUMNS
+from camid_utils.project import PROJECT
+from camid_utils.report import agreement, evidence, ledger, readme, statements, tables
+from camid_utils.report.ledger import CANNOT, DIRECTION, NOT, REPRODUCED
 
-DRESDEN, PHONES = "simulated Dresden", "simulated FloreView"
-STRICT = "scene+device"
-EXPERIMENTS = {  # experiment: (notebook, dataset, protocol, accuracy of test patches, of test photos)
-    "cameraconvnet-patch": ("02_cameraconvnet_dresden", DRESDEN, "patch", 0.60, 0.90),
-    "equal-scene+device": ("02_cameraconvnet_dresden", DRESDEN, STRICT, 0.40, 0.50),
-    "transfer-released-patch": ("03_transfer_to_floreview", PHONES, "patch", 0.20, 0.25),
-    "transfer-matched-patch": ("03_transfer_to_floreview", PHONES, "patch", 0.22, 0.30),
-    "transfer-matched-strict": ("03_transfer_to_floreview", PHONES, STRICT, 0.21, 0.28),
-    "efficientnet-released": ("04_efficientnet_floreview", PHONES, "photo", 0.35, 0.36),
-    "design-squashed": ("04_efficientnet_floreview", PHONES, STRICT, 0.30, 0.31),
-    "efficientnet-best": ("04_efficientnet_floreview", PHONES, STRICT, 0.70, 0.80),
-}
-PUBLISHED = {"cameraconvnet-patch": 0.8189, "transfer-released-patch": 0.302, "efficientnet-released": 0.82}
+CLAIMS = published.read("claims").fillna("").set_index("id", drop=False)
+IDS = listed()[lambda table: table["notebook"].between("02", "05")]
+SHOWN = IDS[IDS["readme"] != ""].sort_values("readme")
+NAMED = {claim: set(re.findall(r"\b(?:experiment|a|b)=([^,: ]+)", rule)) for claim, rule in CLAIMS["rule"].items()}
+READ = {claim: set(re.findall(r"\b\d\d_\w+", rule)) for claim, rule in CLAIMS["rule"].items()}
+RESULTS = PROJECT / "results" / "default" / "metrics"
+needs_results = pytest.mark.skipif(not (RESULTS / "02_metrics.csv").is_file(), reason="no such results published yet")
 
 
-def row(experiment, part, level, metric, value) -> dict:
-    _, dataset, protocol, *_ = EXPERIMENTS[experiment]
-    paper = PUBLISHED.get(experiment, np.nan) if (part, level, metric) == ("val", "patch", "accuracy") else np.nan
-    values = [experiment, dataset, protocol, part, level, metric, value, value - 0.05, value + 0.05, 500, 50, 8, 0, 2,
-              0.01, paper]  # fmt: skip
-    return dict(zip(METRIC_COLUMNS, values, strict=True))
+def small_tables() -> dict[str, pd.DataFrame]:
+    """One planted table for each small file."""
+    degraded = product(("efficientnet-best", "efficientnet-best-degraded"), ("intact", "jpeg", "scale"))
+    traces = product(["design-squashed"], ("intact", "traces destroyed"))
+    figures, changes = (
+        dict(value=0.9, low=0.8, high=0.95, n=40),
+        dict(n=40, change=0.0, change_low=-0.1, change_high=0.1),
+    )
+    asked = dict(answer="fingerprint", question=QUESTIONS[1], metric="area under the ROC")
+    epochs = pd.DataFrame({"epoch": [1, 2, 3], "val_accuracy": [0.1, 0.3, 0.29]})
+    rates = {"learning_rate": [0.001, 0.01], "input_range": "0..255", "epochs": 2, "val_loss": 1.5}
+    return {
+        "02_two_epochs": pd.DataFrame({"run": ["equal-patch"], "accuracy_epoch": 7, "loss_epoch": 5}),
+        "02_rates": pd.DataFrame(rates),
+        "03_epochs": epochs.assign(run="transfer-released-patch"),
+        "04_epochs": epochs.assign(run="efficientnet-released"),
+        "04_robustness": pd.DataFrame(degraded, columns=["experiment", "kind"]).assign(adapted=False, **changes),
+        "04_traces": pd.DataFrame(traces, columns=["experiment", "group"]).assign(**figures | changes),
+        "05_fingerprints": pd.DataFrame([asked | figures]),
+    }
 
 
-@pytest.fixture
-def metrics() -> pd.DataFrame:
-    """Planted figures: validation is 0.01 above test, every interval reaches 0.05 to each side, every loss is 1.5."""
-    rows = []
-    for experiment, (*_, patch, photo) in EXPERIMENTS.items():
-        for part, more in (("val", 0.01), ("test", 0.0)):
-            for level, value in (("patch", patch), ("photo", photo)):
-                rows.append(row(experiment, part, level, "accuracy", value + more))
-                rows.append(row(experiment, part, level, "log loss", 1.5 + more))
-    return pd.DataFrame(rows)
+def plant(folder, changes: dict | None = None, real: bool = False) -> evidence.Evidence:
+    """Planted results: all accuracies 0.5 and differences 0.0, intervals 0.1 to each side, unless `changes` differ.
+
+    changes: an experiment or a contrast (a, b) -> (value, half the interval); a small table -> function of that table.
+    """
+    changes, word = changes or {}, "" if real else "simulated "
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, ids in IDS.groupby("notebook"):
+        data, classes = ("Dresden", 27) if number == "02" else ("FloreView", 39)
+        classes, metrics, gaps = classes if real else 16 if number == "05" else 8, [], []
+        for name, row in ids.iterrows():
+            value, half = changes.get(name, (0.5, 0.1))
+            paper = 0.82 if row["table2"] else None
+            figures = [value, value - half, value + half, 90, 40, classes, 0, 2, 0.01, paper]
+            keys = product(("val", "test"), ("patch", "photo"), ("accuracy", "log loss"))
+            metrics += [[name, word + data, "scene", *key, *figures] for key in keys]
+            for base in row["baseline"].split():
+                gap, half = changes.get((name, base), (0.0, 0.1))
+                ends = [gap, gap - half, gap + half, 40, 70, False]
+                gaps.append([name, "scene", base, "scene", word + data, row["level"], *ends])
+        pd.DataFrame(metrics, columns=METRIC_COLUMNS).to_csv(folder / f"{number}_metrics.csv", index=False)
+        pd.DataFrame(gaps, columns=CONTRAST_COLUMNS).to_csv(folder / f"{number}_contrasts.csv", index=False)
+    for name, table in small_tables().items():
+        changes.get(name, lambda same: same)(table).to_csv(folder / f"{name}.csv", index=False)
+    record = {f"{word}{name}": {"devices": 46, "brands": 11} for name in ("Dresden", "FloreView")}
+    (folder / "datasets.json").write_text(json.dumps(record))
+    return evidence.read(folder)
 
 
-# tables of the metrics
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The metrics of planted results, for reading only."""
+    plant(path := tmp_path_factory.mktemp("planted"))
+    return path
 
 
-def test_metrics_are_read_from_three_files(metrics, tmp_path):
-    notebook = metrics["experiment"].map(lambda name: EXPERIMENTS[name][0])
-    for name, rows in metrics.groupby(notebook):
-        rows.to_csv(tmp_path / f"{name}.csv", index=False)
-    read = report.read_metrics(tmp_path)
-    assert list(read.columns) == METRIC_COLUMNS and list(read["experiment"].unique()) == list(EXPERIMENTS)
-    pd.testing.assert_frame_equal(read, metrics)
-    (tmp_path / "03_transfer_to_floreview.csv").unlink()
-    with pytest.raises(FileNotFoundError, match="no metrics of 03_transfer_to_floreview in .*: run that notebook"):
-        report.read_metrics(tmp_path)
+@pytest.fixture(scope="module")
+def simulated(folder) -> evidence.Evidence:
+    """The evidence of the planted results, for reading only."""
+    return evidence.read(folder)
 
 
-def test_table_two_sets_each_figure_beside_the_papers(metrics):
-    table = report.table2(metrics)
+def test_a_folder_without_metrics_names_the_notebook_to_run(folder, tmp_path):
+    assert list(tables.read_metrics(folder)["experiment"].unique()) == list(IDS.index)
+    assert len(tables.read_contrasts(folder)) == IDS["baseline"].str.split().str.len().sum()
+    (tmp_path / "02_metrics.csv").touch()
+    with pytest.raises(FileNotFoundError, match="no metrics of notebook 03 in .*: run that notebook"):
+        tables.read_metrics(tmp_path)
+
+
+def test_table_2_shows_each_figure_beside_the_papers_whatever_the_order_of_rows(folder):
+    metrics = tables.read_metrics(folder)
+    metrics.loc[metrics["level"] == "photo", "value"] = 0.55
+    metrics.loc[metrics["part"] == "val", "value"] += 0.01
+    table = tables.table2(metrics.sample(frac=1, random_state=0))
     assert list(table["paper"]) == [0.8189, 0.59, 0.302, 1.73, 0.82, 1.03]
-    assert list(table["metric"]) == [
-        f"{m} per {u}" for u in ("patch", "patch", "photo") for m in ("accuracy", "log loss")
-    ]
-    first, last = table.iloc[0], table.iloc[4]
-    assert (first["validation"], first["test"]) == ("0.610 (0.560 to 0.660)", "0.600 (0.550 to 0.650)")
-    assert last["test"] == "0.360 (0.310 to 0.410)"  # per photo
-    assert table["test"][1] == "1.500 (1.450 to 1.550)"
-    assert list(table["paper_data"]) == ["real Dresden"] * 2 + ["real FloreView"] * 4
-    assert list(table["data"])[::2] == [f"{DRESDEN}, patch", f"{PHONES}, patch", f"{PHONES}, photo"]
-    assert (table["test photos"] == 50).all() and (table["classes"] == 8).all()
-
-
-def test_table_two_does_not_depend_on_the_order_of_the_rows(metrics):
-    pd.testing.assert_frame_equal(report.table2(metrics.sample(frac=1, random_state=0)), report.table2(metrics))
-
-
-def level_of(experiment: str) -> str:
-    return "photo" if experiment.startswith(("efficient", "design")) else "patch"
-
-
-def test_bars_are_test_accuracies_at_the_level_of_the_network(metrics):
-    bars = report.accuracy_bars(metrics).set_index("experiment")
-    assert bars["value"].to_dict() == pytest.approx(
-        {name: photo if level_of(name) == "photo" else patch for name, (*_, patch, photo) in EXPERIMENTS.items()}
-    )
-    assert bars["published"].dropna().to_dict() == PUBLISHED
-    assert bars.index.is_unique and (bars["part"] == "test").all()
-    for name, (_, _, protocol, *_) in EXPERIMENTS.items():
-        assert bars.loc[name, ["protocol", "photos", "level"]].tolist() == [protocol, 50, level_of(name)]
-
-
-@pytest.mark.parametrize("level", ["patch", "photo"])
-def test_test_accuracies_are_labelled_and_grouped_for_a_figure(metrics, level):
-    rows = report.test_accuracy(metrics, level).set_index("experiment")
-    planted = {name: {"patch": patch, "photo": photo} for name, (*_, patch, photo) in EXPERIMENTS.items()}
-    assert rows["value"].to_dict() == {name: values[level] for name, values in planted.items()}
-    assert rows["group"].to_dict() == {name: protocol for name, (_, _, protocol, *_) in EXPERIMENTS.items()}
-    assert rows["label"]["transfer-matched-patch"] == "range matched, no rotation or jitter"
-    assert rows["label"].map(lambda label: label in report.NAMES.values()).all()
-
-
-def test_a_metric_table_has_value_and_interval_in_a_cell():
-    values = ["e", "Dresden", "patch", "test", "patch", "accuracy", 0.5, 0.4, 0.6, 90, 9, 3, 0, 1, 0, None]
-    row = dict(zip(METRIC_COLUMNS, values, strict=True))
-    table = report.metric_table(pd.DataFrame([row, row | {"metric": "log loss", "value": 1.25}, row | {"part": "val"}]))
-    assert len(table) == 2
-    assert table.reset_index().query("part == 'test'")[["accuracy", "log loss"]].to_numpy().tolist() == [
-        ["0.500 (0.400 to 0.600)", "1.250 (0.400 to 0.600)"]
-    ]
-
-
-def test_the_best_on_validation_photos_whatever_test_says(metrics):
-    names = ["efficientnet-released", "design-squashed", "transfer-matched-patch"]
-    assert report.best_on_validation(metrics, names) == "efficientnet-released"
-    assert report.best_on_validation(metrics, names[1:]) == "design-squashed"
-    other = metrics.copy()
-    other.loc[other["part"] == "test", "value"] = 1 - other["value"]
-    other.loc[other["level"] == "patch", "value"] = 1 - other["value"]
-    assert report.best_on_validation(other, names) == "efficientnet-released"
-    val = (other["part"] == "val") & (other["level"] == "photo")
-    other.loc[val & (other["metric"] == "accuracy"), "value"] = 0.5
-    other.loc[val & (other["metric"] == "log loss") & (other["experiment"] == names[1]), "value"] = 0.1
-    assert report.best_on_validation(other, names) == names[1]  # equals: the lower loss
-
-
-def test_every_row_of_table_two_has_a_name():
-    assert {experiment for experiment, _, _ in report.TABLE2.values()} <= set(report.NAMES)
-
-
-# contrasts
-
-
-CONTRAST = {
-    "a": "design-base", "protocol_a": STRICT, "b": "design-squashed", "protocol_b": STRICT, "dataset": PHONES,
-    "level": "photo", "difference": 0.123, "low": 0.05, "high": 0.2, "photos": 50, "photos_b": 50, "paired": True,
-}  # fmt: skip
-TURNS = [(0.01, 0.2, "first"), (-0.2, -0.01, "second"), (-0.1, 0.1, "open"), (0, 0.1, "open"), (-0.1, 0, "open")]
-
-
-@pytest.mark.parametrize("low, high, said", TURNS)
-def test_a_sentence_turns_with_its_interval(low, high, said):
-    sentence = report.in_words(CONTRAST | {"low": low, "high": high})
-    words = {"first": "the first is better", "second": "the second is better", "open": "not decided"}
-    assert [word for word in words.values() if word in sentence] == [words[said]]
-
-
-def test_a_sentence_quotes_its_figures_and_data():
-    sentence = report.in_words(CONTRAST)
-    assert "+12.3 points, 95 % interval +5.0 to +20.0, the same 50 photos" in sentence
-    assert PHONES in sentence and "native crops (scene+device) less whole photo squashed (scene+device)" in sentence
-    apart = report.in_words(CONTRAST | {"paired": False, "photos_b": 70, "level": "patch"})
-    assert "50 and 70 photos" in apart and "test patches" in apart
-    assert report.points(CONTRAST | {"difference": -0.2, "low": -0.25, "high": 0}) == (
-        "-20.0 points, 95 % interval -25.0 to +0.0"
-    )
-
-
-def test_conclusions_say_whether_the_photographs_were_simulated():
-    contrasts = pd.DataFrame([CONTRAST, CONTRAST | {"dataset": "Dresden"}])
-    *_, last, limits = report.conclusions(contrasts)
-    assert "down to 50 of them" in limits
-    assert "Dresden and simulated FloreView photographs. Those of simulated FloreView show" in last
-    *sentences, last, _ = report.conclusions(contrasts.assign(dataset="Dresden"))
-    assert "simulated" not in last and len(sentences) == 2
-
-
-def test_effects_are_labelled_by_what_they_are_about():
-    rows = report.effects(pd.DataFrame([CONTRAST, CONTRAST | {"a": "design-photo", "protocol_a": "photo"}]))
-    assert list(rows["label"]) == ["EfficientNet, native crops", "native crops, scenes and devices shared"]
-    assert list(rows["group"]) == [STRICT, "photo"] and (rows["value"] == 0.123).all()
-
-
-@pytest.mark.parametrize("protocol, shown", [("patch", "patch"), ("strict", STRICT)])
-@pytest.mark.parametrize("low, high, said", TURNS)
-def test_what_the_transfer_shows_turns_with_its_intervals(low, high, said, protocol, shown):
-    def one(a, b, **change):
-        return (
-            CONTRAST | {"a": f"transfer-{a}-{protocol}", "b": f"transfer-{b}-{protocol}", "protocol_a": shown} | change
-        )
-
-    rows = pd.DataFrame([
-        one("range", "released", low=-0.3, high=-0.2),
-        one("matched", "random", low=low, high=high),
-        one("degraded", "matched"),  # no question of this list
-    ])  # fmt: skip
-    filters, recipe = report.transfer_conclusions(rows)
-    answer = {"first": "? yes (", "second": "? no, the opposite (", "open": "? not decided ("}[said]
-    assert filters.startswith(
-        f"{PHONES}, {shown}: pretrained frozen filters are better than random frozen ones{answer}"
-    )
-    assert f"interval {100 * low:+.1f} to {100 * high:+.1f}" in filters
-    assert "matching the input range alone" in recipe and "no, the opposite (" in recipe
-
-
-def test_contrasts_are_read_from_all_notebooks(tmp_path):
-    with pytest.raises(FileNotFoundError, match="run notebooks 02 to 04 first"):
-        report.read_contrasts(tmp_path)
-    for name in ("02", "03"):
-        pd.DataFrame([CONTRAST]).to_csv(tmp_path / f"{name}_contrasts.csv", index=False)
-    assert report.read_contrasts(tmp_path).to_dict("records") == [CONTRAST] * 2
-
-
-# experiments
-
-
-def epochs(accuracy: list[float], loss: list[float]) -> History:
-    table = pd.DataFrame({"epoch": range(1, len(loss) + 1), "val_accuracy": accuracy, "val_loss": loss})
-    return History(pd.DataFrame(), table, 1)
-
-
-def experiment(name: str, protocol: str, right: int, seeds: int = 1, history: History | None = None) -> Experiment:
-    """Under each seed it names `right` of its 40 test photos rightly, two patches each, and all of val."""
-    photos = np.repeat(np.arange(50), 2)
-    wins = (photos < right) | (photos >= 40)
-    logs = np.log(np.where(wins, 0.9, 0.1))
-    table = pd.DataFrame(
-        {
-            "photo": [f"{i:02}.jpg" for i in photos], "y": 0, "x": np.tile([0, 48], 50), "true": "A",
-            "dataset": DRESDEN, "part": np.where(photos < 40, "test", "val"),
-            f"{LOG_PROB}A": logs, f"{LOG_PROB}B": np.log(1 - np.exp(logs)),
-        }
-    )  # fmt: skip
-    found = [Model(None, ["A", "B"], 48, "0..1", {"seed": seed}) for seed in range(seeds)]
-    tables = pd.concat([table.assign(seed=seed) for seed in range(seeds)], ignore_index=True)
-    return Experiment(name, protocol, found, [history] * seeds, tables, None)
-
-
-@pytest.mark.parametrize("level", ["patch", "photo"])
-def test_contrast_finds_the_planted_difference_of_the_test_part(level):
-    one, two = experiment("one", "scene", 30), experiment("two", "scene", 20)
-    (row,) = report.contrast(one, two, level).to_dict("records")
-    assert list(row) == report.CONTRAST_COLUMNS and (row["a"], row["b"], row["level"]) == ("one", "two", level)
-    assert row["difference"] == pytest.approx(0.25) and row["paired"] and row["photos"] == row["photos_b"] == 40
-    assert 0 < row["low"] < 0.25 < row["high"] and row["dataset"] == DRESDEN
-    (other,) = report.contrast(one, experiment("two", "patch", 20), level).to_dict("records")
-    assert other["difference"] == pytest.approx(0.25) and not other["paired"] and other["protocol_b"] == "patch"
-    assert other["high"] - other["low"] > row["high"] - row["low"]
-    (back,) = report.contrast(two, one, level).to_dict("records")
-    assert back["difference"] == pytest.approx(-0.25) and back["high"] < 0
-
-
-def test_contrast_of_several_seeds_is_paired_only_where_all_seeds_are():
-    """Equal seeds add no certainty; of a run with fewer seeds not every row has its other half."""
-    one, two = experiment("one", "scene", 30, seeds=3), experiment("two", "scene", 20, seeds=3)
-    (row,) = report.contrast(one, two).to_dict("records")
-    (single,) = report.contrast(experiment("one", "scene", 30), experiment("two", "scene", 20)).to_dict("records")
-    assert row["paired"] and row["photos"] == 40
-    assert [row[k] for k in ("difference", "low", "high")] == pytest.approx(
-        [single[k] for k in ("difference", "low", "high")]
-    )
-    (mixed,) = report.contrast(one, experiment("two", "scene", 20)).to_dict("records")
-    assert not mixed["paired"] and mixed["difference"] == pytest.approx(0.25)
-
-
-def test_contrasts_have_a_row_a_run_and_level():
-    base = experiment("base", "scene", 20)
-    rows = report.contrasts([experiment("x", "scene", 30), experiment("y", "scene", 10)], base, ("patch", "photo"))
-    assert rows[["a", "level"]].to_numpy().tolist() == [["x", "patch"], ["x", "photo"], ["y", "patch"], ["y", "photo"]]
-    assert (rows["b"] == "base").all() and rows["difference"].tolist() == pytest.approx([0.25, 0.25, -0.25, -0.25])
-
-
-def test_two_epochs_are_those_of_highest_accuracy_and_of_lowest_loss():
-    apart = experiment("apart", "patch", 1, 2, epochs([0.1, 0.5, 0.7, 0.7], [2.0, 0.9, 1.1, 1.3]))
-    together = experiment("together", "patch", 1, 1, epochs([0.1, 0.5], [2.0, 0.9]))
-    rows = report.two_epochs([apart, together])
-    assert rows.iloc[0].to_dict() == {
-        "run": "apart", "seed": 0, "epochs": 4, "accuracy_epoch": 3, "its_accuracy": 0.7, "its_loss": 1.1,
-        "loss_epoch": 2, "accuracy_there": 0.5, "loss_there": 0.9,
-    }  # fmt: skip
-    assert rows[["run", "seed"]].to_numpy().tolist() == [["apart", 0], ["apart", 1], ["together", 0]]
-    assert rows.iloc[2][["accuracy_epoch", "loss_epoch"]].tolist() == [2, 2]
-
-
-def test_rates_are_told_by_their_last_epoch():
-    runs = {(0.01, "0..255"): epochs([0.2, 0.1], [2, 9]), (0.001, "0..1"): epochs([0.2, 0.4, 0.3], [2, 1, 1.5])}
-    rows = report.rates_table(runs)
-    assert rows.to_numpy().tolist() == [
-        ["0.01, 0..255", 0.01, "0..255", 2, 0.1, 9],
-        ["0.001, 0..1", 0.001, "0..1", 3, 0.3, 1.5],
-    ]
-    assert list(rows) == ["run", "learning_rate", "input_range", "epochs", "val_accuracy", "val_loss"]
-
-
-# votes, shifts and robustness
-
-
-def test_the_voting_table_has_a_row_a_choice_and_a_column_a_number():
-    columns = ["choice", "patches", "value", "low", "high", "photos"]
-    rows = [["random", 2, 0.5, 0.4, 0.6, 9], ["random", 16, 0.6, 0.5, 0.7, 9], ["entropy", 16, 0.8, 0.7, 0.9, 9],
-            ["entropy", 2, 0.7, 0.6, 0.8, 9]]  # fmt: skip
-    table = report.voting_table(pd.DataFrame(rows, columns=columns))
-    assert table.loc[("random", 9)].tolist() == ["0.500 (0.400 to 0.600)", "0.600 (0.500 to 0.700)"]
-    assert table.loc[("entropy", 9), 2] == "0.700 (0.600 to 0.800)" and list(table.columns) == [2, 16]
-
-
-def shifts(mean: list[float], deviation: float) -> pd.DataFrame:
-    """Channels of one layer whose source has mean 1 and deviation 2."""
-    return pd.DataFrame(
-        {"layer": "conv1", "channel": range(len(mean)), "mean_source": 1.0, "variance_source": 4.0,
-         "mean_target": np.array(mean), "variance_target": deviation**2}
-    )  # fmt: skip
-
-
-def test_shifts_are_medians_over_channels_in_source_deviations():
-    table = report.shift_table({"released": shifts([1, -7, 9], 0.02), "matched": shifts([1, 1, 2], 2)})
-    assert table.loc[("released", "conv1")].tolist() == [4.0, 0.01]  # shifts of 0, -4, +4
-    assert table.loc[("matched", "conv1")].tolist() == [0.0, 1.0]
-    both = pd.concat([shifts([1], 2), shifts([3], 4).assign(layer="conv2")])
-    assert report.shift_table({"r": both})["deviation, target over source"].tolist() == [1.0, 2.0]
-
-
-def test_photo_accuracy_is_the_share_of_photos_with_its_labels():
-    test = experiment("x", "scene", 30).test()
-    (row,) = report.photo_accuracy(test, model="best", setting="jpeg 70").to_dict("records")
-    scored = evaluation.score(test, experiment="", protocol="", level="photo").set_index("metric").loc["accuracy"]
-    assert row == {"value": 0.75, "low": scored["low"], "high": scored["high"], "n": 40, "model": "best",
-                   "setting": "jpeg 70"}  # fmt: skip
-    assert 0.5 < row["low"] < 0.75 < row["high"] < 1
-
-
-def robust(model: str, kind: str, setting: str, value: float) -> dict:
-    return {"model": model, "kind": kind, "setting": setting, "value": value, "low": value - 0.1, "high": value + 0.1,
-            "n": 40}  # fmt: skip
-
-
-def test_the_robustness_table_has_a_column_a_model():
-    rows = [robust(m, k, s, v) for k, s in (("scale", "0.8"), ("JPEG quality", "50"))
-            for m, v in (("plain", 0.5), ("degraded", 0.75))]  # fmt: skip
-    table = report.robustness_table(pd.DataFrame(rows))
-    assert list(table.columns) == ["plain", "degraded"]
-    assert table.loc[("scale", "0.8", 40), "degraded"] == "0.750 (0.650 to 0.850)"
-    assert list(table.index) == [("scale", "0.8", 40), ("JPEG quality", "50", 40)]  # in the order given
-
-
-def test_robustness_is_judged_by_the_change_on_the_same_photos():
-    def change(model: str, setting: str, value: float, half: float) -> dict:
-        change = {"change": value, "change_low": value - half, "change_high": value + half}
-        return robust(model, "scale", setting, 0.5) | change
-
-    rows = pd.DataFrame([
-        change("plain", "0.8", 0, 0), change("degraded", "0.8", 0.1, 0.2), change("adapted", "0.8", -0.3, 0.1),
-        change("plain", "0.4", 0, 0), change("degraded", "0.4", 0.3, 0.2), change("adapted", "0.4", -0.3, 0.1),
-    ])  # fmt: skip
-    degraded, adapted = report.robustness_conclusions(rows)
-    assert degraded == (
-        "degraded less plain, 40 photos: scale, 0.4: +30.0 points (95 % interval +10.0 to +50.0): rises; "
-        "not decided in 1 of 2 settings."
-    )
-    assert adapted.count("falls") == 2 and adapted.endswith("not decided in 0 of 2 settings.")
+    assert list(table["metric"])[::2] == ["accuracy per patch", "accuracy per patch", "accuracy per photo"]
+    assert table.loc[0, ["validation", "test"]].tolist() == ["51.0 % (40.0 to 60.0)", "50.0 % (40.0 to 60.0)"]
+    assert (table["test"][1], table["test"][4]) == ("0.500 (0.400 to 0.600)", "55.0 % (40.0 to 60.0)")
+    assert list(table["data"])[::2] == [f"simulated {name}, scene" for name in ("Dresden", "FloreView", "FloreView")]
+
+
+@pytest.mark.parametrize("level", ["patch", None])
+def test_accuracy_rows_are_test_accuracies_with_label_protocol_and_the_papers_figure(folder, level):
+    rows = tables.accuracy_rows(tables.read_metrics(folder), level).set_index("experiment")
+    assert list(rows.index) == list(IDS.index) and set(rows["part"]) == {"test"} and set(rows["group"]) == {"scene"}
+    assert (rows["level"] == (level or IDS["level"])).all() and (rows["label"] == IDS["label"]).all()
+    assert (rows["published"].notna() == (IDS["table2"] != "")).all()
+
+
+def test_a_contrast_table_says_what_is_compared_and_its_verdict(tmp_path):
+    plant(tmp_path, {("design-rotated", "design-base"): (0.123, 0.05), ("design-linear", "design-base"): (-0.2, 0.1)})
+    table = tables.contrast_table(tables.read_contrasts(tmp_path)).set_index("A")
+    assert table["A is"]["rotated (scene)"] == "higher" and table["A is"]["head without ReLUs (scene)"] == "lower"
+    assert table.loc["rotated (scene)", ["B", "photos", "A - B, points (95 %)"]].tolist() == [
+        "base: native crops, pretrained (scene)", "40 and 70", "+12.3 (+7.3 to +17.3)"]  # fmt: skip
+
+
+def test_the_summary_figure_gets_each_change_with_the_accuracy_it_starts_from(tmp_path):
+    plant(tmp_path, {"equal-patch": (0.6, 0.1), ("equal-scene", "equal-patch"): (-0.2, 0.05)})
+    rows = ledger.summary_rows(tables.read_metrics(tmp_path), tables.read_contrasts(tmp_path))
+    places = (rows["panel"] + 1).astype(str) + " " + rows["role"]
+    assert list(places) == [place for place in IDS["panel"] if place.endswith(("change", "control"))]
+    scene = rows.set_index("label").loc[labels()["equal-scene"]]
+    figures = ["difference", "low", "high", "baseline_accuracy"]
+    assert scene[figures].tolist() == pytest.approx([-0.2, -0.25, -0.15, 0.6])
+    assert scene[["photos", "photos_b", "baseline_label"]].tolist() == [40, 70, labels()["equal-patch"]]
+
+
+ROW = "02_metrics experiment=equal-patch,part=test,level=patch,metric=accuracy"
+STATEMENTS = [
+    ("05_fingerprints: low > 0.5 and high < 1", True),
+    ("04_contrasts a=design-scratch,b=design-base: undecided", True),
+    ("04_contrasts a=design-scratch,b=design-base: not undecided", False),
+    ("04_contrasts b=design-base: 7 rows", True),
+    (f"{ROW}: value > 0.5", False),
+    (f"{ROW} vs level=photo: value == other_value", True),
+    (f"{ROW} vs 03_metrics experiment=transfer-released-patch: low > other_high", False),
+    (f"{ROW} vs table2 model=CameraConvNet, from scratch: high < other_val_accuracy", True),
+    ("04_robustness kind!=intact: change lower in no rows", True),
+    ("04_robustness: experiment == 'efficientnet-best' in some rows", True),
+    ("04_robustness: kind == 'intact' in most rows", False),
+]
+UNREADABLE = [
+    ("09_metrics: 1 row", "a row that is not in"),
+    ("04_contrasts colour=red: lower", "has no column 'colour'"),
+    ("04_contrasts is lower", "does not have the form"),
+    ("04_contrasts: colour > 1", "'colour' is not defined"),
+    ("04_contrasts: 2 * low", "is not a comparison"),
+    ("04_contrasts: change lower", "change_low"),
+]
+
+
+def test_a_sentence_that_its_tables_do_not_support_is_a_problem(folder, tmp_path):
+    tags = [statement for statement, _ in STATEMENTS + UNREADABLE]
+    cells = [{"metadata": {}}, *({"metadata": {"rests_on": [tag]}} for tag in tags)]
+    (tmp_path / "04_x.ipynb").write_text(json.dumps({"cells": cells}))
+    problems = statements.check(tmp_path / "04_x.ipynb", folder)
+    wrong = [(n, tag, "does not hold") for n, (tag, true) in enumerate(STATEMENTS, 2) if not true]
+    wrong += [(n, tag, said) for n, (tag, said) in enumerate(UNREADABLE, 2 + len(STATEMENTS))]
+    for problem, (n, tag, said) in zip(problems, wrong, strict=True):
+        assert problem.startswith(f"04_x.ipynb, cell {n}: {tag!r}") and said in problem
+
+
+@needs_results
+@pytest.mark.parametrize("path", sorted((PROJECT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_written_sentences_of_the_notebooks_agree_with_the_published_results(path):
+    assert statements.check(path, RESULTS) == []
+
+
+def verdict(found: evidence.Evidence, claim: str) -> str:
+    return ledger.judge(found, CLAIMS.loc[claim].to_dict())[1]
+
+
+def gap(a: str, b: str, difference: float) -> dict:
+    """Planted difference of two experiments, with a narrow interval; of the transfer where only its recipe is given."""
+    return {tuple(name if "-" in name else f"transfer-{name}-strict" for name in (a, b)): (difference, 0.02)}
+
+
+def robust(kind: str, change: float) -> dict:
+    """The network trained on degraded photos is better by `change` under one degradation, give or take 0.02."""
+
+    def set_change(table: pd.DataFrame) -> pd.DataFrame:
+        row = (table["kind"] == kind) & (table["experiment"] == "efficientnet-best-degraded")
+        table.loc[row, ["change", "change_low", "change_high"]] = [change, change - 0.02, change + 0.02]
+        return table
+
+    return {"04_robustness": set_change}
+
+
+CASES = [  # claim, changes that support it, changes that do not
+    ("settings", {}, {"02_rates": lambda t: t.assign(val_loss=[2.07, 1.0])}),
+    ("holds-on-new", gap("equal-scene+device", "equal-patch", -0.01), gap("equal-scene+device", "equal-patch", -0.2)),
+    ("one-epoch", {"02_two_epochs": lambda t: t.assign(loss_epoch=7)}, {}),
+    ("learns-models", {"equal-scene+device": (0.3, 0.1)}, {"equal-scene+device": (0.14, 0.1)}),
+    ("transfer-drops", {"transfer-released-patch": (0.2, 0.1)}, {}),
+    ("transfer-unstable", {"03_epochs": lambda t: t.assign(val_accuracy=[0.3, 0.2, 0.3])}, {}),
+    ("filters-do-not-transfer", gap("matched", "random", 0.0), gap("matched", "random", 0.2)),
+    ("filters-do-not-transfer", gap("matched", "random", 0.2) | gap("matched", "scratch", -0.2), {}),
+    ("filters-to-blame", gap("matched", "released", 0.0), gap("matched", "released", 0.2)),
+    ("fine-tuned", gap("finetuned", "released", 0.0), gap("finetuned", "released", 0.2)),
+    ("dresden-start-helps", gap("finetuned", "scratch", 0.1), gap("finetuned", "scratch", -0.1)),
+    ("wide-margin", {"efficientnet-released": (0.8, 0.1)}, {}),
+    ("matches-dresden", {"efficientnet-released": (0.5, 0.01), "cameraconvnet-patch": (0.51, 0.01)}, {}),
+    ("beats-scratch", {"design-squashed": (0.8, 0.1)}, {}),
+    ("pretraining-wins", gap("design-scratch", "design-base", -0.2), gap("design-scratch", "design-base", 0.2)),
+    ("generalises", {}, gap("design-photo", "design-base", 0.2)),
+    ("generalises", {}, {"design-squashed": (0.1, 0.05)}),
+    ("stable", {}, {"04_epochs": lambda t: t.assign(val_accuracy=[0.3, 0.2, 0.3])}),
+    ("sees-traces", {"04_traces": lambda t: t.assign(change_high=[0.0, -0.1])}, {}),
+    ("instances", {"devices-network": (0.7, 0.1)}, {"devices-network": (0.5, 0.1)}),
+    ("sensor-noise", {}, {"05_fingerprints": lambda t: t.assign(low=0.45)}),
+    ("augmentation-helps", robust("jpeg", 0.4), {}),
+    ("augmentation-helps", robust("jpeg", 0.4), robust("intact", 0.4)),
+    ("augmentation-helps", robust("jpeg", 0.4), robust("jpeg", -0.4)),
+    ("adaptation-helps", gap("adapted", "released", 0.1), gap("adapted", "released", -0.1)),
+]
+
+
+@pytest.mark.parametrize("claim, supports, does_not", CASES, ids=[case[0] for case in CASES])
+def test_a_verdict_turns_with_the_figures_and_is_full_only_on_real_photographs(
+    claim, supports, does_not, simulated, tmp_path
+):
+    found = plant(tmp_path, supports) if supports else simulated
+    assert verdict(found, claim) == DIRECTION
+    assert "simulated" in ledger.judge(found, CLAIMS.loc[claim].to_dict())[0]
+    assert verdict(plant(tmp_path, does_not) if does_not else simulated, claim) == NOT
+    real = {name: found[name].replace("simulated ", "", regex=True) for name in READ[claim]}
+    assert verdict(found | real, claim) == REPRODUCED
+
+
+PRINTED = [  # claim, experiment, a figure that agrees with the paper's, one that does not
+    ("dresden-accuracy", "cameraconvnet-patch", 0.82, 0.7),
+    ("close-to-original", "cameraconvnet-patch", 0.94, 0.82),
+    ("transfer-loss", "transfer-released-patch", 1.72, 1.5),
+    ("efficientnet-accuracy", "efficientnet-released", 0.81, 0.9),
+]
+
+
+@pytest.mark.parametrize("claim, experiment, near, far", PRINTED)
+def test_a_printed_figure_is_tested_only_on_nearly_all_the_real_photographs(claim, experiment, near, far, tmp_path):
+    assert verdict(plant(tmp_path, {experiment: (near, 0.02)}), claim) == CANNOT
+    assert verdict(plant(tmp_path, {experiment: (far, 0.02)}, real=True), claim) == NOT
+    found = plant(tmp_path, {experiment: (near, 0.02)}, real=True)
+    assert verdict(found, claim) == REPRODUCED
+    metrics = f"{IDS['notebook'][experiment]}_metrics"
+    assert verdict(found | {metrics: found[metrics].assign(classes=5)}, claim) == CANNOT
+
+
+DOCUMENTS = [  # claim, its table, verdict on real photographs, a change of the table, verdict then
+    ("dresden-photos", "dresden_models", NOT, lambda t: t.assign(photos=[*t["photos"][1:], 190]), REPRODUCED),
+    ("dresden-cameras", "dresden_models", REPRODUCED, lambda t: t[1:], NOT),
+    ("class-is-brand", "phones", NOT, lambda t: t[:39].assign(brand=range(39)), REPRODUCED),
+    ("best-model", "dresden_log", NOT, lambda t: t[t["epoch"] <= 100], REPRODUCED),
+    ("web-page", "phones", NOT, lambda t: t.assign(on_page=t["camera_model"]), REPRODUCED),
+    ("network", "network", REPRODUCED, lambda t: t.assign(parameters=1), NOT),
+    ("floreview-phones", "01_datasets", REPRODUCED, lambda t: t.assign(brands=10), NOT),
+    ("floreview-phones", "01_datasets", REPRODUCED, lambda t: t.assign(devices=40), CANNOT),
+    ("floreview-classes", "04_metrics", REPRODUCED, lambda t: t.assign(classes=40), NOT),
+    ("sensor-noise", "05_fingerprints", REPRODUCED, lambda t: t.assign(low=float("nan")), CANNOT),
+]
+
+
+def test_documents_and_counts_are_judged_by_their_own_tables(simulated, tmp_path):
+    real = plant(tmp_path, real=True)
+    for claim, table, now, change, then in DOCUMENTS:
+        assert verdict(real, claim) == now and verdict(real | {table: change(real[table])}, claim) == then, claim
+    for claim, kind in (("floreview-phones", CANNOT), ("floreview-classes", CANNOT), ("dresden-cameras", REPRODUCED)):
+        assert verdict(simulated, claim) == kind
+
+
+@pytest.mark.parametrize("claim", [claim for claim, names in READ.items() if names])
+def test_a_claim_without_one_piece_of_its_evidence_names_the_notebook_to_run(claim, simulated):
+    for name in NAMED[claim]:
+        less = {key: simulated[key][~simulated[key].isin([name]).any(axis=1)] for key in READ[claim]}
+        assert verdict(simulated | less, claim) == f"evidence missing: run notebook {IDS.loc[name, 'notebook']}"
+    for table in READ[claim]:
+        assert verdict(simulated | {table: pd.DataFrame()}, claim) == f"evidence missing: run notebook {table[:2]}"
+
+
+def test_an_empty_folder_leaves_only_what_documents_say(tmp_path):
+    table = ledger.ledger(evidence.read(tmp_path)).set_index("id")
+    missing = table["verdict"].str.startswith("evidence missing")
+    assert missing.to_dict() == {claim: bool(names) for claim, names in READ.items()}
+    assert ((table["ours"] == "") == missing).all() and ledger.counts(table).endswith("evidence missing.")
+
+
+def test_experiments_csv_says_which_claims_an_experiment_is_evidence_for():
+    evidence_for = {name: set(text.split()) for name, text in IDS["claim"].items()}
+    for claim, names in NAMED.items():
+        assert names <= {name for name, claims in evidence_for.items() if claim in claims}, claim
+    for name, claim in ((name, claim) for name, claims in evidence_for.items() for claim in claims - {""}):
+        assert any(table.startswith(IDS["notebook"][name]) for table in READ[claim]), (name, claim)
+
+
+def test_every_link_leads_to_a_heading_of_a_notebook():
+    for notebook, heading in CLAIMS[["notebook", "heading"]].drop_duplicates().itertuples(index=False):
+        cells = nbformat.read(PROJECT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        assert re.search(rf"^#+ {re.escape(heading)}$", text, re.M), f"{notebook} has no heading {heading!r}"
+        assert re.fullmatch(r"[\w '?-]+", heading), "characters that a link takes as they are"
+
+
+def test_the_page_escapes_text_links_verdicts_and_counts_them(simulated):
+    table = ledger.ledger(simulated)
+    assert sum(map(int, re.findall(r"(\d+) (?!claims)", ledger.counts(table)))) == len(table) == 36
+    page = ledger.styled(table.head(2).assign(claim="a < b")).to_html()
+    assert "a &lt; b" in page and f'<a href="{table["link"][0]}">' in page
+    assert table["link"][0] == "01_photographs.ipynb#Photos-per-camera-model"
+    assert ledger.COLOURS[NOT] in page and ledger.COLOURS[DIRECTION] not in page
+
+
+def test_the_readme_shows_both_profiles_beside_the_paper(tmp_path):
+    page, text = tmp_path / "README.md", "# Title\n<!-- results -->\nold\n<!-- /results -->\nend\n"
+    page.write_text(text)
+    readme.update(page, tmp_path)
+    assert page.read_text() == text  # no results, no change
+    plant(tmp_path / "default" / "metrics")
+    readme.update(page, tmp_path)
+    assert "`full`" not in page.read_text() and "| **50.0 %** (40.0 to 60.0) | 40 photos, " in page.read_text()
+    plant(tmp_path / "full" / "metrics", {name: (0.6, 0.1) for name in IDS.index})
+    _, _, head, _, *rows, last, end = readme.filled(page.read_text(), tmp_path).splitlines()
+    assert (last, end) == ("<!-- /results -->", "end")
+    assert [row.split(" | ")[0] for row in rows] == [f"| {label}" for label in SHOWN["label"]] and len(rows) <= 6
+    assert {row.count("|") for row in (head, *rows)} == {7} and "| ours, `default` | ours, `full` |" in head
+    ours = "**50.0 %** (40.0 to 60.0) | **60.0 %** (50.0 to 70.0)"
+    assert f"| `scene` | 82.0 % | {ours} | patches of 40 and 40 photos, simulated Dresden |" in rows[0]
+    assert f"| `scene` | not tested | {ours} | 40 and 40 photos, simulated FloreView |" in rows[-1]
+    with pytest.raises(ValueError, match="<!-- results -->"):
+        readme.filled("# Title\n", tmp_path)
+
+
+@needs_results
+def test_the_readme_says_what_the_published_results_say():
+    """Where this fails: python -m camid_utils.report.readme."""
+    text = readme.README.read_text(encoding="utf-8")
+    assert readme.filled(text) == text
+    assert readme.filled(text.replace("<!-- /results -->", "a row that nobody measured\n<!-- /results -->")) == text
+
+
+RUNS = [(0.0, "here", agreement.BITWISE), (0.01, "here", agreement.NO), (0.025, "elsewhere", agreement.WITHIN)]
+
+
+@pytest.mark.parametrize("change, machine, kind", RUNS)
+def test_a_run_agrees_to_the_bit_on_one_machine_and_within_the_seeds_spread_elsewhere(change, machine, kind, tmp_path):
+    theirs, ours = tmp_path / "published", tmp_path / "run"
+    for path, value, where in ((theirs, 0.5, "here"), (ours, 0.5 + change, machine)):
+        plant(path / "metrics", {name: (value, 0.1) for name in IDS.index})
+        (path / "run.json").write_text(json.dumps({"environment": {"platform": where}}))
+    table = agreement.compare(theirs, ours, theirs)
+    assert set(table["experiment"]) == set(SHOWN["label"]) and (table["agreement"] == kind).all()
+    assert agreement.in_words(table).endswith(f"agreement: {len(SHOWN)} {kind}")
+    (ours / "metrics" / "02_metrics.csv").unlink()  # a figure that is missing does not agree
+    table = agreement.compare(theirs, ours, tmp_path / "no seeds").set_index("experiment")
+    assert (table["agreement"][SHOWN.loc[SHOWN["notebook"] == "02", "label"]] == agreement.NO).all()
+    assert set(table["tolerance"]) == {0.0 if machine == "here" else agreement.LEAST}

@@ -1,15 +1,20 @@
-"""The runner takes only parameters that exist, keeps what fails, and leaves no trace of the machine."""
+"""The runner: parameters from profiles and the command line, executed copies, run.json, comparison and publishing."""
 
 import base64
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from camid_utils import experiments, study
+from camid_utils import project, study
+from camid_utils.experiments import listed
+from camid_utils.intervals import METRIC_COLUMNS
+from camid_utils.report import agreement, readme
 
 PARAMETERS = {
     "01_first": 'text: str = "as is"  # a comment\nresults_dir: str = ""\n',
@@ -19,14 +24,15 @@ PARAMETERS = {
 
 @pytest.fixture
 def notebooks(tmp_path, monkeypatch):
-    """A function that writes tiny notebooks (name -> code) where the runner looks for them, and a profile."""
+    """A function that writes tiny notebooks (name -> code) where the runner looks for them, and two profiles."""
     folder = tmp_path / "notebooks"
     (folder / "profiles").mkdir(parents=True)
     (folder / "profiles" / "small.yaml").write_text("number: 3  # fewer\n")
     (folder / "profiles" / "odd.yaml").write_text("rate: 1e-3\n")
     monkeypatch.setattr(study, "NOTEBOOKS", folder)
     monkeypatch.setattr(study, "PROFILES", folder / "profiles")
-    monkeypatch.setenv(study.HEADLESS, "")  # put back afterwards, as the runner sets it
+    monkeypatch.setattr(study, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setenv(study.HEADLESS, "")  # restored afterwards, as the runner sets it
 
     def write(**code: str) -> None:
         for name, parameters in PARAMETERS.items():
@@ -39,11 +45,16 @@ def notebooks(tmp_path, monkeypatch):
 
 
 def outputs(path: Path) -> str:
+    """All that a notebook printed."""
     cells = nbformat.read(path, as_version=4).cells
     return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
 
 
-def test_a_profile_is_overridden_by_the_command_line(notebooks):
+def record(out: Path) -> dict:
+    return json.loads((out / "run.json").read_text())
+
+
+def test_the_command_line_overrides_a_profile(notebooks):
     assert study.read_parameters("small", []) == {"number": 3}
     asked = study.read_parameters("small", ["number=4", "rate=2", "flag=false", "text=a=b"])
     assert asked == {"number": 4, "rate": 2.0, "flag": False, "text": "a=b"}
@@ -51,7 +62,7 @@ def test_a_profile_is_overridden_by_the_command_line(notebooks):
 
 
 @pytest.mark.parametrize("text", ["", "~/photos", "2010", "2010-01-31", "no", "a: b", "[x", "007", "  "])
-def test_text_is_taken_as_it_stands(notebooks, text):
+def test_text_is_not_read_as_yaml(notebooks, text):
     assert study.read_parameters("small", [f"text={text}"])["text"] == text
 
 
@@ -69,7 +80,6 @@ def test_a_small_number_may_be_written_in_any_way(notebooks, rate):
         ("number=three", "parameter number must be int, not 'three'"),
         ("number=1.5", "must be int"),
         ("number=true", "must be int"),
-        ("number=", "must be int"),
         ("number=[1", "a -p cannot be read"),
         ("rate=high", "parameter rate must be float, not 'high'"),
         ("flag=1", "parameter flag must be bool"),
@@ -87,44 +97,40 @@ def test_wrong_parameters_are_named(notebooks, assignment, message):
         (["--profile", "smal"], "error: no profile 'smal': choose one of odd, small"),
         (["--profile", "small", "--only", "09"], "there are 01, 02"),
         (["--profile", "small", "-p", "nothing=1"], "no notebook has a parameter 'nothing'"),
+        (["--profile", "bad"], "profile bad or a -p cannot be read"),
+        (["--profile", "small", "--publish"], "not a finished run: 01_first, 02_second did not run"),
     ],
 )
 def test_a_wrong_command_writes_nothing(notebooks, tmp_path, capsys, arguments, message):
+    (study.PROFILES / "bad.yaml").write_text("number: [1\n")
+    if "bad" not in arguments:
+        (study.PROFILES / "bad.yaml").unlink()
     assert study.main([*arguments, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_profile_that_is_no_yaml_is_named(notebooks, capsys):
-    (study.PROFILES / "bad.yaml").write_text("number: [1\n")
-    assert study.main(["--profile", "bad"]) == 2
-    assert "profile bad" in capsys.readouterr().err
+def test_help_lists_the_profiles(capsys):
+    with pytest.raises(SystemExit):
+        study.main(["--help"])
+    assert "default, full, paper, rehearsal, smoke" in " ".join(capsys.readouterr().out.split())
 
 
-def test_real_photographs_never_land_among_simulated_ones():
-    results = experiments.PROJECT / "results"
-    assert study.default_out("default", {"seed": 1}) == results / "default"
-    assert study.default_out("default", {"dresden_root": ""}) == results / "default"
-    assert study.default_out("default", {"floreview_root": "mine"}) == results / "default-photographs"
-    assert study.default_out("default", {"vision_root": "mine"}) == results / "default-photographs"
-    assert study.default_out("paper", {"dresden_root": "data/Dresden"}) == results / "paper"
-    assert study.default_out("rehearsal", study.read_parameters("rehearsal", [])) == results / "rehearsal"
+def test_a_run_on_real_photographs_has_a_folder_of_its_own():
+    runs = project.PROJECT / "runs"
+    assert study.default_out("default", {"seed": 1}) == runs / "default"
+    assert study.default_out("default", {"dresden_root": ""}) == runs / "default"
+    assert study.default_out("default", {"floreview_root": "mine"}) == runs / "default-photographs"
+    assert study.default_out("paper", {"dresden_root": "data/Dresden"}) == runs / "paper"
 
 
-def test_the_projects_notebooks_are_found_in_order():
-    names = [path.name.split("_")[0] for path in study.find_notebooks()]
-    assert names == ["01", "02", "03", "04", "04b", "05", "06", "07"]
-    assert [path.name for path in study.find_notebooks("03")] == ["03_transfer_to_floreview.ipynb"]
-    assert study.known_parameters()["transfer_learning_rate"] == 0.001
-
-
-def test_a_page_links_to_the_figures_beside_it_and_keeps_pictures_that_are_nowhere_else(tmp_path):
+def test_the_pages_link_to_the_figures_and_keep_pictures_that_are_no_file(tmp_path):
     (tmp_path / "01_a.png").write_bytes(b"picture")
     known, other = (base64.encodebytes(data).decode() for data in (b"picture", b"another"))
     page = (
         f'<img src="data:image/png;base64,{known}"/><img src="data:image/png;base64,{other}"/><a href="02_b.ipynb#x">'
     )
-    found = study.linked(page, tmp_path)
+    found = study.link_figures(page, tmp_path)
     assert '<img src="../figures/01_a.png"/>' in found and other in found and known not in found
     assert 'href="02_b.html#x"' in found
 
@@ -133,26 +139,25 @@ def test_a_run_writes_notebooks_pages_and_a_record(notebooks, tmp_path, capsys):
     notebooks(**{"01_first": "print(text, results_dir)", "02_second": "print(number + 1)"})
     out = tmp_path / "out"
     assert study.main(["--profile", "small", "-p", "text=my text", "--out", str(out)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"results: {out}"
+    *_, finished, last = capsys.readouterr().out.splitlines()
+    assert finished.startswith(f"results: {out}") and last.startswith("nothing is published of the profile small")
     assert outputs(out / "notebooks" / "01_first.ipynb") == f"my text {out}\n"
     assert outputs(out / "notebooks" / "02_second.ipynb") == "4\n"
     assert sorted(p.name for p in (out / "html").iterdir()) == ["01_first.html", "02_second.html"]
     assert "my text" in (out / "html" / "01_first.html").read_text()
-    record = json.loads((out / "run.json").read_text())
-    assert record["profile"] == "small" and record["failed"] is None and record["datasets"] == {}
-    assert record["parameters"] == {"number": 3, "text": "my text"}
-    assert list(record["notebooks"]) == ["01_first", "02_second"]
-    for entry in record["notebooks"].values():
-        assert {"seconds", "commit", "clean", "key", "finished", "peak_memory_gib"} <= entry.keys()
+    found = record(out)
+    assert found["profile"] == "small" and found["failed"] is None and found["datasets"] == {}
+    assert found["parameters"] == {"number": 3, "text": "my text"}
+    assert list(found["notebooks"]) == ["01_first", "02_second"]
+    for entry in found["notebooks"].values():
+        assert {"seconds", "commit", "clean", "finished", "peak_memory_gib"} <= entry.keys()
         assert entry["seconds"] > 0 and entry["peak_memory_gib"] > 0
-    assert {"python", "torch", "numpy", "cores", "gpu"} <= record["environment"].keys()
-    assert {"commit", "clean"} <= record.keys()
+    assert {"python", "torch", "numpy", "cores", "gpu"} <= found["environment"].keys()
     assert not list(out.rglob(".*"))  # nothing half-written
 
 
-def test_a_failing_notebook_is_kept_named_and_ends_the_run(notebooks, tmp_path, capsys):
+def test_a_failing_notebook_is_kept_and_ends_the_run(notebooks, tmp_path, capsys):
     out = tmp_path / "out"
-    notebooks(**{"01_first": "print('before')"})
     assert study.main(["--profile", "small", "--out", str(out)]) == 0
     capsys.readouterr()
     notebooks(**{"01_first": "print('seen')\nraise ValueError('no photos here.\\nExpected:\\n  some')"})
@@ -160,20 +165,9 @@ def test_a_failing_notebook_is_kept_named_and_ends_the_run(notebooks, tmp_path, 
     *_, last = lines = capsys.readouterr().out.splitlines()
     assert last.startswith("FAILED 01_first") and str(out / "notebooks" / "01_first.ipynb") in last
     assert "ValueError: no photos here." in lines
-    kept = (out / "notebooks" / "01_first.ipynb").read_text()
-    assert "no photos here" in kept and "seen" in kept and "before" not in kept
     assert "no photos here" in (out / "html" / "01_first.html").read_text()
-    record = json.loads((out / "run.json").read_text())
-    assert record["failed"] == "01_first" and "02_second" in record["notebooks"]
-
-
-def test_earlier_notebooks_stay_when_a_later_one_fails(notebooks, tmp_path, capsys):
-    notebooks(**{"01_first": "print('fine')", "02_second": "1 / 0"})
-    out = tmp_path / "out"
-    assert study.main(["--profile", "small", "--out", str(out)]) == 1
-    assert capsys.readouterr().out.splitlines()[-1].startswith("FAILED 02_second")
-    assert outputs(out / "notebooks" / "01_first.ipynb") == "fine\n"
-    assert json.loads((out / "run.json").read_text())["failed"] == "02_second"
+    assert "seen" in outputs(out / "notebooks" / "01_first.ipynb")
+    assert record(out)["failed"] == "01_first" and "02_second" in record(out)["notebooks"]
 
 
 def test_a_kernel_that_dies_is_a_failure_like_others(notebooks, tmp_path, capsys):
@@ -185,92 +179,45 @@ def test_a_kernel_that_dies_is_a_failure_like_others(notebooks, tmp_path, capsys
     assert (out / "notebooks" / "01_first.ipynb").is_file()
 
 
-def test_one_notebook_alone_keeps_the_others_record(notebooks, tmp_path):
+def test_a_notebook_may_end_early_without_failing(notebooks, tmp_path):
+    notebooks(**{"01_first": "from camid_utils.experiments import end_notebook\nend_notebook('no question here')"})
     out = tmp_path / "out"
-    study.write_run_record(out, "small", {}, "01_first", 7.5, "key", "")
+    assert study.main(["--profile", "small", "--only", "01", "--out", str(out)]) == 0
+    assert "no question here" in outputs(out / "notebooks" / "01_first.ipynb") and record(out)["failed"] is None
+
+
+def test_one_notebook_alone_keeps_the_record_of_the_others(notebooks, tmp_path):
+    out = tmp_path / "out"
+    project.write_run_record(out, "small", {}, "01_first", 7.5, "")
     assert study.main(["--profile", "small", "--only", "02", "--out", str(out)]) == 0
-    entries = json.loads((out / "run.json").read_text())["notebooks"]
+    entries = record(out)["notebooks"]
     assert entries["01_first"]["seconds"] == 7.5 and entries["02_second"]["seconds"] > 0
     assert [p.name for p in (out / "notebooks").iterdir()] == ["02_second.ipynb"]
 
 
-def ran(capsys) -> list[str]:
-    """The notebooks that the last run did not keep from an earlier one."""
-    lines = capsys.readouterr().out.splitlines()
-    pairs = zip(lines, lines[1:], strict=False)
-    return [a.split()[1] for a, b in pairs if a.startswith("[") and not b.strip().startswith("kept")]
+def test_two_runs_at_once_do_not_meet(notebooks, tmp_path):
+    """The kernels of each run have sockets of their own: started together, both finish."""
+    notebooks(**{"01_first": "import time; time.sleep(1); print('done')"})
+    start = (
+        "import sys, pathlib; from camid_utils import study; study.NOTEBOOKS = pathlib.Path(sys.argv[1]);"
+        "study.PROFILES = study.NOTEBOOKS / 'profiles';"
+        "sys.exit(study.main(['--profile', 'small', '--only', '01', '--out', sys.argv[2]]))"
+    )
+    command = [study.sys.executable, "-c", start, str(study.NOTEBOOKS)]
+    runs = [subprocess.Popen([*command, str(tmp_path / name)]) for name in ("a", "b")]
+    assert [run.wait() for run in runs] == [0, 0]
+    assert all(outputs(tmp_path / name / "notebooks" / "01_first.ipynb") == "done\n" for name in ("a", "b"))
 
 
-def test_what_a_run_finished_is_kept_until_code_or_parameters_change(notebooks, tmp_path, capsys):
-    asked = ["--profile", "small", "--out", str(tmp_path / "out")]
-    notebooks(**{"01_first": "print('one')", "02_second": "1 / 0"})
-    assert study.main(asked) == 1
-    assert ran(capsys) == ["01_first", "02_second"]
-    notebooks(**{"01_first": "print('one')", "02_second": "print('two')"})
-    assert study.main(asked) == 0
-    assert ran(capsys) == ["02_second"]
-    assert study.main(asked) == 0
-    assert ran(capsys) == []
-    assert study.main([*asked, "-p", "number=9"]) == 0
-    assert ran(capsys) == ["01_first", "02_second"]
-    (tmp_path / "out" / "html" / "02_second.html").unlink()
-    assert study.main([*asked, "-p", "number=9"]) == 0
-    assert ran(capsys) == ["02_second"]
-    notebooks(**{"01_first": "print('other')", "02_second": "print('two')"})
-    assert study.main([*asked, "-p", "number=9"]) == 0
-    assert ran(capsys) == ["01_first", "02_second"]  # the second may depend on the first
-
-
-def test_fresh_starts_over(notebooks, tmp_path, capsys, monkeypatch):
+def test_fresh_forgets_what_was_cut_trained_and_predicted(notebooks, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "known_parameters", lambda: {"number": 1, "data_dir": str(tmp_path / "data")})
-    for name in ("runs", "models", "features", "patches"):
+    for name in ("runs", "models", "features", "patches", "simulated-dresden"):
         (tmp_path / "data" / name).mkdir(parents=True)
-    asked = ["--profile", "small", "--out", str(tmp_path / "out")]
-    assert study.main(asked) == 0 and ran(capsys) == ["01_first", "02_second"]
-    assert study.main([*asked, "--fresh"]) == 0 and ran(capsys) == ["01_first", "02_second"]
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".mark", "patches"]
+    study.start_over(tmp_path / "out", {})
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["simulated-dresden"]
 
 
-def test_a_lost_data_folder_makes_everything_anew(notebooks, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(study, "known_parameters", lambda: {"number": 1, "data_dir": str(tmp_path / "data")})
-    asked = ["--profile", "small", "--out", str(tmp_path / "out")]
-    assert study.main(asked) == 0 and ran(capsys) == ["01_first", "02_second"]
-    shutil.rmtree(tmp_path / "data")
-    assert study.main(asked) == 0 and ran(capsys) == ["01_first", "02_second"]
-    assert study.main([*asked, "--only", "02"]) == 0 and ran(capsys) == ["02_second"]  # asked for, so run
-
-
-def test_the_record_repeats_the_fingerprints_of_the_photographs(tmp_path):
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "datasets.json").write_text('{"simulated Dresden": {"photos": 48}}')
-    study.write_run_record(tmp_path, "small", {}, "01_first", 1.0, "key", "")
-    assert json.loads((tmp_path / "run.json").read_text())["datasets"] == {"simulated Dresden": {"photos": 48}}
-
-
-def test_outside_a_clone_the_record_has_no_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "PROJECT", tmp_path)
-    assert experiments.commit() == {"commit": None, "clean": None}
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_the_record_says_whether_the_tree_was_clean(tmp_path, monkeypatch):
-    def git(*words):
-        options = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
-        experiments.subprocess.run(["git", "-C", tmp_path, *options, *words], check=True, capture_output=True)
-
-    monkeypatch.setattr(experiments, "PROJECT", tmp_path)
-    git("init")
-    (tmp_path / "code.py").write_text("x = 1\n")
-    git("add", "."), git("commit", "-m", "first")
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "new.csv").write_text("1")
-    before = experiments.commit()
-    assert len(before["commit"]) == 40 and before["clean"] is True  # results are what the run itself writes
-    (tmp_path / "code.py").write_text("x = 2\n")
-    assert experiments.commit() == {"commit": before["commit"], "clean": False}
-
-
-def test_clean_strips_bars_clock_and_paths(tmp_path):
+def test_clean_strips_bars_times_and_paths(tmp_path):
     bar = "simulating:  50%|#####     | 24/48 [00:03<00:03]\rsimulating: 100%|##########| 48/48 [00:06<00:00]\n"
     path = repr(tmp_path / "figures" / "a.png")
     cell = new_code_cell(
@@ -286,13 +233,104 @@ def test_clean_strips_bars_clock_and_paths(tmp_path):
     )
     text = new_markdown_cell("A 50 % share", metadata={"papermill": {"duration": 0}})
     notebook = new_notebook(cells=[text, cell], metadata={"papermill": {"input_path": str(tmp_path)}, "k": 1})
-    cleaned = study.clean(notebook, [tmp_path])
+    cleaned = study.clean_notebook(notebook, [tmp_path])
     assert cleaned.metadata == {"k": 1} and text.metadata == {} and cell.metadata == {"tags": ["parameters"]}
     assert str(tmp_path) not in nbformat.writes(cleaned)
     assert [output.get("text") for output in cell.outputs[:2]] == [
         "a warning worth reading",
         "100 % done, in data and /elsewhere\n",
     ]
-    assert cell.outputs[2].data == {"text/plain": "PosixPath('figures/a.png')", "image/png": "iVBORw0KGgo="}
-    assert cell.outputs[3].traceback == ["File code.py:3"]
-    nbformat.validate(cleaned)
+
+
+# comparison with the published figures
+
+
+def results(folder: Path, value: float, spread: float = 0.0, **environment: str) -> Path:
+    """A results folder with one headline accuracy, and the record of a run."""
+    headline = listed().query("readme == '1'").iloc[0]
+    numbers = [value, value - 0.05, value + 0.05, 500, 50, 8, 0, 3, spread, None]
+    row = [headline.name, "simulated Dresden", "patch", "test", headline["level"], "accuracy", *numbers]
+    (folder / "metrics").mkdir(parents=True)
+    pd.DataFrame([row], columns=METRIC_COLUMNS).to_csv(folder / "metrics" / "02_metrics.csv", index=False)
+    text = {"parameters": {}, "environment": {"cores": "2"} | environment, "notebooks": {}}
+    (folder / "run.json").write_text(json.dumps(text))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "value, environment, agreement_, code",
+    [
+        (0.5, {}, agreement.BITWISE, 0),
+        (0.5001, {}, agreement.NO, 1),  # the same machine has to give the same
+        (0.5001, {"cores": "4"}, agreement.WITHIN, 0),
+        (0.58, {"cores": "4"}, agreement.WITHIN, 0),  # within three standard deviations over seeds
+        (0.6, {"cores": "4"}, agreement.NO, 1),
+    ],
+)
+def test_a_run_is_compared_with_the_published_one(tmp_path, monkeypatch, capsys, value, environment, agreement_, code):
+    monkeypatch.setattr(study, "PUBLISHED", tmp_path / "published")
+    results(tmp_path / "published" / "default", 0.5)
+    results(tmp_path / "published" / "full", 0.5, spread=0.03)
+    assert study.compare(results(tmp_path / "run", value, **environment), "default") == code
+    table, last = capsys.readouterr().out.rsplit("\n", 2)[:2]
+    assert agreement_ in table and last == f"agreement: 1 {agreement_}" and "50.0 %" in table
+
+
+def test_other_parameters_are_not_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(study, "PUBLISHED", tmp_path / "published")
+    results(tmp_path / "published" / "default", 0.5)
+    run = results(tmp_path / "run", 0.9)
+    text = json.loads((run / "run.json").read_text()) | {"parameters": {"seed": 1}}
+    (run / "run.json").write_text(json.dumps(text))
+    assert study.compare(run, "default") == 0 and "other parameters" in capsys.readouterr().out
+
+
+def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, tmp_path, monkeypatch, capsys):
+    now = {"commit": "abc", "clean": True}
+    for module in (study, project):
+        monkeypatch.setattr(module, "commit", lambda: dict(now))
+    monkeypatch.setattr(readme, "update", lambda: None)
+    asked = ["--profile", "small", "--out", str(tmp_path / "out")]
+    assert study.main(asked) == 0
+    for part in ("figures", "metrics", "predictions"):
+        (tmp_path / "out" / part).mkdir()
+    now["commit"] = "def"
+    assert study.main([*asked, "--publish"]) == 2 and "not a run of the present" in capsys.readouterr().err
+    now["commit"] = "abc"
+    (study.PUBLISHED / "small" / "stale").mkdir(parents=True)
+    assert study.main([*asked, "--publish"]) == 0
+    published = study.PUBLISHED / "small"
+    assert sorted(path.name for path in published.iterdir()) == sorted(study.PARTS)
+    assert record(published) == record(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "html")
+    (tmp_path / "out" / "run.json").write_text(json.dumps(record(published) | {"failed": "01_first"}))
+    assert study.main([*asked, "--publish"]) == 2 and "it failed in 01_first" in capsys.readouterr().err
+
+
+# the record
+
+
+def test_the_record_repeats_the_fingerprints_of_the_photographs(tmp_path):
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "datasets.json").write_text('{"simulated Dresden": {"photos": 48}}')
+    project.write_run_record(tmp_path, "small", {}, "01_first", 1.0, "")
+    assert record(tmp_path)["datasets"] == {"simulated Dresden": {"photos": 48}}
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_record_says_whether_the_tree_was_clean(tmp_path, monkeypatch):
+    def git(*words):
+        options = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", "-C", tmp_path, *options, *words], check=True, capture_output=True)
+
+    monkeypatch.setattr(project, "PROJECT", tmp_path)
+    assert project.commit() == {"commit": None, "clean": None}  # outside a clone
+    git("init")
+    (tmp_path / "code.py").write_text("x = 1\n")
+    git("add", "."), git("commit", "-m", "first")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "new.csv").write_text("1")
+    before = project.commit()
+    assert len(before["commit"]) == 40 and before["clean"] is True  # results are what publishing itself writes
+    (tmp_path / "code.py").write_text("x = 2\n")
+    assert project.commit() == {"commit": before["commit"], "clean": False}

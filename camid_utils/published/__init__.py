@@ -1,9 +1,10 @@
-"""What was published about the study, as data: one CSV file a table, read by `read`.
+"""What was published about the study, as data: one CSV file per table, read by `read`.
 
 Sources: the paper ("Camera Model Identification with a Data-Driven Model"), its authors' released notebooks,
 training log and web page, and the public listing of the Dresden natural images.
 """
 
+from functools import cache
 from importlib.resources import files
 
 import pandas as pd
@@ -14,8 +15,8 @@ TABLES = {
     "dresden_models": "devices and natural photos of each Dresden camera model: the public listing",
     "floreview_models": "photos of each FloreView phone: the authors' folders",
     "disagreements": "where the paper and the released code, log and web page disagree, and why it matters",
-    "claims": "what the paper claims, what its code or log says, where our evidence stands, and what it is made from",
-    "corpora": "phones, models, scenes and versions of each photo of two more corpora: the papers named there",
+    "claims": "what the paper claims, what its code or log says, and which of our results are evidence",
+    "corpora": "phones, models, scenes and versions per photo of two more corpora: the papers named there",
     "others": "figures that other studies report, with their data and split",
 }
 COUNTS = {"Dresden": "dresden_models", "FloreView": "floreview_models"}  # data set: the table of its counts
@@ -23,17 +24,24 @@ CONVNET_PARAMETERS = 45_233_179  # CameraConvNet at 27 classes: the paper's Tabl
 
 
 def read(name: str) -> pd.DataFrame:
-    """One published table by its name in `TABLES`; accuracies are fractions, what stays open is NA."""
+    """One published table by its name in `TABLES`; accuracies are fractions, NA is what was not published."""
     if name not in TABLES:
         raise ValueError(f"there is no published table {name!r}; choose one of {', '.join(TABLES)}")
     return pd.read_csv(files(__name__) / f"{name}.csv", keep_default_na=False, na_values=[""])
+
+
+@cache
+def dresden_spelling(camera_model: str) -> str:
+    """A camera model as the Dresden listing spells it, whatever the case of the letters; unknown names stay."""
+    known = {name.casefold(): name for name in read("dresden_models")["camera_model"]}
+    return known.get(camera_model.casefold(), camera_model)
 
 
 def compare(counts: pd.DataFrame, dataset: str | None) -> pd.DataFrame:
     """Numbers of photos and devices by camera model (the index) beside the published ones of a data set.
 
     Columns: camera_model, photos, published_photos, devices, published_devices (NA for FloreView) and status.
-    No row where nothing was published of the data set.
+    No row for a data set without published numbers.
     """
     columns = ["photos", "published_photos", "devices", "published_devices"]
     if dataset not in COUNTS:

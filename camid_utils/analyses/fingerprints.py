@@ -1,0 +1,282 @@
+"""Which device took a photo: sensor-noise fingerprints, and how well a photo's noise matches them.
+
+Photo-response non-uniformity: each pixel of a sensor responds to light a little more or less than the others, so a
+photo is (1 + fingerprint) x light + noise. Only photos of equal size, as stored, show the same pixels of the sensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import joblib
+import numpy as np
+import pandas as pd
+import pywt
+from scipy.fft import irfft2, rfft2
+from scipy.ndimage import uniform_filter
+from scipy.special import log_softmax
+
+from ..evaluation import LOG_PROB, class_names, roc_points
+from ..experiments import CONTRAST_COLUMNS
+from ..intervals import bootstrap_counts, paired_difference
+from ..photos import read_photo
+from ..project import progress
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601: the grey of a JPEG
+WAVELET, LEVELS = "db4", 4  # Daubechies' filter with 8 taps, four levels: Lukas, Fridrich and Goljan (2006)
+WINDOWS = (3, 5, 7, 9)  # coefficients: the local variance is the smallest over these windows (Mihcak et al. 1999)
+NOISE_DEVIATION = 3.0  # grey levels; on a few real Nikon photos the 5 of Lukas et al. was a fifth worse
+SATURATED = 250  # grey levels: brighter pixels are clipped and carry no fingerprint (Chen et al. 2008)
+APART = 5  # pixels on each side of the peak that do not count as noise: 11 x 11 (Goljan et al. 2009)
+FALSE_POSITIVES = 0.01  # of the pairs of a photo and another device
+QUESTIONS = ("any device", "devices of its camera model")
+METRICS = ("accuracy", "area under the ROC", f"true positives at {FALSE_POSITIVES:.0%} false")
+
+
+def noise_residual(photo: np.ndarray) -> np.ndarray:
+    """The noise of a photo uint8 [h, w, 3], float32 [h, w] in grey levels: its grey minus its denoised grey.
+
+    Local Wiener shrinkage of wavelet coefficients: Mihcak, Kozintsev and Ramchandran (1999), as in Lukas et al. (2006).
+    """
+    grey = photo @ LUMA
+    levels = min(LEVELS, pywt.dwtn_max_level(grey.shape, WAVELET))
+    smooth, *details = pywt.wavedec2(grey, WAVELET, level=levels)
+    noise = [tuple(band * _noise_share(band**2, NOISE_DEVIATION**2) for band in level) for level in details]
+    return pywt.waverec2([np.zeros_like(smooth), *noise], WAVELET)[: grey.shape[0], : grey.shape[1]]
+
+
+def _noise_share(power: np.ndarray, noise: float, mode: str = "reflect") -> np.ndarray:
+    """The share of noise in each coefficient's power, 0 to 1; signal is the smallest local mean beyond `noise`."""
+    signal = uniform_filter(power, WINDOWS[0], mode=mode)
+    for window in WINDOWS[1:]:
+        np.minimum(signal, uniform_filter(power, window, mode=mode), out=signal)
+    return noise / (np.maximum(signal - noise, 0) + noise)
+
+
+def _noise_and_light(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A photo's noise residual and the grey that a fingerprint multiplies: 0 where it is clipped and hides it."""
+    grey = photo @ LUMA
+    return noise_residual(photo), np.where(grey < SATURATED, grey, 0)
+
+
+def fingerprint(photos: Iterable[np.ndarray], workers: int = -1) -> np.ndarray | None:
+    """Fingerprint float32 [h, w] of the one device that took all `photos`, uint8 [h, w, 3]; None without any photo.
+
+    Maximum likelihood, sum(noise x light) / sum(light^2): Chen, Fridrich, Goljan and Lukas (2008). Flat, bright,
+    unclipped frames are best. Memory does not grow with the number of photos. ValueError if they differ in size.
+    """
+    tasks = (joblib.delayed(_noise_and_light)(photo) for photo in photos)
+    total, energy = None, None
+    for noise, light in joblib.Parallel(n_jobs=workers, backend="threading", return_as="generator")(tasks):
+        if total is None:
+            total, energy = np.zeros_like(noise), np.ones_like(noise)  # ones: no division by 0 where it was always dark
+        if noise.shape != total.shape:
+            raise ValueError(f"photos of {total.shape} and {noise.shape} pixels: make one fingerprint for each size")
+        total += noise * light
+        energy += light**2
+    return None if total is None else _without_shared(total / energy)
+
+
+def _without_shared(pattern: np.ndarray) -> np.ndarray:
+    """A pattern without periodic traces of demosaicing and JPEG, which devices of a model share (Chen et al. 2008)."""
+    pattern = _zero_mean(pattern)
+    spectrum = rfft2(pattern)
+    power = np.abs(spectrum) ** 2 / pattern.size
+    noise = max(float(pattern.var()), float(np.finfo(np.float32).tiny))  # of white noise; black photos have none
+    return irfft2(spectrum * _noise_share(power, noise, "wrap"), s=pattern.shape)
+
+
+def _zero_mean(pattern: np.ndarray) -> np.ndarray:
+    pattern = pattern - pattern.mean(axis=1, keepdims=True)
+    return pattern - pattern.mean(axis=0, keepdims=True)
+
+
+def pce(photo: np.ndarray, fingerprints: list[np.ndarray]) -> list[float]:
+    """Signed peak-to-correlation energy of a photo uint8 [h, w, 3] with each fingerprint; NaN for another size.
+
+    Goljan, Fridrich and Filler (2009): the squared correlation of residual and light x fingerprint divided by its mean
+    square elsewhere. The peak is taken at shift 0, where pixels that did not move put it: unrelated noise gives about
+    1. A negative correlation makes it negative. 0 for a photo without noise or light.
+    """
+    noise, light = _noise_and_light(photo)
+    noise = rfft2(_zero_mean(noise))
+    return [_peak(noise, pattern, light) if pattern.shape == light.shape else np.nan for pattern in fingerprints]
+
+
+def _peak(noise: np.ndarray, fingerprint: np.ndarray, light: np.ndarray) -> float:
+    """`pce` from the spectrum of a residual."""
+    correlation = irfft2(noise * rfft2(_zero_mean(light * fingerprint)).conj(), s=light.shape)
+    around = (min(APART, (length - 1) // 2) for length in light.shape)
+    near = correlation[np.ix_(*(np.arange(-pixels, pixels + 1) for pixels in around))]
+    energy = np.vdot(correlation, correlation) - np.vdot(near, near)
+    peak = float(correlation[0, 0])
+    return abs(peak) * peak * (correlation.size - near.size) / float(energy) if energy > 0 else 0.0
+
+
+def _readable(paths: Iterable[str], left_out: list[dict]) -> Iterator[np.ndarray]:
+    """The photos that can be read, one at a time; path and reason of the others are added to `left_out`."""
+    for path in paths:
+        try:
+            yield read_photo(path)
+        except ValueError as error:
+            left_out.append({"path": path, "reason": str(error)})
+
+
+def fingerprints(catalogue: pd.DataFrame, least: int = 4, workers: int = -1) -> pd.DataFrame:
+    """Fingerprint of each device of a catalogue, from its photos of its most frequent size: one row per device.
+
+    Columns: device, camera_model, photos (used), others (of another size), height, width, fingerprint and reason: why a
+    device has none (fewer than `least` photos), "" if it has one. Photos that cannot be read are left out and named by
+    `catalogues.left_out` of this table.
+    """
+    rows, left_out = [], []
+    known = catalogue.dropna(subset="device").sort_values("path")
+    for device, own in progress(known.groupby("device", observed=True), desc="fingerprints"):
+        (height, width), paths = max(own.groupby(["height", "width"])["path"], key=lambda size: (len(size[1]), size[0]))
+        before = len(left_out)
+        pattern = fingerprint(_readable(paths, left_out), workers) if len(paths) >= least else None
+        used = len(paths) - len(left_out) + before
+        reason = "" if used >= least else f"{used} photos of {width} x {height} pixels, {least} are needed"
+        model, others = own["camera_model"].iloc[0], len(own) - len(paths)
+        rows.append([device, model, used, others, height, width, None if reason else pattern, reason])
+    columns = ["device", "camera_model", "photos", "others", "height", "width", "fingerprint", "reason"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.attrs["left_out"] = left_out
+    return table
+
+
+def match(catalogue: pd.DataFrame, prints: pd.DataFrame, workers: int = -1) -> pd.DataFrame:
+    """Every photo of a catalogue against every fingerprint of `fingerprints`: one row per pair.
+
+    Columns: photo (the catalogue's column of that name, or else its path), own (the device that took it), camera_model
+    (of the photo), device (of the fingerprint), pce (NaN: not comparable), same (own device) and same_model. Photos
+    that cannot be read are left out and named by `catalogues.left_out` of this table.
+    """
+    prints, left_out = prints[prints["reason"] == ""], []
+    photos = catalogue.dropna(subset="device").sort_values("path")
+    patterns, pixels = list(prints["fingerprint"]), _readable(photos["path"], left_out)
+    tasks = (joblib.delayed(pce)(photo, patterns) for photo in pixels)
+    found = joblib.Parallel(n_jobs=workers, backend="threading", return_as="generator")(tasks)
+    found = list(progress(found, total=len(photos), desc="matching"))
+    photos = photos[~photos["path"].isin([row["path"] for row in left_out])]
+    photos = photos.assign(photo=photos.get("photo", photos["path"]), own=photos["device"])
+    devices = prints[["device", "camera_model"]].set_axis(["device", "model"], axis=1)
+    table = photos[["photo", "own", "camera_model"]].astype(str).merge(devices, how="cross")
+    table["pce"], table["same"] = np.ravel(found).astype(float), table["device"] == table["own"]
+    table["same_model"] = table.pop("model") == table["camera_model"]
+    table.attrs["left_out"] = left_out
+    return table
+
+
+def within_model(table: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of the harder question: photos whose camera model has several devices, against those devices alone."""
+    pairs = table[table["same_model"]].dropna(subset="pce")
+    return pairs[(~pairs["same"]).groupby([pairs[c] for c in _units(pairs)]).transform("any")]
+
+
+def _comparable(table: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of the photos that can be compared with their own device's fingerprint."""
+    return table[(table["same"] & table["pce"].notna()).groupby([table[c] for c in _units(table)]).transform("any")]
+
+
+def _units(table: pd.DataFrame) -> list[str]:
+    """The columns that identify one matching of a photo: the photo, and the seed of the split if known."""
+    return [column for column in ("seed", "photo") if column in table]
+
+
+def roc(table: pd.DataFrame) -> pd.DataFrame:
+    """Receiver operating characteristic over pairs: columns false_positive_rate, true_positive_rate, threshold."""
+    pairs = table.dropna(subset="pce")
+    return roc_points(pairs["same"], pairs["pce"])
+
+
+def scores(table: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
+    """How well pairs tell devices apart, by question and metric, with 95 % intervals: bootstrap over photos.
+
+    Columns: question (QUESTIONS), metric (METRICS), value, low, high, n (photos), own and others (pairs). Accuracy is
+    the share of photos whose highest energy is that of their own device. With fewer than 100 pairs of others, a
+    false-positive rate of 1 % means no false positive at all. NaN where there are no pairs.
+    """
+    rows = []
+    for question, pairs in zip(QUESTIONS, (table.dropna(subset="pce"), within_model(table)), strict=True):
+        pairs = pairs.sort_values("pce", ascending=False, kind="stable")
+        code, photos = pd.factorize(pairs["photo"], sort=True)
+        weights = bootstrap_counts(len(photos), [seed, 97], resamples)
+        best = pairs["pce"] == pairs.groupby(_units(pairs))["pce"].transform("max")
+        values = _rates(pairs["same"].to_numpy(bool), pairs["pce"].to_numpy(), best.to_numpy(bool), code, weights)
+        answered = np.isfinite(values[0]).all()
+        low, high = np.nanpercentile(values[1:], [2.5, 97.5], axis=0) if answered else np.full((2, 3), np.nan)
+        counts = [len(photos), int(pairs["same"].sum()), int((~pairs["same"]).sum())]
+        rows += [[question, *row, *counts] for row in zip(METRICS, values[0], low, high, strict=True)]
+    return pd.DataFrame(rows, columns=["question", "metric", "value", "low", "high", "n", "own", "others"])
+
+
+def _rates(same: np.ndarray, energy: np.ndarray, best: np.ndarray, code: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """METRICS for each row of `weights` [draws, photos]; twenty times as fast as scikit-learn's curve.
+
+    The pairs are sorted by falling energy; best: the highest energy of its photo; code: the number of its photo.
+    """
+    last = np.append(energy[1:] != energy[:-1], True)[: len(energy)]  # of pairs with equal energies
+    rows = []
+    for often in weights:
+        own, other = often[code] * same, often[code] * ~same
+        if not (own.any() and other.any()):
+            rows.append([np.nan] * 3)
+            continue
+        true, false = (np.append(0, np.cumsum(part)[last]) / part.sum() for part in (own, other))
+        rows.append([own[best].sum() / own.sum(), np.trapezoid(true, false), true[false <= FALSE_POSITIVES].max()])
+    return np.array(rows)
+
+
+def compare_answers(answers: dict[str, pd.DataFrame], seed: int = 0, **labels: str) -> pd.DataFrame:
+    """`scores` of several tables of pairs, with a column answer (the table's key) and those of `labels`."""
+    rows = [scores(pairs, seed).assign(answer=name, **labels) for name, pairs in answers.items()]
+    return pd.concat(rows, ignore_index=True)
+
+
+def contrast_answers(
+    fingerprint_pairs: pd.DataFrame, network_pairs: pd.DataFrame, protocol: str, dataset: str, seed: int = 0
+) -> pd.DataFrame:
+    """Accuracy per photo of the fingerprints minus that of the network, paired: rows of experiments.CONTRAST_COLUMNS.
+
+    Among all devices, and among those of the photo's camera model; no row where no photo is in both tables.
+    """
+    tables, rows = (fingerprint_pairs, network_pairs), []
+    for suffix, pairs in (("", tables), ("-within", map(within_model, tables))):
+        one, two = map(as_predictions, pairs)
+        if photos := len(set(one["photo"]) & set(two["photo"])):
+            names = ["devices-fingerprint" + suffix, protocol, "devices-network" + suffix, protocol]
+            rows.append([*names, dataset, "photo", *paired_difference(one, two, seed), photos, photos, True])
+    return pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
+
+
+def as_predictions(table: pd.DataFrame) -> pd.DataFrame:
+    """Pairs as predictions: photo, true and `log_prob:<device>`, one row per photo comparable with its own device.
+
+    Half the energy is the log-likelihood ratio of noise with a fingerprint of unknown strength and noise alone, for
+    equal priors. The order of the devices is meaningful, the probabilities are not calibrated.
+    """
+    devices = sorted(table["device"].unique())
+    wide = _comparable(table).pivot(index=[*_units(table), "own"], columns="device", values="pce")
+    logs = wide.reindex(columns=devices).fillna(-np.inf).to_numpy() / 2
+    logs = log_softmax(logs, axis=1) if logs.size else logs
+    ids = wide.index.to_frame(index=False).rename(columns={"own": "true"})
+    return ids.join(pd.DataFrame(logs, columns=[LOG_PROB + device for device in devices]))
+
+
+def as_pairs(votes: pd.DataFrame) -> pd.DataFrame:
+    """A network's predictions per photo, devices as classes, as pairs like those of `match`; pce: log-probability."""
+    models = votes.groupby("device", observed=True)["camera_model"].first()
+    columns, ids = [LOG_PROB + name for name in class_names(votes)], [*_units(votes), "own", "camera_model"]
+    table = votes.rename(columns={"device": "own"}).melt(ids, columns, "device", "pce")
+    table["device"] = table["device"].str.removeprefix(LOG_PROB)
+    same_model = table["device"].map(models) == table["camera_model"]
+    return table.assign(same=table["device"] == table["own"], same_model=same_model)
+
+
+def mistakes(table: pd.DataFrame) -> dict[str, int]:
+    """Photos comparable with their own device, those assigned to another, and those to another of the same model."""
+    known = _comparable(table).dropna(subset="pce")
+    best = known.loc[known.groupby(_units(known))["pce"].idxmax()]
+    wrong = ~best["same"]
+    return {"photos": len(best), "wrong": int(wrong.sum()), "within the model": int((wrong & best["same_model"]).sum())}

@@ -1,0 +1,76 @@
+"""How training went: the epochs behind a reported figure, and short runs at several learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ..experiments import Experiment, Study
+from ..patches import Store
+from ..planning import Plan
+from ..training import History, fit
+
+RATES, RANGES = (0.001, 0.01), ("0..255", "0..1")  # the paper's and its code's
+
+
+def two_epochs(runs: list[Experiment]) -> pd.DataFrame:
+    """For each run and seed: the epochs of highest validation accuracy and of lowest loss, with what each reports."""
+    rows = []
+    for run in runs:
+        for model, history in zip(run.models, run.histories, strict=True):
+            epochs = history.epochs.set_index("epoch")
+            best = [epochs["val_accuracy"].idxmax(), epochs["val_loss"].idxmin()]
+            cells = [[i, *epochs.loc[i, ["val_accuracy", "val_loss"]]] for i in best]
+            rows.append([run.name, model.info["seed"], len(epochs), *cells[0], *cells[1]])
+    columns = ["run", "seed", "epochs", "accuracy_epoch", "its_accuracy", "its_loss", "loss_epoch", "accuracy_there",
+               "loss_there"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def published_pair(log: pd.DataFrame, printed: pd.Series) -> dict[str, int]:
+    """The epochs of the authors' log that have the printed accuracy and the printed loss."""
+    nearest = {name: (log[f"val_{name}"] - printed[f"val_{name}"]).abs().idxmin() for name in ("accuracy", "loss")}
+    return {f"the printed {name}": int(log["epoch"][row]) for name, row in nearest.items()}
+
+
+def accuracies_at_best(runs: list[Experiment]) -> pd.DataFrame:
+    """Training and validation accuracy of each run in the epoch that was kept: their gap shows overfitting."""
+    kept = [run.histories[0].epochs.iloc[run.histories[0].best_epoch - 1] for run in runs]
+    columns = {"training accuracy": "train_accuracy", "validation accuracy": "val_accuracy"}
+    rows = [{name: epoch[column] for name, column in columns.items()} for epoch in kept]
+    return pd.DataFrame(rows, index=[run.protocol for run in runs])
+
+
+def short_runs(
+    study: Study, make_net: Callable[..., nn.Module], store: Store, plan: Plan, patches: int, settings: dict
+) -> dict[tuple[float, str], History]:
+    """Short trainings with SGD at each of RATES and RANGES, on the same `patches` training patches.
+
+    make_net(classes, plan, input_range=...) gives the network. Every fourth validation patch validates.
+    """
+    rows = plan.rows("train")
+    short = np.random.default_rng([plan.seed, 4]).choice(rows, min(patches, len(rows)), replace=False)
+    histories = {}
+    for rate, input_range in product(RATES, RANGES):
+        torch.manual_seed(plan.seed)
+        net = make_net(len(plan.class_names), plan, input_range=input_range)
+        name = f"rate-{rate}-{input_range}"
+        own = settings | dict(input_range=input_range, learning_rate=rate, optimizer="sgd", schedule="constant")
+        train = partial(fit, net, store.pixels, plan.labels, short, plan.rows("val")[::4], own)
+        histories[rate, input_range] = train(study.data / "runs" / name, seed=plan.seed, title=name)
+    return histories
+
+
+def rates_table(runs: dict[tuple[float, str], History]) -> pd.DataFrame:
+    """The last epoch of short runs, named by learning rate and input range: one row per run."""
+    rows = [
+        [f"{rate}, {fed}", rate, fed, *history.epochs.iloc[-1][["epoch", "val_accuracy", "val_loss"]]]
+        for (rate, fed), history in runs.items()
+    ]
+    return pd.DataFrame(rows, columns=["run", "learning_rate", "input_range", "epochs", "val_accuracy", "val_loss"])

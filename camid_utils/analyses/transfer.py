@@ -1,0 +1,246 @@
+"""Taking a trained network to other cameras: frozen filters, their features, statistics and input range.
+
+Adaptive normalisation (AdaBN) without labels: Li et al., "Revisiting Batch Normalization for Practical Domain
+Adaptation", 2016.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..batches import batch_rows, batches, make_fabric
+from ..evaluation import sample
+from ..experiments import Experiment, Study, run
+from ..files import atomic_path
+from ..models import INPUT_RANGES, CameraConvNet, Model, initialise, to_input
+from ..patches import Store
+from ..planning import Plan
+from ..project import progress
+
+BLOCK = 64  # patches that go through a layer at once: CameraConvNet's first one makes 0.9 MB of each at full width
+CONSTANT = 1e-9  # share of a signal's power; below it, float32 cannot tell variation from rounding
+
+
+def transferred(net: CameraConvNet, num_classes: int, frozen: bool = True) -> CameraConvNet:
+    """The authors' transfer: a copy of `net` with a new last layer (Xavier, Glorot 2010), its convolutions frozen."""
+    copy = CameraConvNet(num_classes, net.settings["width"])
+    own = {name: t for name, t in net.state_dict().items() if not name.startswith("1.3.")}
+    copy.load_state_dict(own, strict=False)
+    copy.features.requires_grad_(not frozen)
+    nn.init.xavier_uniform_(copy.classifier[-1].weight)
+    nn.init.zeros_(copy.classifier[-1].bias)
+    return copy
+
+
+@torch.inference_mode()
+def features(
+    net: CameraConvNet,
+    store: Store,
+    input_range: str,
+    folder: str | Path,
+    augment: nn.Module | None = None,
+    copies: int = 0,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> np.ndarray:
+    """Output of the convolutions of `net` for a store's patches: float32 [1 + copies, N, d], kept in `folder`.
+
+    First those of the original patches, then those of copies changed by `augment` (0..1 images, one draw per patch).
+    A second call with the same weights, store and settings opens the file.
+    """
+    shape = 1 + (copies if augment is not None else 0), len(store.table), net.features[-2].out_features
+    fabric = make_fabric()
+    settings = [store.folder.name, input_range, repr(augment), shape, seed, fabric.device.type]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for tensor in net.features.state_dict().values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    path = Path(folder) / f"{digest.hexdigest()[:16]}.npy"
+    if path.is_file():
+        return np.load(path, mmap_mode="r")
+    frozen = fabric.setup_module(deepcopy(net.features).eval().to(memory_format=torch.channels_last))
+    torch.manual_seed(seed)
+    with atomic_path(path) as partial, progress(total=shape[0] * shape[1], desc="features", unit="patch") as bar:
+        values = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+        for copy in range(shape[0]):
+            for rows, batch in batches(store.pixels, batch_rows(np.arange(shape[1]), batch_size), fabric.device):
+                if copy:
+                    batch = augment(batch.float() / 255) * 255
+                values[copy, rows] = frozen(to_input(batch, input_range)).float().cpu().numpy()
+                bar.update(len(rows))
+        values.flush()
+    return np.load(path, mmap_mode="r")
+
+
+def filter_variants(
+    model: Model, familiar: Store, store: Store, rows: np.ndarray, trained_range: str, fed_range: str
+) -> dict[str, CameraConvNet]:
+    """The filters of a trained CameraConvNet in four ways: as trained, rewritten, adapted, and random ones.
+
+    "trained on <trained_range>" folds that input range into them; "adapted" gives these, on the store's `rows` fed in
+    `fed_range`, the statistics that they have on the familiar store (AdaBN).
+    """
+    known = sample(familiar, range(len(familiar.table)), trained_range)
+    rewritten = fold_input_range(model.net, model.input_range, trained_range)
+    random = CameraConvNet(2, model.net.settings["width"])
+    torch.manual_seed(model.info["seed"])
+    return {
+        "as trained": model.net,
+        f"trained on {trained_range}": rewritten,
+        "adapted": adabn(rewritten, known, sample(store, rows, fed_range)),
+        "random": initialise(random, sample(store, rows, model.input_range)),
+    }
+
+
+def run_frozen(
+    study: Study,
+    name: str,
+    nets: dict[int, CameraConvNet],
+    store: Store,
+    plans: list[Plan],
+    settings: dict,
+    augment: nn.Module | None,
+    copies: int,
+) -> Experiment:
+    """An experiment with frozen filters, `nets` by seed: their features are computed once, only the dense layers train.
+
+    copies: augmented copies of each patch, which the epochs use in turn; else as `experiments.run`.
+    """  # fmt: skip
+    known = [
+        features(nets[p.seed], store, settings["input_range"], study.data / "features", augment, copies, p.seed)
+        for p in plans
+    ]
+    return run(study, name, lambda n, p: transferred(nets[p.seed], n), store, plans, settings, features=known)
+
+
+def activation_shift(
+    source: tuple[CameraConvNet, Store, str], target: tuple[CameraConvNet, Store, np.ndarray, str]
+) -> pd.DataFrame:
+    """`channel_statistics` on two data sets side by side: columns layer, channel, mean_ and variance_ of both.
+
+    source: network, store and input range; target: the same with the rows of its store.
+    """
+    net, store, fed = source
+    known = channel_statistics(net, sample(store, range(len(store.table)), fed))
+    net, store, rows, fed = target
+    new = channel_statistics(net, sample(store, rows, fed))
+    return known.merge(new, on=["layer", "channel"], suffixes=("_source", "_target"))
+
+
+def shift_table(shifts: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Medians over channels of each `activation_shift`: one row per recipe and layer."""
+    tables = {}
+    for recipe, table in shifts.items():
+        deviation = table["variance_source"].clip(lower=1e-12) ** 0.5
+        shift = (table["mean_target"] - table["mean_source"]).abs() / deviation
+        ratio = table["variance_target"].clip(lower=1e-12) ** 0.5 / deviation
+        values = pd.DataFrame({"shift of the mean, source deviations": shift, "deviation, target over source": ratio})
+        tables[recipe] = values.groupby(table["layer"]).median()
+    return pd.concat(tables, names=["recipe", "layer"]).round(4)
+
+
+@torch.no_grad()
+def channel_statistics(net: CameraConvNet, inputs: Tensor) -> pd.DataFrame:
+    """Mean and variance of each channel of each convolution, before its ReLU, over floats [n, 3, 48, 48].
+
+    One row per channel: layer ("conv1" to "conv3", the last being the 6 x 6 convolution that is written as a matrix
+    product), channel, mean, variance. `inputs` are in the network's input range.
+    """
+    tables, parts = [], inputs.split(BLOCK)
+    for layer in net.features:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            mean, variance = (values.cpu().numpy() for values in _channel_moments(layer, parts))
+            table = pd.DataFrame({"channel": range(len(mean)), "mean": mean, "variance": variance})
+            tables.append(table.assign(layer=f"conv{len(tables) + 1}"))
+        parts = [layer(part) for part in parts]
+    return pd.concat(tables, ignore_index=True)[["layer", "channel", "mean", "variance"]]
+
+
+@torch.no_grad()
+def adabn(net: CameraConvNet, source: Tensor, target: Tensor) -> CameraConvNet:
+    """A copy of `net` whose activations have on `target` the mean and variance that those of `net` have on `source`.
+
+    Layer by layer, each channel is scaled and shifted so that mean and variance before the ReLU agree (folded into the
+    weights: the copy has the same layers). A channel that is constant on `target` is only shifted.
+    source, target: floats [n, 3, 48, 48], as they enter the network; no labels are needed.
+    """
+    copy = deepcopy(net)
+    source_parts, target_parts = source.split(BLOCK), target.split(BLOCK)
+    for original, layer in zip(net.features, copy.features, strict=True):
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            (mean, variance), (own_mean, own_variance) = (
+                _channel_moments(original, source_parts),
+                _channel_moments(layer, target_parts),
+            )
+            constant = own_variance <= CONSTANT * (own_variance + own_mean**2)
+            gain = torch.where(constant, 1.0, (variance / own_variance).sqrt())
+            layer.weight.mul_(gain.view(-1, *[1] * (layer.weight.ndim - 1)))
+            layer.bias.copy_((layer.bias - own_mean) * gain + mean)
+        source_parts, target_parts = [original(p) for p in source_parts], [layer(p) for p in target_parts]
+    return copy
+
+
+def _channel_moments(layer: nn.Module, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance, each float64 [channels], of the output of `layer` for `parts`, over patches and positions."""
+    count, total, squares = 0, 0.0, 0.0
+    for part in parts:
+        signal = layer(part).double().movedim(1, -1).flatten(0, -2)
+        count += len(signal)
+        total = total + signal.sum(0)
+        squares = squares + signal.square().sum(0)
+    mean = total / count
+    return mean, (squares / count - mean**2).clamp(min=0)
+
+
+@torch.no_grad()
+def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNet:
+    """A copy of `net`, trained on the input range `trained`, that gives the same logits when it is fed `fed`.
+
+    The change is folded into the first convolution; this is exact, since that has no padding. The copy separates the
+    effect of a wrong input range from the value of the filters. trained, fed: keys of `models.INPUT_RANGES`.
+    """
+    for name in (trained, fed):
+        if name not in INPUT_RANGES:
+            raise ValueError(f"unknown input range {name!r}: choose one of {', '.join(INPUT_RANGES)}")
+    copy = deepcopy(net)
+    first = copy.features[0]
+    (old_mean, old_std), (new_mean, new_std) = (
+        torch.tensor(INPUT_RANGES[name], dtype=torch.float64, device=first.weight.device) for name in (trained, fed)
+    )
+    weight = first.weight.double()
+    first.bias.copy_(first.bias + (weight.sum((2, 3)) * (new_mean - old_mean) / old_std).sum(1))
+    first.weight.copy_(weight * (new_std / old_std)[:, None, None])
+    return copy
+
+
+@torch.no_grad()
+def adabn_batchnorm(net: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
+    """A copy of `net`, for prediction, whose batch normalisations use the mean and variance of other data.
+
+    batches: floats [n, 3, h, w] in the network's input range, unlabelled; they should have one size, as each has the
+    same weight.
+    All weights stay as they were (AdaBN). Raises ValueError without any batch or without batch normalisation.
+    """
+    copy = deepcopy(net).eval()
+    layers = [layer for layer in copy.modules() if isinstance(layer, nn.BatchNorm2d)]
+    if not layers:
+        raise ValueError(f"{type(net).__name__} has no batch normalisation: use `adabn` for a CameraConvNet")
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain average over all batches, not a moving one
+        layer.train()
+    count = sum(len(copy(batch)) > 0 for batch in batches)
+    if not count:
+        raise ValueError("no batch to take the statistics from")
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    return copy.eval()

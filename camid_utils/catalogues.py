@@ -1,0 +1,166 @@
+"""Folder of photos -> catalogue: a table with one row per photo, read from file names and JPEG headers alone.
+
+Width and height are those of the pixels as stored, without EXIF orientation. A photo that cannot be used is left out
+with its reason (`left_out`) and never stops a run.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePath
+
+import pandas as pd
+
+from .photos import jpeg_header
+
+COLUMNS = ["path", "dataset", "brand", "camera_model", "device", "scene", "width", "height"]
+LISTING = "dresden.csv"  # the public listing of Dresden's natural images, or a simulated one in its form
+SIMULATED = "SIMULATED.txt"  # marks a folder of simulated photos
+KINDS = {
+    "photo": {".jpg", ".jpeg"},
+    "video": {".mp4", ".mov", ".3gp", ".m4v", ".avi", ".mkv"},
+    "HEIC": {".heic", ".heif"},
+}
+READERS = 16  # threads: they wait for disks, not for processors
+Label = Callable[[Path], tuple | str]  # see `read_catalogue`
+
+
+def left_out(catalogue: pd.DataFrame) -> pd.DataFrame:
+    """The photos that the catalogue leaves out: columns path and reason."""
+    return pd.DataFrame(catalogue.attrs.get("left_out", []), columns=["path", "reason"])
+
+
+def left_out_table(left_out: pd.DataFrame) -> pd.DataFrame:
+    """A table of photos left out, paths shortened to file names: columns photo and reason."""
+    photos = left_out.iloc[:, 0]
+    reasons = [r.replace(str(p), "").lstrip(": ") for p, r in zip(photos, left_out["reason"], strict=True)]
+    return pd.DataFrame({"photo": [Path(photo).name for photo in photos], "reason": reasons})
+
+
+def summary(catalogue: pd.DataFrame, by: str = "camera_model") -> pd.DataFrame:
+    """Numbers of photos, devices and scenes of each class; unknown devices and scenes are not counted."""
+    counts = {"photos": ("path", "size"), "devices": ("device", "nunique"), "scenes": ("scene", "nunique")}
+    return catalogue.groupby(by, observed=True).agg(**counts)
+
+
+def describe(catalogue: pd.DataFrame) -> str:
+    """The data in a few words: dataset, photos, camera models, devices, scenes."""
+    counts = {"photo": len(catalogue)} | {c: catalogue[c].nunique() for c in ("camera_model", "device", "scene")}
+    words = [f"{n:,} {what.replace('_', ' ')}{'s' * (n != 1)}" for what, n in counts.items() if n]
+    return ", ".join([*sorted(catalogue["dataset"].unique()), *words])
+
+
+def relative_photos(catalogue: pd.DataFrame) -> pd.Series:
+    """Each photo's path relative to the photos' common folder, with forward slashes."""
+    paths = [str(path) for path in catalogue["path"]]
+    common = os.path.commonpath({os.path.dirname(path) for path in paths}) if paths else ""
+    relative = [Path(os.path.relpath(path, common or ".")).as_posix() for path in paths]
+    return pd.Series(relative, index=catalogue.index, dtype=object, name="photo")
+
+
+def fingerprint(catalogue: pd.DataFrame, with_mtime: bool = True) -> str:
+    """SHA-256 over the photos' relative names, sizes in bytes and labels, whatever the order of the rows.
+
+    With `with_mtime` the times of last change count too: a key for results computed from these very files.
+    Without it the same photos have the same fingerprint on every machine.
+    """
+    labels = catalogue[["dataset", "brand", "camera_model", "device", "scene"]].astype(object)
+    labels = labels.where(labels.notna(), None).to_numpy().tolist()
+    rows = []
+    for name, path, row in zip(relative_photos(catalogue), catalogue["path"], labels, strict=True):
+        stat = os.stat(path)
+        rows.append([name, stat.st_size, stat.st_mtime_ns if with_mtime else 0, *row])
+    rows.sort(key=lambda row: row[0])
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def kind(path: str | PurePath) -> str:
+    """ "photo", "video", "HEIC" or "other", by the file name's extension."""
+    suffix = PurePath(path).suffix.lower()
+    return next((kind for kind, suffixes in KINDS.items() if suffix in suffixes), "other")
+
+
+def read_catalogue(root: str | Path, name: str, layout: str, label: Label, min_size: int) -> pd.DataFrame:
+    """Catalogue of the photos under `root`, at any depth, sorted by path.
+
+    `label` gives a photo's camera model, device, scene and a key that its copies share, from its path relative to
+    `root`; or the kind, a string, of a photo to skip; or a ValueError with the reason why it is left out.
+    """
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        error = NotADirectoryError if root.exists() else FileNotFoundError
+        raise error(f"there is no folder {root} for the {name} photos. Expected:\n{layout}")
+    files, unusable = _list_files(root)
+    photos = [file for file in files if kind(file) == "photo"]
+    with ThreadPoolExecutor(READERS) as pool:
+        rows = list(pool.map(lambda photo: _read(root, photo, label, min_size), photos))
+    skipped = [kind(file) for file in files if kind(file) != "photo"] + [row["skip"] for row in rows if "skip" in row]
+    unusable += [row for row in rows if "reason" in row]
+    table = pd.DataFrame([row for row in rows if "key" in row], columns=[*COLUMNS, "key"])
+    if table.empty:
+        raise FileNotFoundError(_nothing_found(root, name, layout, files, unusable))
+    table = table.sort_values("path", ignore_index=True)
+    first = table.groupby("key")["path"].transform("first")
+    copies = table["path"] != first
+    pairs = zip(table["path"][copies], first[copies], strict=True)
+    unusable += [{"path": path, "reason": f"another copy of {original}"} for path, original in pairs]
+    table = table.loc[~copies, COLUMNS].reset_index(drop=True)
+    table["dataset"] = f"simulated {name}" if (root / SIMULATED).is_file() else name
+    table = table.astype({column: "string" for column in COLUMNS[:-2]} | {"width": "int64", "height": "int64"})
+    table.attrs["left_out"] = sorted(unusable, key=lambda row: row["path"])
+    table.attrs["skipped"] = dict(sorted(Counter(skipped).items()))
+    return table
+
+
+def _list_files(root: Path) -> tuple[list[Path], list[dict]]:
+    """All visible files under `root`, relative and sorted, and the folders that cannot be opened."""
+    files, errors, seen = [], [], set()
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=errors.append):
+        real = os.path.realpath(folder)
+        if real in seen:  # links can form a loop
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        relative = Path(os.path.relpath(folder, root))
+        files += [relative / name for name in names if not name.startswith(".")]
+    files = sorted(file for file in files if file.as_posix() not in (LISTING, SIMULATED))
+    return files, [{"path": str(error.filename), "reason": "this folder cannot be opened"} for error in errors]
+
+
+def _read(root: Path, photo: Path, label: Label, min_size: int) -> dict:
+    """A photo's row of the catalogue, or path and reason if it cannot be used, or its kind if it is to be skipped."""
+    path = os.path.join(root, photo)
+    try:
+        path.encode()  # names that are not valid Unicode cannot be written to a table
+        labels = label(photo)
+        if isinstance(labels, str):
+            return {"skip": labels}
+        camera_model, device, scene, key = labels
+        if not os.path.isfile(path):
+            raise ValueError("it is not a file, or a link to none")
+        with open(path, "rb") as file:
+            height, width = jpeg_header(file)
+        if min(width, height) < min_size:
+            raise ValueError(f"{width} x {height} pixels are too few: a side is shorter than {min_size}")
+        row = [path, pd.NA, camera_model.split("_")[0], camera_model, device, scene, width, height, key]
+        return dict(zip([*COLUMNS, "key"], row, strict=True))
+    except OSError as error:
+        reason = f"it cannot be opened: {error.strerror}"
+    except UnicodeEncodeError:
+        path, reason = os.fsencode(path).decode("utf-8", "replace"), "its name is not valid Unicode"
+    except ValueError as error:
+        reason = str(error)
+    return {"path": path, "reason": reason}
+
+
+def _nothing_found(root: Path, name: str, layout: str, files: list[Path], unusable: list[dict]) -> str:
+    """The message for a root without a single photo that can be used."""
+    kinds = Counter(file.suffix or "no extension" for file in files).most_common(5)
+    there = ", ".join(f"{count} {suffix}" for suffix, count in kinds) or "nothing"
+    reasons = "".join(f"\n  {row['path']}: {row['reason']}" for row in unusable[:3])
+    reasons = f"\nLeft out, the first of {len(unusable)}:{reasons}" if reasons else ""
+    return f"no usable photo in the {name} layout under {root} (it holds {there}). Expected:\n{layout}{reasons}"

@@ -1,0 +1,171 @@
+"""Download and check the real photographs.
+
+    python -m camid_utils.download dresden --to DIR      natural photos of 74 cameras, from Kaggle: 53.5 GB
+    python -m camid_utils.download floreview --to DIR    stills of 46 phones, from the university's server: tens of GB
+    python -m camid_utils.download check DIR             what is missing, extra, duplicate, broken or of another camera
+
+The same command resumes an interrupted download and tries again what failed; DIR/failed.txt lists it. A file gets its
+name only when it is complete and can be decoded. Ctrl-C stops at any time.
+
+Dresden needs `pip install kagglehub`. If Kaggle asks you to sign in, put a token from kaggle.com/settings into the
+environment variable KAGGLE_API_TOKEN. dresden.csv, the public table of the photos' scenes, is downloaded too.
+
+Exit code 0: everything is there (or nothing is wrong); 1: something failed (or is wrong); 2: it could not start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import filelock
+import pandas as pd
+
+from .. import catalogues
+from ..files import write_text
+from ..photos import read_photo
+from ..project import progress
+from . import check, fetch, sources
+
+GIVE_UP_AFTER = 20  # temporary failures in a row: then the server or the network is down
+STALLED = 1800  # seconds without a finished file: kagglehub itself would wait forever
+FAILED = "failed.txt"  # in the user's folder: what the last run could not download, and why
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return check.report(options.folder) if options.what == "check" else download(options)
+    except filelock.Timeout:
+        print(f"error: another download into {options.to} is running; wait for it to end", file=sys.stderr)
+    except (fetch.Failed, OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m camid_utils.download", description=__doc__, formatter_class=raw)
+    commands = parser.add_subparsers(dest="what", required=True)
+    for name, data in (("dresden", "natural photos of 74 cameras"), ("floreview", "photos of 46 phones")):
+        add = commands.add_parser(name, help=data, description=f"Download {data}.").add_argument
+        add("--to", type=Path, required=True, metavar="DIR", help="the only folder that is written to")
+        add("--devices", nargs="+", default=[], metavar="NAME", help="only these devices or camera models")
+        add("--limit", type=int, metavar="N", help="at most N photos, spread evenly over the devices")
+        add("--dry-run", action="store_true", help="show what would be downloaded from each device and write nothing")
+        add("--connections", type=int, default=fetch.CONNECTIONS, metavar="N", help="%(default)s; be polite")
+        if name == "floreview":
+            add("--list", default=sources.FLOREVIEW, metavar="URL", help="another list of addresses")
+    commands.add_parser("check", help="what is wrong with a folder").add_argument("folder", type=Path, metavar="DIR")
+    return parser
+
+
+def download(options: argparse.Namespace) -> int:
+    """List and select the photos of a data set, then show (--dry-run) or download them; returns the exit code."""
+    folder = options.to.expanduser()
+    print("reading the list of photos", flush=True)
+    with fetch.open_client(options.connections) as client:
+        from_server = partial(fetch.fetch, client)
+        if options.what == "dresden":
+            listing, fetch_file = sources.list_dresden(), sources.fetch_from_kaggle
+        else:
+            listing, fetch_file = sources.read_list(client, options.list), from_server
+        chosen = select(listing, options.devices, options.limit)
+        absent = _absent(chosen, folder)
+        need = absent["size"].sum()
+        print(f"{len(absent):,} of {len(chosen):,} photos to download, about {need / 1e9:.2f} GB")
+        if options.dry_run:
+            print(absent.groupby(["device", "camera_model"])["size"].agg(photos="size", bytes="sum").to_string())
+            return 0
+        folder.mkdir(parents=True, exist_ok=True)
+        if need > (free := shutil.disk_usage(folder).free):
+            raise ValueError(f"{folder} has only {free / 1e9:.2f} GB free; choose --devices or another folder")
+        with filelock.FileLock(folder / ".download.lock", timeout=0):
+            failures = fetch_all(absent, folder, fetch_file, options.connections)
+            if options.what == "dresden":
+                scenes = _absent(pd.DataFrame({"path": [catalogues.LISTING], "address": [sources.SCENES]}), folder)
+                failures += fetch_all(scenes, folder, from_server, 1, _check_scenes)
+            _write_failures(folder, failures)
+    print(f"{len(chosen) - len(_absent(chosen, folder)):,} of {len(chosen):,} photos are in {folder}")
+    return int(bool(failures))
+
+
+def select(listing: pd.DataFrame, devices: list[str] | tuple = (), limit: int | None = None) -> pd.DataFrame:
+    """The photos of these devices or camera models (of all if none is given), at most `limit`, spread over the devices.
+
+    Names, in any case, are those of the columns device and camera_model or of FloreView's folders (D27_DOOGEE_S96Pro).
+    """
+    if listing.empty:
+        raise ValueError("the list names no photo in the data set's layout; it may have moved")
+    names = {name.casefold() for name in devices}
+    device, model = listing["device"], listing["camera_model"]
+    keys = pd.DataFrame([device, model, device + "_" + model]).T.map(str.casefold)
+    if unknown := names.difference(*keys.to_numpy().T):
+        known = ", ".join(sorted(set(device + " (" + model + ")")))
+        raise ValueError(f"no device or camera model is called {', '.join(sorted(unknown))}; there are {known}")
+    if names:
+        listing = listing[keys.isin(names).any(axis=1)]
+    turn = listing.groupby("device").cumcount().sort_values(kind="stable")
+    return listing.loc[turn.index[:limit]].sort_index()
+
+
+def fetch_all(
+    files: pd.DataFrame, folder: Path, fetch_file: Callable, connections: int, check: Callable = read_photo
+) -> list[tuple[str, str]]:
+    """Download files (columns path, address) into `folder`, several at a time; returns failures (path, reason)."""
+
+    def one(file) -> tuple[str, Exception | None]:
+        try:
+            return file.path, fetch_file(file.address, fetch.inside(folder, file.path), check)
+        except (fetch.Failed, ValueError) as error:
+            return file.path, error
+
+    failures, in_a_row, end = [], 0, ""
+    bar = progress(total=len(files), unit="photo", disable=len(files) < 2)
+    # Threads of this pool end with the process, so that Ctrl-C need not wait; kagglehub draws a bar for each file
+    with bar, ThreadPool(connections) as pool, redirect_stderr(io.StringIO()):
+        results = pool.imap_unordered(one, files.itertuples())
+        try:
+            for _ in range(len(files)):
+                path, error = results.next(timeout=STALLED)
+                bar.update()
+                failures += [(path, str(error))] if error else []
+                in_a_row = in_a_row + 1 if isinstance(error, fetch.Failed) and error.after < math.inf else 0
+                if in_a_row >= GIVE_UP_AFTER:
+                    end = f"not tried: {in_a_row} in a row failed; start the same command again later"
+                    break
+        except (KeyboardInterrupt, multiprocessing.TimeoutError) as stop:
+            end = f"stopped ({type(stop).__name__}); start the same command again"
+    return sorted(failures) + [("the other photos", end)] * bool(end)
+
+
+def _absent(files: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    return files.loc[[not os.path.isfile(folder / path) for path in files["path"]]]
+
+
+def _check_scenes(path: Path) -> None:
+    if b"filename" not in path.read_bytes()[:1000]:
+        raise ValueError("it is not the table of Dresden's scenes, and without it no photo has a scene")
+
+
+def _write_failures(folder: Path, failures: list[tuple[str, str]], most: int = 20) -> None:
+    """Print the first failures and write all of them to FAILED; no file if there are none."""
+    (folder / FAILED).unlink(missing_ok=True)
+    if lines := [f"{path if path.isprintable() else repr(path)}: {reason}" for path, reason in failures]:
+        write_text(folder / FAILED, "\n".join(lines) + "\n")
+        print("failed:", *lines[:most], *["..."] * (len(lines) > most), f"see {folder / FAILED}", sep="\n  ")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

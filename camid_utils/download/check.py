@@ -1,0 +1,137 @@
+"""What is wrong with a folder of real photographs: missing, extra, duplicate, broken, or not what the EXIF data says.
+
+Of the EXIF data only the camera's make and model are read, never places or serial numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+import joblib
+import pandas as pd
+from PIL import Image
+
+from .. import catalogues, datasets, published
+from ..datasets import spelling
+from ..photos import read_photo
+from ..project import progress
+
+SHOWN = 12  # rows of a table
+
+
+def report(folder: str | Path) -> int:
+    """Print what is wrong with a folder, one short table per kind; returns 0 if nothing is, else 1."""
+    photos = load(folder)
+    print(f"{catalogues.describe(photos)} in {folder}")
+    if skipped := photos.attrs["skipped"]:
+        print("not checked: " + ", ".join(f"{count:,} {kind}" for kind, count in skipped.items()))
+    found = findings(photos, folder)
+    for title, table in found.items():
+        shown = table.head(SHOWN).map(lambda value: value if str(value).isprintable() else repr(value))
+        more = f"\n... and {len(table) - SHOWN:,} more" * (len(table) > SHOWN)
+        print(f"\n{title}: {len(table):,}\n{shown.to_string(index=False)}{more}")
+    print("" if found else "nothing is wrong")
+    return int(bool(found))
+
+
+def load(folder: str | Path) -> pd.DataFrame:
+    """The catalogue of a folder in the layout, Dresden's or FloreView's, that fits more of its photos."""
+    found = []
+    for loader in (datasets.load_dresden, datasets.load_floreview):
+        with suppress(FileNotFoundError):
+            found.append(loader(folder))
+    if not found:
+        layouts = f"{datasets.DRESDEN_LAYOUT}\nor FloreView's:\n{datasets.FLOREVIEW_LAYOUT}"
+        raise FileNotFoundError(f"no photos in {folder}. Expected Dresden's layout:\n{layouts}")
+    return max(found, key=len)
+
+
+def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame]:
+    """Tables of what is wrong with the photos of a catalogue of `folder`, by title; no empty ones."""
+    folder = Path(folder).expanduser()
+    counts = datasets.compare_with_published(photos)
+    differ = counts[counts["status"] != "as published"]
+    differ = differ.sort_values("status", key=lambda status: status == "missing", kind="stable")
+    tables = {"numbers of photos and devices differ from the published ones": differ}
+    if (folder / catalogues.LISTING).is_file():
+        listed = datasets.missing_photos(photos, folder)
+        listed = listed[listed["camera_model"].isin(photos["camera_model"])]
+        tables["photos differ from dresden.csv"] = listed.sort_values(["status", "photo"], ascending=[False, True])
+    seen = inspect_photos(photos)
+    broken = seen["reason"] != ""
+    first = seen.groupby("pixels")["path"].transform("first")
+    tables["left out by the study"] = catalogues.left_out(photos)
+    tables["cannot be decoded"] = seen.loc[broken, ["path", "reason"]]
+    tables["duplicate pixels"] = seen[["path"]].assign(same_as=first)[~broken & (seen["path"] != first)]
+    tables["EXIF names another camera"] = other_cameras(seen)
+    parts = sorted(map(str, folder.rglob(".*.part")))
+    tables["unfinished downloads: start the same command again"] = pd.DataFrame({"path": parts})
+    for table in tables.values():
+        for column in {"path", "same_as"} & set(table):
+            table[column] = [os.path.relpath(path, folder) for path in table[column]]
+    return {name: table for name, table in tables.items() if len(table)}
+
+
+def inspect_photos(photos: pd.DataFrame) -> pd.DataFrame:
+    """The catalogue with three more columns: a digest of the pixels, the reason if broken (else ""), and EXIF text."""
+    tasks = (joblib.delayed(_inspect)(path) for path in photos["path"])
+    results = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)
+    rows = list(progress(results, "photos", total=len(photos), unit="photo", disable=len(photos) < 100))
+    return photos.join(pd.DataFrame(rows, photos.index, ["pixels", "reason", "exif"]))
+
+
+def _inspect(path: str) -> tuple[str, str, str]:
+    try:
+        return hashlib.sha256(read_photo(path).data).hexdigest(), "", camera_text(path)
+    except ValueError as error:
+        return "", str(error).removeprefix(f"{path}: "), camera_text(path)
+
+
+def camera_text(path: str) -> str:
+    """Make and model of the camera in the EXIF data, such as "NIKON CORPORATION, NIKON D70"; "" without them."""
+    try:
+        with Image.open(path, formats=["JPEG"]) as image:
+            exif = image.getexif()
+            values = [exif.get(tag) for tag in (0x010F, 0x0110)]  # make and model
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error, Image.DecompressionBombError):
+        return ""
+    words = ["".join(c if c.isprintable() else " " for c in v).strip()[:60] for v in values if isinstance(v, str)]
+    return ", ".join(word for word in words if word)
+
+
+def other_cameras(photos: pd.DataFrame) -> pd.DataFrame:
+    """Photos (columns path, camera_model, exif) whose EXIF text names another camera: path, named, exif and says."""
+    known = {*photos["camera_model"].astype(str)}
+    known = known.union(*(published.read(table)["camera_model"] for table in published.COUNTS.values()))
+    says = functools.cache(lambda own, text: _other_camera(own, text, known))
+    table = photos[["path", "camera_model", "exif"]].astype(str).set_axis(["path", "named", "exif"], axis=1)
+    table["says"] = list(map(says, table["named"], table["exif"]))
+    return table[table["says"] != ""].reset_index(drop=True)
+
+
+def _other_camera(own: str, text: str, known: set[str]) -> str:
+    """The other camera model, or else brand, that an EXIF text names; "" if it is its own or unclear.
+
+    Many phones write a factory code (SM-G973F) and some cameras nothing useful: only known names count as another's.
+    """
+    named = [model for model in known if _names_model(text, model)]
+    if named:
+        best = max(named, key=lambda model: (len(spelling(model)), model))
+        return "" if spelling(best) == spelling(own) else best
+    if not text or spelling(own.split("_", 1)[0]) in spelling(text):
+        return ""
+    brands = sorted({model.split("_", 1)[0] for model in known})
+    return next((brand for brand in brands if spelling(text).startswith(spelling(brand))), "")
+
+
+def _names_model(text: str, model: str) -> bool:
+    """Whether a text contains a model's name and brand, not as part of a longer number (D70 is not in D700)."""
+    brand, _, name = model.partition("_")
+    place = re.search(rf"(?<!\d){re.escape(spelling(name))}(?!\d)", spelling(text)) if name else None
+    return bool(place) and spelling(brand) in spelling(text)

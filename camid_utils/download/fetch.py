@@ -1,0 +1,132 @@
+"""One file from a web server to disk: resumed where it stopped, and given its own name only when it is complete.
+
+What has arrived is kept hidden beside the file (`.name.part`) with a note of its version (`.name.note`). A later try,
+or a later run, asks the server only for the rest of that same version.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import tenacity
+
+CONNECTIONS = 4  # at the same time: universities' web servers are shared
+TRIES = 6  # for one file in one run
+PAUSE = 1.0  # seconds after the first failed try; doubles after each further one
+LONGEST_WAIT = 600.0  # seconds; a server that asks for a longer pause (Retry-After) is left to the next run
+TIMEOUT = 30.0  # seconds without a single byte
+TEMPORARY = {408, 421, 425, 429, 500, 502, 503, 504}  # status codes that another try may change
+HEADERS = {"User-Agent": "camid-utils (research data sets; resumes, few connections)", "Accept-Encoding": "identity"}
+NAME = re.compile(  # one part of a path, safe on common file systems: neither hidden nor reserved by Windows
+    r"(?!\.|(con|prn|aux|nul|com\d|lpt\d)(\.|$))[^\x00-\x1f\x7f<>:\"/\\|?*]*[^\x00-\x1f\x7f<>:\"/\\|?*. ]",
+    re.IGNORECASE,
+)
+LONGEST_NAME = 200  # bytes; file systems allow 255, and the hidden names are longer
+
+
+class Failed(Exception):
+    """A download failed; `after` is the number of seconds until another try may help, infinite if none will."""
+
+    def __init__(self, reason: str, after: float = 0.0):
+        super().__init__(reason)
+        self.after = after
+
+
+# Decorator: calls the function again, after growing pauses, while it raises Failed; raises its last error
+with_retries = tenacity.retry(
+    retry=tenacity.retry_if_exception(lambda error: isinstance(error, Failed) and error.after <= LONGEST_WAIT),
+    stop=lambda state: state.attempt_number >= TRIES,
+    wait=lambda state: max(PAUSE * 2 ** (state.attempt_number - 1), state.outcome.exception().after),
+    reraise=True,
+)
+
+
+def inside(folder: str | Path, path: str) -> Path:
+    """The file `path` in `folder`; a ValueError if it is unsafe on any system or a link leads elsewhere."""
+    for part in path.split("/"):
+        if not NAME.fullmatch(part) or len(part.encode()) > LONGEST_NAME:
+            raise ValueError("its path leaves the folder or has a part that is not a safe file name")
+    target = Path(folder, path)
+    links = [file for file in (target, *partial_files(target)) if file.is_symlink()]
+    if links or not target.parent.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"a link leads out of {folder}; remove the link")
+    return target
+
+
+def partial_files(target: Path) -> tuple[Path, Path]:
+    """The hidden places of what has arrived of `target`, and of the note of its version."""
+    return target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.note")
+
+
+def open_client(connections: int = CONNECTIONS) -> httpx.Client:
+    """An HTTP client with a limited number of connections; threads may share it."""
+    limits = httpx.Limits(max_connections=connections)
+    return httpx.Client(timeout=TIMEOUT, limits=limits, follow_redirects=True, headers=HEADERS)
+
+
+@with_retries
+def fetch(client: httpx.Client, address: str, target: Path, check: Callable[[Path], object]) -> None:
+    """Download `address` to `target`; resumes in the middle of the file if an earlier try or run began it.
+
+    The file gets its name when its length is as announced and `check` (of its hidden path) raises no ValueError; not
+    every server announces a length, so `check` must notice a truncated file. Raises Failed, or OSError from the disk.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part, note = partial_files(target)
+    try:
+        _receive(client, address, part, note)
+    except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
+        raise Failed(f"the address cannot be opened: {error}", math.inf) from error
+    except httpx.RequestError as error:
+        raise Failed(f"the connection failed: {str(error) or type(error).__name__}") from error
+    accept(part, target, check)
+    note.unlink()
+
+
+def accept(file: Path, target: Path, check: Callable[[Path], object]) -> None:
+    """Give a complete file its name; if `check` raises a ValueError, remove it and raise Failed."""
+    try:
+        check(file)
+    except ValueError as error:
+        file.unlink()
+        raise Failed(str(error).removeprefix(f"{file}: ")) from error
+    os.replace(file, target)
+
+
+def _receive(client: httpx.Client, address: str, part: Path, note: Path) -> None:
+    """Append to `part` what is missing of the version in `note`, or start again with the server's current version."""
+    version = note.read_text(encoding="utf-8", errors="replace").strip() if note.is_file() else ""
+    undamaged = version and version.isascii() and version.isprintable()
+    have = part.stat().st_size if undamaged and part.is_file() else 0
+    headers = {"Range": f"bytes={have}-", "If-Range": version} if have else {}
+    with client.stream("GET", address, headers=headers) as response:
+        length = int(response.headers.get("Content-Length", 0))
+        if response.status_code in (206, 416):
+            place = re.fullmatch(rf"bytes {have}-\d+/(\d+)", response.headers.get("Content-Range", ""))
+            if not (have and place and _version(response) in ("", version)):
+                part.unlink(missing_ok=True)
+                raise Failed("the file changed on the server during the download")
+            length = int(place[1])
+        elif response.status_code != 200:
+            wait = response.headers.get("Retry-After", "")  # counts if it is in seconds
+            after = math.inf if response.status_code not in TEMPORARY else float(wait) if wait.isdecimal() else 0.0
+            raise Failed(f"the server answers {response.status_code} {response.reason_phrase}", after)
+        else:
+            part.unlink(missing_ok=True)  # first, so that the new version's note is never beside old bytes
+            note.write_text(_version(response), encoding="utf-8")
+        with open(part, "ab", buffering=0) as file:
+            for chunk in response.iter_raw():  # as it comes: what is in a buffer is lost if the run is killed
+                file.write(chunk)
+    if length and part.stat().st_size != length:
+        raise Failed(f"{part.stat().st_size:,} of {length:,} bytes arrived")
+
+
+def _version(response: httpx.Response) -> str:
+    """What an If-Range header may name: the strong ETag, else the date of the last change, else "" (RFC 9110)."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")

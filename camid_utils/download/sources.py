@@ -1,0 +1,119 @@
+"""What there is to download: FloreView's public list of addresses, and the files of Dresden's mirror on Kaggle.
+
+A listing has one row per photo and the columns of COLUMNS. `path` is its place below the user's folder, in a layout
+that `datasets` reads; `size` is in bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote, urljoin
+
+import httpx
+import pandas as pd
+
+from .. import catalogues, datasets, published
+from . import fetch
+
+FLOREVIEW = "https://lesc.dinfo.unifi.it/FloreView/FloreView_Dataset.txt"
+DRESDEN = "micscodes/dresden-image-database"  # on Kaggle: 53.5 GB
+SCENES = (  # the public table of Dresden's scenes, catalogues.LISTING
+    "https://raw.githubusercontent.com/polimi-ispl/camera-model-identification-with-cnn/"
+    "61b9358bb0f1531ce462b30d161b355a6c70d72e/dresden.csv"
+)
+COLUMNS = ["path", "address", "device", "camera_model", "size"]
+TYPICAL = 5_000_000  # bytes of a photo whose size the source does not give; on the large side
+DEVICE_FOLDER = re.compile(r"(D\d+)_(.+)", re.IGNORECASE)
+
+
+def read_list(client: httpx.Client, address: str = FLOREVIEW) -> pd.DataFrame:
+    """The listing of FloreView's photos, from its list on the server."""
+    with tempfile.TemporaryDirectory() as aside:
+        file = Path(aside, "list.txt")
+        fetch.fetch(client, address, file, lambda path: None)
+        return parse_list(file.read_text(encoding="utf-8-sig", errors="replace"), address)
+
+
+def parse_list(text: str, base: str = FLOREVIEW) -> pd.DataFrame:
+    """The listing of a text, one address or path per line; paths are relative to the folder of `base`.
+
+    Only JPEG photos in a phone's folder count. `fetch.inside` says whether a path is safe.
+    """
+    rows = []
+    for line in text.splitlines():
+        line = line.strip().strip("\"'").strip()
+        parts = unquote(line.split("?")[0]).split("/")
+        start = next((i for i, part in enumerate(parts[:-1]) if DEVICE_FOLDER.fullmatch(part)), None)
+        if line.startswith("#") or start is None or catalogues.kind(parts[-1]) != "photo":
+            continue
+        device, camera_model = DEVICE_FOLDER.fullmatch(parts[start]).groups()
+        with suppress(ValueError):  # not an address
+            rows.append(("/".join(parts[start:]), urljoin(base, line), device.upper(), camera_model, TYPICAL))
+    return _listing(rows)
+
+
+def dresden_listing(files: Iterable[tuple[str, int]]) -> pd.DataFrame:
+    """The listing of (path, bytes) pairs on Kaggle: all files named as Dresden's photos are, in any folder."""
+    spelling = {name.casefold(): name for name in published.read("dresden_models")["camera_model"]}
+    rows = []
+    for path, size in files:
+        if match := datasets.DRESDEN_NAME.fullmatch(path.rsplit("/", 1)[-1]):
+            model = spelling.get(f"{match[1]}_{match[2]}".casefold(), f"{match[1]}_{match[2]}")
+            rows.append((path, path, f"{model}_{match[3]}", model, size or TYPICAL))
+    return _listing(rows)
+
+
+def _listing(rows: list[tuple]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[:-1], "string") | {"size": "int64"})
+    return table.drop_duplicates("path").sort_values("path", ignore_index=True)
+
+
+def list_dresden() -> pd.DataFrame:
+    """The listing of the Dresden mirror. Raises ImportError with advice if kagglehub is not installed."""
+    try:
+        from kagglehub.clients import build_kaggle_client
+        from kagglesdk.datasets.types.dataset_api_service import ApiListDatasetFilesRequest
+    except ImportError as error:
+        raise ImportError("Dresden's mirror is on Kaggle: pip install kagglehub") from error
+    request = ApiListDatasetFilesRequest()
+    request.owner_slug, request.dataset_slug = DRESDEN.split("/")
+    request.page_size = 200
+    files, more = [], True
+    with build_kaggle_client() as client:
+        while more:
+            page = _ask_kaggle(client.datasets.dataset_api_client.list_dataset_files, request)
+            files += [(file.name, file.total_bytes) for file in page.dataset_files]
+            more = request.page_token = page.next_page_token
+    return dresden_listing(files)
+
+
+def fetch_from_kaggle(path: str, target: Path, check: Callable[[Path], object]) -> None:
+    """Download one file of the Dresden mirror by kagglehub, which compares checksums; raises Failed with the reason.
+
+    kagglehub uses the final name from the first byte on, so it writes to a hidden folder beside the target.
+    """
+    import kagglehub
+
+    logging.getLogger("kagglehub").setLevel(logging.ERROR)
+    aside = fetch.partial_files(target)[0]
+    options = {"output_dir": str(aside), "force_download": True}  # replaces what an earlier try left there
+    fetch.accept(Path(_ask_kaggle(kagglehub.dataset_download, DRESDEN, path, **options)), target, check)
+    shutil.rmtree(aside)
+
+
+@fetch.with_retries
+def _ask_kaggle(call: Callable, *arguments, **options):
+    """The result of a function of kagglehub, whose errors become Failed."""
+    import requests
+    from kagglehub.exceptions import DataCorruptionError
+
+    try:
+        return call(*arguments, **options)
+    except (requests.RequestException, DataCorruptionError) as error:
+        raise fetch.Failed(f"{error} (how to sign in: python -m camid_utils.download --help)") from error

@@ -1,0 +1,139 @@
+"""Figures of photographs and data sets: counts, pictures, spectra, patches, maps of cameras and of splits."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap, to_rgba
+from matplotlib.patches import Patch
+
+from .. import catalogues
+from .style import GREY, OURS, PAPER, bare_axes, heading, readable
+
+MAP_COLOURS = (OURS, "#edae49", PAPER)  # of the cameras that most of a photo looks like
+PARTS = {"unused": "#e9ecef", "train": OURS, "val": "#edae49", "test": PAPER}
+
+
+def class_counts(catalogue: pd.DataFrame, published: pd.DataFrame | None = None) -> plt.Figure:
+    """Photos and devices per camera model, in one bar if all are equal; published numbers of photos as red marks."""
+    counts = catalogues.summary(catalogue)[["photos", "devices"]]
+    if published is not None:
+        counts = counts.reindex(counts.index.union(published.index), fill_value=0)
+    elif len(counts.drop_duplicates()) < min(2, len(counts)):
+        counts = counts.head(1).set_axis([f"each of {len(counts)} camera models"])
+    fig, ax = plt.subplots(figsize=(8, 1.2 + 0.24 * len(counts)))
+    names = [f"{name}  ({n})" for name, n in zip(readable(counts.index), counts["devices"], strict=True)]
+    ax.barh(names, counts["photos"], color=OURS)
+    ax.set(xlabel="photos" if published is None else "photos; red: published", ylim=(len(counts) - 0.4, -0.6))
+    if published is not None:
+        ax.scatter(published["photos"].reindex(counts.index), range(len(counts)), marker="|", s=90, color=PAPER)
+    heading(fig, "Photos per camera model (number of devices)", catalogues.describe(catalogue))
+    return fig
+
+
+def picture_grid(
+    pictures: list[np.ndarray], titles, columns: int, title: str, note: str, size=(1.9, 1.65), scale="", **options
+) -> plt.Figure:
+    """Pictures (uint8 [h, w, 3], or numbers [h, w] with a colour scale) in rows, pixels shown as they are."""
+    fig, axes = bare_axes(max(1, -(-len(pictures) // columns)), columns, size, title, note)
+    for ax, picture, name in zip(axes.flat, pictures, readable(titles), strict=False):
+        image = ax.imshow(picture, interpolation="nearest", **options)
+        ax.set_title(textwrap.fill(name, 23), fontsize=8, loc="center")  # does not reach its neighbours
+    if scale:
+        fig.colorbar(image, ax=axes, shrink=0.7, label=scale)
+    return fig
+
+
+def spectra(by_model: dict[str, np.ndarray], note: str, columns: int = 4) -> plt.Figure:
+    """Mean noise-residual spectra [size, size], zero frequency in the middle, all on one colour scale."""
+    low, high = np.percentile(np.stack(list(by_model.values())), [2, 99.8])
+    scale = dict(scale="magnitude, dB above the mean", vmin=low, vmax=high, extent=(-0.5, 0.5, -0.5, 0.5))
+    fig = picture_grid(list(by_model.values()), by_model, columns, "Noise-residual spectra", note, (2, 2.1), **scale)
+    fig.axes[0].axis("on")
+    fig.axes[0].set(xticks=[-0.5, 0, 0.5], yticks=[-0.5, 0, 0.5], xlabel="cycles per pixel")  # the scale of all
+    return fig
+
+
+def jpeg_tables(by_model: dict[str, tuple], note: str, columns: int = 4) -> plt.Figure:
+    """Luma quantisation tables [8, 8] and chroma subsampling, by camera model."""
+    tables, names = [table[0] for table in by_model.values()], [f"{name}, {t[2]}" for name, t in by_model.items()]
+    colours = dict(norm="log", vmin=1, vmax=(top := max(table.max() for table in tables)), cmap="mako_r")
+    fig = picture_grid(tables, names, columns, "JPEG luma tables and chroma subsampling", note, (2, 2.15), **colours)
+    for ax, table in zip(fig.axes, tables, strict=False):
+        for (y, x), q in np.ndenumerate(table):
+            ax.text(x, y, int(q), ha="center", va="center", fontsize=5, color="white" if q > top**0.5 else "0.2")
+    return fig
+
+
+def gallery(rows: list[tuple[str, list[np.ndarray]]], title: str, note: str) -> plt.Figure:
+    """Rows of pictures, each with its caption: the photos (and patches) behind the cells of a confusion matrix."""
+    rows = rows or [("There is no such photo.", [])]
+    columns = max(3, *(len(own) for _, own in rows))
+    fig, axes = bare_axes(len(rows), columns, (1.7, 1.75), title, note)
+    for line, (caption, own) in zip(axes, rows, strict=True):
+        for ax, picture in zip(line, own, strict=False):
+            ax.imshow(picture, interpolation="nearest")
+            ax.set_anchor("NW")
+        line[0].set_title(caption, fontsize=8)
+    return fig
+
+
+def patch_positions(photo: np.ndarray, corners: dict[str, np.ndarray], size: int, note: str) -> plt.Figure:
+    """A photo with the outlines of its patches, once for each way of choosing them (corners [n, 2]: y, x)."""
+    fig, axes = bare_axes(1, len(corners), (4.6, 3.4), f"Patches of {size} x {size} pixels", note)
+    for ax, (name, places) in zip(axes[0], corners.items(), strict=True):
+        ax.imshow(photo)
+        for y, x in places:
+            ax.add_patch(plt.Rectangle((x, y), size, size, fill=False, ec=PAPER, lw=1.6))
+        ax.set_title(f"{len(places)} patch{'es' * (len(places) != 1)}, {name}", fontsize=9)
+    return fig
+
+
+def camera_map(
+    photo: np.ndarray, corners: np.ndarray, log_probs: np.ndarray, class_names: list[str], note: str, leading: int = 3
+) -> plt.Figure:
+    """A photo, and over it one cell per patch in the colour of its most likely camera, stronger where it is surer.
+
+    corners [n, 2] (y, x): a grid, row by row; log_probs [n, classes]. Only the `leading` cameras are not grey.
+    """
+    best, sure = log_probs.argmax(axis=1), np.exp(log_probs.max(axis=1))
+    counts = np.bincount(best, minlength=len(class_names))
+    order = [i for i in np.argsort(-counts, kind="stable")[:leading] if counts[i]]
+    colour_of = dict(zip(order, MAP_COLOURS, strict=False))
+    cells = np.array([to_rgba(colour_of.get(i, GREY), 0.15 + 0.6 * p) for i, p in zip(best, sure, strict=True)])
+    (height, width), (ys, xs) = photo.shape[:2], map(np.unique, corners.T)
+    size, title = (5, 5 * height / width + 0.5), "Most likely camera model of each part of the photo"
+    fig, ((left, right),) = bare_axes(1, 2, size, title, note)
+    step = -(-max(height, width) // 1600)  # a screen shows no more
+    for ax in (left, right):
+        ax.imshow(photo[::step, ::step], extent=(0, width, height, 0))
+    right.pcolormesh(_cell_edges(xs, width), _cell_edges(ys, height), cells.reshape(len(ys), len(xs), 4))
+    names = [f"{readable([class_names[i]])[0]}, {counts[i]} patches" for i in order]
+    names.append(f"others, {len(best) - counts[order].sum()}")
+    legend = [Patch(color=colour) for colour in (*colour_of.values(), GREY)]
+    fig.legend(legend, names, loc="outside lower center", ncols=len(names))
+    return fig
+
+
+def _cell_edges(starts: np.ndarray, length: int) -> np.ndarray:
+    """Edges of the cells around patches that start at `starts`: halfway between neighbours, and the photo's own."""
+    centres = starts + (length - starts[-1]) / 2  # the last patch ends with the photo, or lies in its middle
+    return np.concatenate([[0], (centres[1:] + centres[:-1]) / 2, [length]])
+
+
+def split_map(catalogue: pd.DataFrame, parts: dict[str, pd.Series]) -> plt.Figure:
+    """For each protocol one row per device and one column per scene, each photo in the colour of its part."""
+    note = f"{catalogues.describe(catalogue)}; one row per device, one column per scene; white: no photo"
+    columns, title = 1 + (len(parts) > 1), "Photos for training, validation and test under each protocol"
+    size = (5, 0.9 + 0.11 * max(8, catalogue["device"].nunique()))
+    fig, axes = bare_axes(max(1, -(-len(parts) // columns)), columns, size, title, note)
+    for ax, (name, part) in zip(axes.flat, parts.items(), strict=False):
+        coded = catalogue.assign(code=part.map(list(PARTS).index, na_action="ignore"))
+        grid = coded.pivot_table(index="device", columns="scene", values="code", aggfunc="first")
+        if len(grid):
+            ax.imshow(grid, cmap=ListedColormap(list(PARTS.values())), vmin=-0.5, vmax=3.5, aspect="auto")
+        sizes = ", ".join(f"{key} {(part == key).sum()}" for key in ("train", "val", "test"))
+        ax.set_title(f"{name}: {sizes}" + " (scenes unknown)" * grid.empty, fontsize=9)
+    fig.legend([Patch(color=colour) for colour in PARTS.values()], PARTS, loc="outside lower center", ncols=4)
+    return fig

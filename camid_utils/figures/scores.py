@@ -1,0 +1,87 @@
+"""Figures of scores: sensor-noise fingerprints, calibrated probabilities, known and unknown cameras."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from .examples import centre_crop
+from .photographs import picture_grid
+from .style import DASHES, GREY, MARKERS, OURS, PAPER, SERIES, heading
+
+
+def fingerprint_crops(patterns: dict[str, np.ndarray], note: str, size: int = 96, columns: int = 4) -> plt.Figure:
+    """The middle `size` x `size` pixels of each fingerprint [h, w], in per cent of the light, on one grey scale."""
+    crops = [100 * centre_crop(pattern, size) for pattern in patterns.values()]
+    limit = float(np.percentile(np.abs(np.concatenate([crop.ravel() for crop in crops])), 99))
+    title = f"Sensor-noise fingerprints, the middle {size} x {size} pixels"
+    scale = dict(scale="response to light, %", vmin=-limit, vmax=limit, cmap="gray")
+    return picture_grid(crops, patterns, columns, title, note, (2, 2.1), **scale)
+
+
+def energies(table: pd.DataFrame, note: str) -> plt.Figure:
+    """Peak-to-correlation energy of each pair of photo and fingerprint (fingerprints.match), own device or other."""
+    pce, same, same_model = table["pce"].dropna(), table["same"], table["same_model"]
+    fig, ax = _strips({
+        "own device": pce[same],
+        "other device, same camera model": pce[~same & same_model],
+        "other camera model": pce[~same_model],
+    }, "Photos and fingerprints", note)  # fmt: skip
+    ax.set(xlabel="signed peak-to-correlation energy (logarithmic beyond 10)")
+    ax.set_xscale("symlog", linthresh=10)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.axvline(0, color="0.8", lw=0.8, zorder=0)
+    return fig
+
+
+def known_and_unknown(known: pd.DataFrame, unknown: pd.DataFrame, score: str, limit: float, note: str) -> plt.Figure:
+    """The score of each photo (open_set.calibrated), and the limit below which the answer is "none of them"."""
+    correct = known["predicted"] == known["true"]
+    fig, ax = _strips({
+        "known camera, correctly classified": known.loc[correct, score],
+        "known camera, misclassified": known.loc[~correct, score],
+        "unknown camera": unknown[score],
+    }, "Open set: photos of known and unknown cameras", note)  # fmt: skip
+    ax.axvline(limit, color="0.3", lw=1, ls="--", zorder=0)
+    ax.set(xlabel=f"{score}; below {limit:.2f} (dashed) the answer is: none of the known cameras")
+    return fig
+
+
+def _strips(kinds: dict[str, pd.Series], title: str, note: str) -> tuple[plt.Figure, plt.Axes]:
+    """For each of three kinds a strip of points, spread so that few hide others, and their number."""
+    fig, ax = plt.subplots(figsize=(8, 3))
+    for y, (values, colour, marker) in enumerate(zip(kinds.values(), (OURS, PAPER, GREY), "oXs", strict=True)):
+        spread = y + 0.5 * (np.modf(np.arange(len(values)) * 0.618)[0] - 0.5)  # golden ratio: even, without a draw
+        ax.scatter(np.sort(values), spread, s=14, marker=marker, color=colour, alpha=0.6, lw=0)
+    ax.set_yticks(range(len(kinds)), [f"{name} (n = {len(values):,})" for name, values in kinds.items()])
+    ax.set_ylim(len(kinds) - 0.6, -0.4)
+    heading(fig, title, note)
+    return fig, ax
+
+
+def reliability(rows: pd.DataFrame, note: str) -> plt.Figure:
+    """Accuracy by predicted probability (open_set.reliability): on the diagonal where the probabilities are right."""
+    fig, ax = plt.subplots(figsize=(5.4, 4.4))
+    ax.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
+    for i, (name, own) in enumerate(rows.groupby("name", sort=False)):
+        ax.vlines(own["confidence"], own["low"], own["high"], color=SERIES[i], lw=1.6)
+        ax.plot(own["confidence"], own["value"], MARKERS[i], ls=DASHES[i], color=SERIES[i], lw=1.2, label=name)
+    ax.set(xlabel="mean probability of the predicted camera", ylabel="accuracy; bars: 95 % intervals")
+    ax.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    heading(fig, "Reliability of the probabilities", note, legend_of=ax)
+    return fig
+
+
+def roc_curves(curves: dict[str, pd.DataFrame], note: str, title: str = "Same device or another?") -> plt.Figure:
+    """Receiver operating characteristics (fingerprints.roc), the false-positive rate also on a logarithmic axis."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
+    for i, (name, curve) in enumerate(curves.items()):
+        style = dict(ls=DASHES[i], color=(OURS, PAPER, GREY, SERIES[1])[i], lw=1.8, where="post", label=name)
+        for ax in (left, right):
+            ax.step(curve["false_positive_rate"], curve["true_positive_rate"], **style)
+    left.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
+    left.set(xlabel="false-positive rate", ylabel="true-positive rate", ylim=(-0.02, 1.02))
+    right.axvline(0.01, color="0.8", lw=0.8, zorder=0)
+    right.set(xlabel="false-positive rate, logarithmic; grey line: 1 %", xscale="log")
+    right.xaxis.set_major_formatter("{x:g}")
+    heading(fig, title, note, legend_of=left)
+    return fig

@@ -1,0 +1,63 @@
+"""The picture of results: what each change of the split or the recipe does to test accuracy."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from ..intervals import format_interval, verdict
+from .style import OURS, photo_range
+
+PANELS = ("Leakage: CameraConvNet", "Transfer from Dresden: CameraConvNet", "Design choices: EfficientNet")
+KEY = "filled: the 95 % interval excludes zero; hollow: it includes zero; squares: controls"
+
+
+def summary(rows: pd.DataFrame) -> plt.Figure:
+    """One panel per question: test accuracy of each experiment minus that of the panel's baseline, with its interval.
+
+    Columns panel (0, 1, 2), role ("change" or "control"), label, difference, low, high (fractions), photos, photos_b,
+    dataset, baseline_label, baseline_accuracy. What has no results yet is named as such.
+    """
+    panels = [rows[rows["panel"] == panel].reset_index(drop=True) for panel in range(len(PANELS))]
+    heights = [len(own) + (2.6 if len(own) else 1.6) for own in panels]
+    fig, axes = plt.subplots(len(PANELS), figsize=(8.2, 0.25 * sum(heights) + 0.7), height_ratios=heights, sharex=True)
+    for ax, own, title in zip(axes, panels, PANELS, strict=True):
+        _title(ax, own.dropna(subset="difference"), title)
+        _panel(ax, own)
+    last = max((i for i, own in enumerate(panels) if len(own)), default=0)
+    axes[last].set_xlabel("change in test accuracy, percentage points")
+    fig.supxlabel(KEY, fontsize=8, color="0.4")
+    return fig
+
+
+def _title(ax: plt.Axes, rows: pd.DataFrame, title: str) -> None:
+    """Which network and data a panel shows, and against which baseline."""
+    note = "no results yet"
+    if len(rows):
+        title += " on " + " and ".join(rows["dataset"].unique())
+        label, accuracy = rows[["baseline_label", "baseline_accuracy"]].iloc[0]
+        note = f"baseline: {label}, accuracy {100 * accuracy:.1f} %{photo_range(rows)}"
+    place = dict(xy=(0.01, 1), xycoords=("figure fraction", "axes fraction"), textcoords="offset points", va="bottom")
+    ax.annotate(title, xytext=(0, 19), fontsize=10.5, weight="bold", **place)
+    ax.annotate(note, xytext=(0, 7), fontsize=8, color="0.4", **place)
+
+
+def _panel(ax: plt.Axes, rows: pd.DataFrame) -> None:
+    """One line per experiment, from top to bottom, its value in a column at the right."""
+    if rows.empty:
+        ax.axis("off")
+        return
+    for y, row in rows.iterrows():
+        text = "not available"
+        if pd.notna(row["difference"]):
+            text = format_interval(row["difference"], row["low"], row["high"], "points").replace("-", "\N{MINUS SIGN}")
+            face = "white" if verdict(row["low"], row["high"]) == "undecided" else OURS
+            ax.plot([100 * row["low"], 100 * row["high"]], [y, y], color=OURS, lw=1.6)
+            mark = dict(marker="s" if row["role"] == "control" else "o", mfc=face, ms=6.5, mew=1.4)
+            ax.plot(100 * row["difference"], y, color=OURS, **mark)
+        ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
+    names = rows["label"].where(rows["role"] != "control", "control: " + rows["label"].astype(str))
+    ax.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.4, -0.6))
+    ax.axvline(0, color="0.3", lw=1, zorder=1)
+    ax.grid(axis="x", color="0.92", zorder=0)
+    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="x", labelbottom=True)
+    ax.spines["left"].set_visible(False)

@@ -1,0 +1,1 @@
+"""Which camera took a photo: for the command line, the notebooks and the web page."""

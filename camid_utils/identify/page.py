@@ -1,0 +1,136 @@
+"""The web page that names a photo's camera in the browser: `python -m camid_utils.identify.page`."""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import onnx
+import torch
+
+from ..files import atomic_path, exclusive_folder
+from ..models import Model, load_model
+from ..project import resolve
+from .predict import PATCHES, PatchNetwork, newest_model
+
+WEB = Path(__file__).parent / "web"
+NETWORK, LOCK = "model.onnx", "package-lock.json"
+METADATA = "camera_model_identification"  # key of the exported file's metadata
+OUTPUTS = ["log_probabilities", "features"]  # one row per patch
+HEADERS = {  # the first two let the page use several cores; the policy is also in index.html, here for its worker
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:",
+    "Cache-Control": "no-cache",
+}
+
+
+def export(model: Model, path: Path) -> None:
+    """Write a model as ONNX: input `patches` uint8 [n, size, size, 3], OUTPUTS float32 [n, classes] and [n, d].
+
+    Class names and all else that the page needs are in the file's metadata. ValueError for models of whole photos.
+    """
+    if model.info.get("kind") == "resize":
+        raise ValueError("this model takes whole resized photos, the page takes crops only: give another --model")
+    example = torch.zeros((2, model.input_size, model.input_size, 3), dtype=torch.uint8)
+    options = dict(input_names=["patches"], output_names=OUTPUTS, dynamic_shapes=({0: torch.export.Dim("n")},))
+    network = PatchNetwork(model).eval()
+    graph = torch.onnx.export(network, (example,), dynamo=True, verbose=False, **options).model_proto
+    facts = dict(zip(Model._fields[1:], model[1:], strict=True)) | {"patches": PATCHES}
+    onnx.helper.set_model_props(graph, {METADATA: json.dumps(facts)})
+    with atomic_path(path) as partial_file:
+        partial_file.write_bytes(graph.SerializeToString())
+
+
+def build(model: Model, to: str | Path) -> Path:
+    """The page with this model, as a folder for any static web server; it appears only when complete.
+
+    ValueError if `to` contains anything but a page built before.
+    """
+    to = Path(to)
+    with exclusive_folder(to) as aside:
+        present = {path.name for path in to.iterdir()} if to.exists() else set()
+        files = {path.name for path in WEB.iterdir()}
+        if present and not {NETWORK, LOCK, "vendor"} <= present <= files | {NETWORK, "vendor"}:
+            raise ValueError(f"{to} contains other files: give a folder that is new, empty, or a page built before")
+        site = shutil.copytree(WEB, aside / "site")
+        export(model, site / NETWORK)
+        if present and (to / LOCK).read_bytes() == (WEB / LOCK).read_bytes():
+            shutil.copytree(to / "vendor", site / "vendor")
+        else:
+            _install(site)
+        if to.exists():
+            to.rename(aside / "before")
+        site.rename(to)
+    return to
+
+
+def _install(site: Path) -> None:
+    """Fetch the locked npm packages, without running their scripts, and keep what the page uses in vendor/."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise RuntimeError("npm is missing, which fetches the page's libraries: install Node.js from nodejs.org")
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
+    done = subprocess.run(command, cwd=site, capture_output=True, text=True)
+    if done.returncode:
+        last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+        raise RuntimeError(f"npm could not fetch the page's libraries; it needs its registry once:\n{last}")
+    (site / "vendor").mkdir()
+    for name, source in json.loads((site / "package.json").read_text())["vendor"].items():
+        (site / "node_modules" / source).rename(site / "vendor" / name)
+    with open(site / "vendor" / "jpeg.js", "a") as script:
+        script.write("\nexport default libjpegturbowasm_decode;\n")  # a classic script, made a module
+    shutil.rmtree(site / "node_modules")
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """Static files with HEADERS, without a log."""
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def server(folder: str | Path, port: int = 0) -> ThreadingHTTPServer:
+    """A server of the folder for this machine alone; port 0 takes any free one."""
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
+    except (OSError, OverflowError) as error:
+        raise OSError(f"port {port} cannot be used ({error}): give another --port, 0 for any free one") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m camid_utils.identify.page", description=__doc__)
+    parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest best one under data/)")
+    parser.add_argument("--to", metavar="DIR", default=resolve("data/page"), help="its folder (default: data/page)")
+    parser.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
+    parser.add_argument("--no-serve", action="store_true", help="build the folder and stop")
+    options = parser.parse_args(arguments)
+    try:
+        path = Path(options.model or newest_model())
+        print(f"model: {path}", flush=True)
+        folder = build(load_model(path), options.to)
+        print(f"page:  {folder}", flush=True)
+        if not options.no_serve:
+            with server(folder, options.port) as page:
+                print(f"open   http://127.0.0.1:{page.server_port}/   (Ctrl-C ends it)", flush=True)
+                page.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""What a model says of one photo: where its patches lie, what each looks like, and what they say together."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from torch import Tensor, nn
+
+from ..batches import batch_rows, make_fabric
+from ..models import Model, to_input
+from ..patches import cut_patches
+from ..photos import resize
+from ..project import resolve
+
+PATCHES = 64  # at most, per photo: enough for a vote and a map, few enough for a browser
+BATCH = 32  # patches per forward pass
+# How much a photo looks like those of the known cameras: the largest probability; the share of patches that vote for
+# that camera; the mean over patches of their largest probability; minus the distance from the photo's mean features to
+# the nearest camera's.
+SCORES = ("confidence", "vote_share", "patch_confidence", "feature_similarity")
+IDENTIFIER = "identifier"  # name of notebook 06's model files: the best network with its calibration
+
+
+class PatchPredictions(NamedTuple):
+    """What a model says of a photo's n patches."""
+
+    corners: np.ndarray  # int [n, 2], top left (y, x)
+    log_probs: np.ndarray  # float [n, classes]
+    features: np.ndarray  # float [n, d], the input of the network's classifier
+
+
+class PatchNetwork(nn.Module):
+    """Log-probabilities [n, classes] and features [n, d] of uint8 patches [n, size, size, 3]; the page runs it too."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.net, self.input_range = model.net, model.input_range
+
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.net.features(to_input(patches.permute(0, 3, 1, 2), self.input_range))
+        return self.net.classifier(features).log_softmax(1), features
+
+
+def patch_positions(height: int, width: int, size: int) -> np.ndarray:
+    """Top left corners [n, 2] (y, x) of at most PATCHES patches in evenly spaced rows and columns, edges included.
+
+    Neighbours overlap by half in small photos. ValueError for a photo smaller than a patch.
+    """
+    if min(height, width) < size:
+        raise ValueError(f"smaller ({width} x {height} pixels) than a patch ({size} x {size})")
+    room, step = np.array([height, width]) - size, max(1, size // 2)
+    while (counts := -(-room // step) + 1).prod() > PATCHES:
+        step += 1
+    ys, xs = (np.arange(n) * length // max(1, n - 1) for n, length in zip(counts, room, strict=True))
+    return np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2).reshape(-1, 2)
+
+
+@torch.inference_mode()
+def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
+    """What the model says of a photo, uint8 [height, width, 3], in float32; ValueError if it is smaller than a patch.
+
+    A model of whole resized photos gets one "patch" at (0, 0). Its training photos were decoded at a reduced scale (see
+    patches) and differ from this one by a grey level or two.
+    """
+    size, device = model.input_size, make_fabric("32-true").device
+    corners = patch_positions(*photo.shape[:2], size)
+    if model.info.get("kind") == "resize":
+        corners, patches = np.zeros((1, 2), int), resize(photo, size, size)[None]
+    else:
+        patches = cut_patches(photo, corners, size)
+    network, steps = PatchNetwork(model).to(device), []
+    for rows in batch_rows(np.arange(len(patches)), BATCH):
+        step = network(torch.from_numpy(patches[rows]).to(device))
+        steps.append([values.double().cpu().numpy() for values in step])
+    return PatchPredictions(corners, *map(np.concatenate, zip(*steps, strict=True)))
+
+
+def combine(log_probs: np.ndarray, features: np.ndarray, model: Model) -> dict:
+    """The answer of a photo's patches, from their log-probabilities [n, classes] and features [n, d].
+
+    Probabilities are the softmax of the mean log-probability over notebook 06's temperature (Guo et al. 2017). Keys:
+    cameras (list of [name, probability], most probable first), patches, votes (patches for the first camera), SCORES
+    (feature_similarity if the model has mean features), score (the model's own), unknown (it is below the threshold).
+    """
+    calibration = model.info.get("identification", {})
+    probabilities = softmax(log_probs.mean(axis=0) / calibration.get("temperature", 1.0))
+    order = np.argsort(-probabilities, kind="stable")
+    votes = int((log_probs.argmax(axis=1) == order[0]).sum())
+    scores = [float(probabilities[order[0]]), votes / len(log_probs), float(np.exp(log_probs.max(axis=1)).mean())]
+    if "means" in calibration:
+        distances = np.linalg.norm(features.mean(axis=0) - np.array(calibration["means"]), axis=1)
+        scores.append(-float(distances.min()))
+    found, chosen = dict(zip(SCORES, scores, strict=False)), calibration.get("score", "confidence")
+    if chosen not in found:
+        raise ValueError(f"the model's score {chosen!r} is not one of {', '.join(found)}: run notebook 06 again")
+    found |= {"score": found[chosen], "unknown": found[chosen] < calibration.get("threshold", -np.inf)}
+    cameras = [[model.class_names[i], float(probabilities[i])] for i in order]
+    return {"cameras": cameras, "patches": len(log_probs), "votes": votes, **found}
+
+
+def describe_model(model: Model) -> str:
+    """What the model was trained on, and its error rates with unknown cameras if notebook 06 has measured them."""
+    text = f"{len(model.class_names)} cameras, trained on {model.info['dataset']} photos"
+    rates = model.info.get("identification", {})
+    if "threshold" not in rates:
+        return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
+    refused, accepted = (f"{rates[key]:.0%}" for key in ("known_refused", "unknown_accepted"))
+    return f"{text}. Test photos: {refused} by known cameras were refused, {accepted} by unknown cameras accepted."
+
+
+def newest_model(data: str | Path = "data") -> Path:
+    """The newest model under the data folder: one of notebook 06, else the best network of notebook 04."""
+    for name in (IDENTIFIER, "efficientnet-best"):
+        found = resolve(data).glob(f"*/models/*/{name}-[0-9]*.safetensors")
+        if newest := max(found, key=lambda path: path.stat().st_mtime, default=None):
+            return newest
+    raise FileNotFoundError(f"no trained model under {resolve(data)}: run `make study` first, or give --model FILE")

@@ -1,0 +1,82 @@
+// How the patches of a photo become one answer: the same arithmetic as camid_utils/identify/predict.py.
+
+/** Top left corners [[y, x], ...] of at most `most` patches in evenly spaced rows and columns, edges included. */
+export function positions(height, width, size, most) {
+  const count = (length, step) => Math.ceil((length - size) / step) + 1;
+  let step = Math.max(1, Math.floor(size / 2));
+  while (count(height, step) * count(width, step) > most) step += 1;
+  const [ys, xs] = [height, width].map((length) => spread(length - size, count(length, step)));
+  return ys.flatMap((y) => xs.map((x) => [y, x]));
+}
+
+/** `count` whole numbers evenly from 0 to `room`; a single one in the middle. */
+function spread(room, count) {
+  if (count === 1) return [Math.floor(room / 2)];
+  return Array.from({ length: count }, (_, i) => Math.floor((i * room) / (count - 1)));
+}
+
+/**
+ * The answer of all patches together; `logs` and `features` have one array per patch.
+ * cameras: [name, probability], most probable first; best: each patch's most probable class; sure: its probability;
+ * votes: patches whose best class is the first camera.
+ */
+export function answer(logs, features, model) {
+  const calibration = model.info.identification ?? {};
+  const probabilities = softmax(mean(logs).map((value) => value / (calibration.temperature ?? 1)));
+  const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
+  const best = logs.map((patch) => patch.indexOf(Math.max(...patch)));
+  const sure = logs.map((patch) => Math.exp(Math.max(...patch)));
+  const votes = best.filter((k) => k === order[0]).length;
+  const scores = {
+    confidence: probabilities[order[0]],
+    vote_share: votes / logs.length,
+    patch_confidence: sure.reduce((sum, value) => sum + value, 0) / logs.length,
+    feature_similarity: calibration.means && similarity(mean(features), calibration.means),
+  };
+  const score = scores[calibration.score ?? "confidence"];
+  if (score === undefined) throw new Error(`this page does not know the model’s score ${calibration.score}`);
+  const cameras = order.map((k) => [model.class_names[k], probabilities[k]]);
+  const unknown = score < (calibration.threshold ?? -Infinity);
+  return { cameras, best, sure, votes, patches: logs.length, score, unknown };
+}
+
+/** The mean of arrays of equal length. */
+function mean(rows) {
+  return Array.from(rows[0], (_, k) => rows.reduce((sum, row) => sum + row[k], 0) / rows.length);
+}
+
+/** Minus the distance from a photo's mean features to the nearest camera's. */
+function similarity(photo, cameras) {
+  return -Math.min(...cameras.map((camera) => Math.hypot(...photo.map((value, k) => value - camera[k]))));
+}
+
+function softmax(values) {
+  const most = Math.max(...values);
+  const powers = values.map((value) => Math.exp(value - most));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / sum);
+}
+
+/** The `leading` classes with most patches, as [index, patches], largest first. */
+export function leaders(best, leading) {
+  const counts = new Map();
+  for (const k of [...best].sort((a, b) => a - b)) counts.set(k, (counts.get(k) ?? 0) + 1);
+  return [...counts].sort((a, b) => b[1] - a[1]).slice(0, leading);
+}
+
+/** A cell [y, x, height, width] around each patch: halfway to its neighbours, and to the photo's own edges. */
+export function cells(height, width, corners, size) {
+  const [ys, xs] = [0, 1].map((axis) => [...new Set(corners.map((corner) => corner[axis]))]);
+  const [rows, columns] = [between(ys, height, size), between(xs, width, size)];
+  const across = xs.length;
+  return corners.map((_, i) => {
+    const [row, column] = [Math.floor(i / across), i % across];
+    const [y, x] = [rows[row], columns[column]];
+    return [y, x, rows[row + 1] - y, columns[column + 1] - x];
+  });
+}
+
+function between(starts, length, size) {
+  const halfway = starts.slice(1).map((start, i) => (start + starts[i] + size) / 2);
+  return [0, ...halfway, length];
+}

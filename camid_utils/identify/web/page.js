@@ -1,0 +1,273 @@
+// The user interface: takes photos, hands them to the worker one by one, and shows its answers.
+
+import { cells, leaders } from "./answer.js";
+
+const COLOURS = ["#1f6f8b", "#edae49", "#d1495b"]; // of the cameras with most patches
+const GREY = "#8d99ae"; // of all others
+const BARS = 4; // cameras shown at once; a click shows the others
+
+// canvas transforms that turn a photo upright, by EXIF orientation; w, h: its width and height as stored
+const UPRIGHT = {
+  1: () => [1, 0, 0, 1, 0, 0],
+  2: (w) => [-1, 0, 0, 1, w, 0],
+  3: (w, h) => [-1, 0, 0, -1, w, h],
+  4: (w, h) => [1, 0, 0, -1, 0, h],
+  5: () => [0, 1, 1, 0, 0, 0],
+  6: (w, h) => [0, 1, -1, 0, h, 0],
+  7: (w, h) => [0, -1, -1, 0, h, w],
+  8: (w) => [0, -1, 1, 0, 0, w],
+};
+
+const $ = (id) => document.getElementById(id);
+const part = (card, selector) => card.querySelector(selector);
+const readable = (name) => name.replaceAll("_", " ");
+const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+const say = (text) => ($("status").textContent = text); // screen readers read it out
+const element = (tag, textContent = "", className = "") =>
+  Object.assign(document.createElement(tag), { textContent, className });
+
+let worker;
+let model;
+let current; // the photo that the worker has: {id, file, card, bitmap, width, height, orientation}
+let added = 0;
+const waiting = [];
+
+startWorker();
+listen();
+
+function startWorker() {
+  worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  worker.onmessage = ({ data }) => receive(data);
+  worker.onerror = lost;
+  if (!model) say("Loading the network…");
+}
+
+/** Choosing, dropping and pasting all end in `add`. */
+function listen() {
+  $("choose").onclick = () => $("files").click();
+  $("files").onchange = () => {
+    add($("files").files);
+    $("files").value = ""; // so that the same photo can be chosen again
+  };
+  $("clear").onclick = clear;
+  addEventListener("paste", ({ clipboardData }) => {
+    if (clipboardData.files.length) add(clipboardData.files);
+    else say("There is no photo in the clipboard.");
+  });
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    $("drop").classList.add("over");
+  });
+  addEventListener("dragleave", ({ relatedTarget }) => relatedTarget ?? $("drop").classList.remove("over"));
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    $("drop").classList.remove("over");
+    if (event.dataTransfer.files.length) add(event.dataTransfer.files);
+    else say("That was not a file. Save the photo first, then drop it here.");
+  });
+}
+
+function add(files) {
+  if (!worker) return say("The background worker of this page has stopped. Reload the page.");
+  for (const file of files) {
+    const card = $("card").content.firstElementChild.cloneNode(true);
+    const id = `photo-${(added += 1)}`;
+    Object.assign(part(card, ".name"), { textContent: file.name, id });
+    card.setAttribute("aria-labelledby", id);
+    part(card, "progress").setAttribute("aria-label", `Progress of ${file.name}`);
+    part(card, ".stage").textContent = "Waiting";
+    $("answers").append(card);
+    waiting.push({ id, file, card });
+  }
+  $("tidy").hidden = false;
+  if (model) say(`Analysing ${files.length === 1 ? files[0].name : `${files.length} photos`}…`);
+  next();
+}
+
+function next() {
+  if (current || !model || !waiting.length) return;
+  current = waiting.shift();
+  part(current.card, ".stage").textContent = "Reading";
+  worker.postMessage({ id: current.id, file: current.file });
+}
+
+/** A message of the worker: about itself, or about the photo it has. */
+function receive({ id, failure, ...message }) {
+  if (failure) say(`The network could not be loaded: ${failure}`);
+  if (message.model) introduce(message.model);
+  if (!current || id !== current.id) return;
+  if (message.stage) showStage(message);
+  if (message.bitmap) showPhoto(message);
+  if (message.answer) showAnswer(message.answer);
+  if (message.problem) showProblem(message.problem);
+  if (message.answer || message.problem) {
+    current = undefined;
+    if (message.broken) restart();
+    next();
+  }
+}
+
+/** The worker cannot start: in an old browser, or later because its files are no longer available. */
+function lost() {
+  const advice = model ? "Reload the page." : "Please try a current browser.";
+  for (const photo of [current, ...waiting.splice(0)].filter(Boolean)) {
+    current = photo;
+    showProblem(`was not analysed: the background worker of this page has stopped. ${advice}`);
+  }
+  current = worker = undefined;
+  say(`The background worker of this page could not start. ${advice}`);
+}
+
+function restart() {
+  worker?.terminate();
+  startWorker();
+}
+
+function clear() {
+  waiting.length = 0;
+  if (current) restart();
+  current = undefined;
+  $("answers").replaceChildren();
+  $("tidy").hidden = true;
+  say("All answers are cleared.");
+  $("choose").focus();
+}
+
+/** What the model was trained on and how often it errs, all from the model file itself. */
+function introduce(loaded) {
+  const first = !model;
+  model = loaded;
+  if (!first) return; // the worker was restarted
+  const { class_names: names, info } = model;
+  $("trained").textContent = `It was trained on ${info.dataset} and knows ${names.length} cameras, no others.`;
+  $("fiction").hidden = !info.dataset.includes("simulated");
+  part($("fiction"), ".dataset").textContent = info.dataset;
+  $("known").replaceChildren(...names.map((name) => element("li", readable(name))));
+  $("errors").textContent = errorRates(info.identification ?? {});
+  $("about").hidden = false;
+  say("Ready.");
+  next();
+}
+
+function errorRates({ threshold, known_refused: refused, unknown_accepted: accepted }) {
+  if (threshold === undefined)
+    return "It always names one of them: no threshold for “none of the known cameras” was measured.";
+  return (
+    "It can answer “none of the known cameras”. In the study’s test it gave this answer for " +
+    `${percent(refused, 0)} of the photos by cameras it knows, and named a camera for ${percent(accepted, 0)} of the ` +
+    "photos by cameras it does not know."
+  );
+}
+
+function showStage({ stage, done, total }) {
+  part(current.card, ".stage").textContent = stage === "decoding" ? "Decoding" : `Patch ${done} of ${total}`;
+  if (total) Object.assign(part(current.card, "progress"), { max: total, value: done });
+}
+
+function showPhoto({ bitmap, width, height, orientation }) {
+  Object.assign(current, { bitmap, width, height, orientation });
+  const canvas = part(current.card, "canvas");
+  const turned = orientation > 4;
+  canvas.width = turned ? bitmap.height : bitmap.width;
+  canvas.height = turned ? bitmap.width : bitmap.height;
+  canvas.setAttribute("aria-label", `The photo ${current.file.name}`);
+  draw(current);
+  part(current.card, "figure").hidden = false;
+}
+
+/** The photo, upright, and over it the map if there is one. */
+function draw({ card, bitmap, width, height, orientation, map = [] }) {
+  const context = part(card, "canvas").getContext("2d");
+  context.setTransform(...UPRIGHT[orientation](bitmap.width, bitmap.height));
+  context.globalAlpha = 1;
+  context.drawImage(bitmap, 0, 0);
+  context.scale(bitmap.width / width, bitmap.height / height);
+  for (const { colour, alpha, cell } of map) {
+    const [y, x, tall, wide] = cell;
+    context.fillStyle = colour;
+    context.globalAlpha = alpha;
+    context.fillRect(x, y, wide, tall);
+  }
+}
+
+function showAnswer(answer) {
+  const { card, file, width, height } = current;
+  const [camera, probability] = answer.cameras[0];
+  const colours = new Map(leaders(answer.best, COLOURS.length).map(([k], i) => [model.class_names[k], COLOURS[i]]));
+  const write = (selector, text) => (part(card, selector).textContent = text);
+  const verdict = answer.unknown ? "None of the known cameras" : readable(camera);
+  write(".kicker", answer.unknown ? "Answer" : probability < 0.5 ? "Perhaps" : "Most likely");
+  write(".verdict", verdict);
+  write(".remark", "It does not look like the photos this model was trained on. The most similar of its cameras:");
+  part(card, ".remark").hidden = !answer.unknown;
+  const bars = answer.cameras.map(([name, share]) => bar(name, share, colours.get(name) ?? GREY));
+  part(card, ".bars").replaceChildren(...bars.slice(0, BARS));
+  part(card, ".rest").hidden = bars.length <= BARS;
+  write(".rest summary", `${bars.length - BARS} more`);
+  part(card, ".rest .bars").replaceChildren(...bars.slice(BARS));
+  const votes = `${answer.votes} of ${answer.patches} patches vote for ${readable(camera)}.`;
+  write(".facts", `${votes} ${width} × ${height} pixels, ${answer.seconds.toFixed(1)} s.`);
+  showMap(answer, colours);
+  card.classList.toggle("unknown", answer.unknown);
+  part(card, ".working").hidden = true;
+  part(card, ".answer").hidden = false;
+  say(`${file.name}: ${verdict}` + (answer.unknown ? "." : `, ${percent(probability)}.`));
+}
+
+function bar(name, share, colour) {
+  const item = element("li");
+  const fill = element("span", "", "fill");
+  Object.assign(fill.style, { width: `${100 * share}%`, background: colour });
+  const track = element("span", "", "track");
+  track.append(fill);
+  item.append(element("span", readable(name), "camera"), element("span", percent(share), "share"), track);
+  Object.assign(item.dataset, { camera: name, probability: share });
+  return item;
+}
+
+/** The map over the photo, its legend, the button that hides it, and the same in words. */
+function showMap(answer, colours) {
+  const photo = current; // `current` will be another photo when the button is pressed
+  const { card, file, width, height } = photo;
+  const names = answer.best.map((k) => model.class_names[k]);
+  const map = cells(height, width, answer.corners, model.input_size).map((cell, i) => ({
+    cell,
+    colour: colours.get(names[i]) ?? GREY,
+    alpha: 0.1 + 0.5 * answer.sure[i],
+  }));
+  const count = (test) => names.filter(test).length;
+  const parts = [...colours].map(([name, colour]) => [readable(name), colour, count((other) => other === name)]);
+  const others = count((name) => !colours.has(name));
+  if (others) parts.push(["other cameras", GREY, others]);
+  part(card, ".legend").replaceChildren(...parts.map(legendEntry));
+  const words = parts.map(([name, , patches]) => `${patches} like ${name}`).join(", ");
+  const toggle = part(card, ".toggle");
+  const show = (shown) => {
+    toggle.setAttribute("aria-pressed", shown);
+    const said = `The photo ${file.name}` + (shown ? ` with its map. Patches: ${words}.` : "");
+    part(card, "canvas").setAttribute("aria-label", said);
+    draw({ ...photo, map: shown ? map : [] });
+  };
+  toggle.hidden = false;
+  toggle.setAttribute("aria-label", `Map of ${file.name}`);
+  toggle.onclick = () => show(toggle.getAttribute("aria-pressed") !== "true");
+  show(true);
+}
+
+function legendEntry([name, colour, patches]) {
+  const item = element("li", `${name}, ${patches}`);
+  const swatch = element("span", "", "swatch");
+  swatch.style.background = colour;
+  item.prepend(swatch);
+  return item;
+}
+
+function showProblem(problem) {
+  const { card, file } = current;
+  part(card, ".working").hidden = true;
+  part(card, "figure").hidden = true;
+  part(card, ".problem").hidden = false;
+  part(card, ".problem").textContent = `${file.name} ${problem}`;
+  card.classList.add("refused");
+  say(`${file.name} ${problem}`);
+}

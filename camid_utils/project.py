@@ -1,0 +1,101 @@
+"""Where things lie, what ran on what (run.json), and progress bars."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import tqdm
+import tqdm.auto
+
+from .files import write_text
+
+PROJECT = Path(__file__).resolve().parents[1]  # the folder of notebooks/, runs/, results/ and data/
+HEADLESS = "CAMID_HEADLESS"  # environment variable that the runner sets for the notebooks' kernels
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "simplejpeg", "pillow", "kornia")
+
+
+def resolve(path: str | Path) -> Path:
+    """A parameter's path: relative ones start at the project's folder, wherever a notebook runs."""
+    return PROJECT / Path(path).expanduser()
+
+
+def headless() -> bool:
+    """Whether notebooks run without a person (the runner says so)."""
+    return bool(os.environ.get(HEADLESS))
+
+
+def progress(*args, **options) -> tqdm.tqdm:
+    """A progress bar: a widget in JupyterLab, text in a terminal and in a headless run."""
+    return (tqdm.tqdm if headless() else tqdm.auto.tqdm)(*args, **options)
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor has bfloat16 instructions; without them bfloat16 is hundreds of times slower."""
+    import torch  # slow to import, and not needed to find a folder
+
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+
+
+def commit() -> dict[str, str | bool | None]:
+    """The commit that runs, and whether the tree was clean; None outside a clone."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain", "--", ".", ":!results")}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "clean": None}
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware that figures may depend on."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "platform": platform.platform(terse=True),
+        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "gpu": gpu,
+        "bfloat16": "yes" if has_bfloat16() or gpu != "none" else "no",
+    }
+
+
+def write_run_record(out: Path, profile: str, parameters: dict, name: str, seconds: float, failure: str) -> None:
+    """run.json: what ran, with what, on what, for how long; entries of notebooks not run this time are kept."""
+    scale = 1024**3 if sys.platform == "darwin" else 1024**2  # ru_maxrss is in bytes there, in KiB elsewhere
+    datasets = out / "metrics" / "datasets.json"
+    notebook = {
+        "seconds": seconds,
+        **commit(),
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / scale, 2),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    record = {
+        "profile": profile,
+        **commit(),
+        "failed": name if failure else None,
+        "parameters": parameters,
+        "datasets": json.loads(datasets.read_text()) if datasets.is_file() else {},
+        "notebooks": read_record(out).get("notebooks", {}) | {name: notebook},
+        "environment": environment(),
+    }
+    write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
+
+
+def read_record(out: Path) -> dict:
+    """run.json of a run or of published results, empty where there is none."""
+    path = out / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

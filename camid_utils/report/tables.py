@@ -1,0 +1,91 @@
+"""Tables of results for readers, from the metrics files, with the paper's figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from .. import published
+from ..experiments import CONTRAST_COLUMNS, labels, listed
+from ..intervals import METRIC_COLUMNS, formatted, verdict
+
+
+def read_metrics(folder: str | Path) -> pd.DataFrame:
+    """All metrics that notebooks 02 to 05 wrote; the error names the notebook to run first."""
+    for number in ("02", "03", "04"):
+        if not (Path(folder) / f"{number}_metrics.csv").is_file():
+            raise FileNotFoundError(f"no metrics of notebook {number} in {folder}: run that notebook first")
+    return _read(folder, "metrics", METRIC_COLUMNS)
+
+
+def read_contrasts(folder: str | Path) -> pd.DataFrame:
+    """All contrasts that notebooks 02 to 05 wrote."""
+    return _read(folder, "contrasts", CONTRAST_COLUMNS)
+
+
+def _read(folder: str | Path, name: str, columns: list[str]) -> pd.DataFrame:
+    """The tables of that name on the paper's own experiments, one below the other; no rows where there is none."""
+    found = [pd.read_csv(path) for path in sorted(Path(folder).glob(f"0[2-5]_{name}.csv"))]
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+
+
+def accuracy_rows(metrics: pd.DataFrame, level: str | None = None) -> pd.DataFrame:
+    """Test accuracies, labelled, with the protocol as `group`; at one level, or each at what its network sees."""
+    accuracies = metrics[metrics["metric"] == "accuracy"]
+    rows = accuracies[accuracies["part"] == "test"]
+    rows = rows[rows["level"] == (level or rows["experiment"].map(listed()["level"]))]
+    paper = rows["experiment"].map(accuracies.groupby("experiment")["published"].max())
+    return rows.assign(label=rows["experiment"].map(labels()), group=rows["protocol"], published=paper)
+
+
+def effect_rows(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Contrasts as rows for `results.intervals`, labelled by the experiment, with its protocol as `group`."""
+    what = contrasts["a"].map(labels())
+    return contrasts.assign(label=what, value=contrasts["difference"], group=contrasts["protocol_a"])
+
+
+def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """One row per experiment, part and level, one column per metric; value and 95 % interval in one cell."""
+    index = ["dataset", "experiment", "protocol", "part", "level", "n", "photos"]
+    return pivot(metrics, index, "metric")
+
+
+def pivot(rows: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
+    """Values with their intervals: one row per `index`, one column per value of `columns`."""
+    cells = rows.assign(cell=formatted(rows))
+    return cells.pivot_table(index=index, columns=columns, values="cell", aggfunc="first", sort=False)
+
+
+def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Contrasts for readers: what is compared, on which data, the difference in points, and its verdict."""
+    names = {end: contrasts[end].map(labels()) + " (" + contrasts[f"protocol_{end}"] + ")" for end in ("a", "b")}
+    a, b = contrasts["photos"].astype(str), contrasts["photos_b"].astype(str)
+    table = contrasts[["dataset", "level"]].assign(photos=a.where(contrasts["paired"].astype(bool), a + " and " + b))
+    table["A - B, points (95 %)"] = formatted(contrasts, "points", "difference")
+    table["A is"] = [verdict(low, high) for low, high in zip(contrasts["low"], contrasts["high"], strict=True)]
+    return pd.DataFrame({"A": names["a"], "B": names["b"]}).join(table)
+
+
+def table2(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The paper's Table 2 beside our validation and test figures: one row per model and metric.
+
+    Columns: model, metric, paper, paper_data, validation, test (value and 95 % interval), test photos, classes, data.
+    """
+    rows, ids = [], listed()
+    for i, paper in published.read("table2").iterrows():
+        experiment = ids.index[ids["table2"] == str(i)][0]
+        level = ids.loc[experiment, "level"]
+        ours = metrics[(metrics["experiment"] == experiment) & (metrics["level"] == level)]
+        for metric, value in (("accuracy", paper["val_accuracy"]), ("log loss", paper["val_loss"])):
+            val, test = (ours[(ours["metric"] == metric) & (ours["part"] == part)] for part in ("val", "test"))
+            figures = [
+                f"real {paper['dataset']}",
+                *formatted(val),
+                *formatted(test),
+                *test[["photos", "classes"]].iloc[0],
+            ]
+            data = f"{test['dataset'].iloc[0]}, {test['protocol'].iloc[0]}"
+            rows.append([paper["model"], f"{metric} per {level}", value, *figures, data])
+    columns = ["model", "metric", "paper", "paper_data", "validation", "test", "test photos", "classes", "data"]
+    return pd.DataFrame(rows, columns=columns)

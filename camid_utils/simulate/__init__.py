@@ -1,0 +1,1 @@
+"""Simulated photographs: places, cameras, and the folders of four data sets."""

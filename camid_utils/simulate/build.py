@@ -1,0 +1,119 @@
+"""Builds a folder of simulated photographs that the loaders of the real data sets read."""
+
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ..catalogues import LISTING, SIMULATED
+from ..files import exclusive_folder
+from ..project import progress
+from . import cameras, layouts
+from .scenes import make_scene
+
+VERSION = 1  # raise it when the same settings give other photos, so that old ones are made again
+NETWORKS = {  # Forchheim's other versions, as we simulate them: factor of both sides, JPEG quality
+    "facebook": (0.5, 72), "instagram": (0.34, 75), "telegram": (0.4, 87), "twitter": (1.0, 85), "whatsapp": (0.4, 75)
+}  # fmt: skip
+
+
+def simulate(
+    kind: str, root: str | Path, *, seed: int = 0, models: int = 8, devices: int = 2, scenes: int = 24, shots: int = 1,
+    size: tuple[int, int] = (640, 480), workers: int = -1, like_published: bool = False, listing: str | None = None,
+) -> Path:  # fmt: skip
+    """Make a simulated data set in the layout of the real one, unless it is there already; returns the root.
+
+    kind: "dresden", "floreview", "forchheim" or "vision". models: 1 to 8; devices of each model; scenes, each shot
+    `shots` times by every device; size: nominal width and height (some models differ). Forchheim and VISION take some
+    of FloreView's models and two others, one device and one shot each. workers: processes, -1 for one per core; the
+    photos do not depend on it. like_published: instead, as many small photos as the real Dresden or FloreView has,
+    under the real names; listing: Dresden's public one, a CSV file, whose file names and scenes are used.
+    Simulated photos of other settings are replaced; other files in the root raise FileExistsError.
+    """
+    kinds = layouts.PUBLISHED_SIZES if like_published else layouts.LAYOUTS
+    if kind not in kinds:
+        raise ValueError(f"{kind!r} cannot be simulated like this: give one of {', '.join(kinds)}")
+    if listing and not (like_published and kind == "dresden"):
+        raise ValueError("a listing is used for Dresden with like_published only: leave it out")
+    devices, shots = (1, 1) if kind in layouts.COMMON else (devices, shots)
+    table = pd.read_csv(listing, dtype=str) if listing else None
+    if like_published:
+        size = layouts.PUBLISHED_SIZES[kind]
+        photos = layouts.published_plan(kind, seed, table)
+        names, settings = "real", f"photos={len(photos)} listing={'public' if listing else 'none'}"
+    else:
+        photos = layouts.plan(kind, seed, size, models, scenes, devices, shots)
+        names, settings = "fictional", f"models={models} devices={devices} scenes={scenes} shots={shots}"
+    if kind == "dresden" and table is None:
+        table = layouts.dresden_listing(photos)
+    note = (
+        f"Simulated photographs: procedural scenes, simulated cameras with {names} names; none is real.\n"
+        f"{layouts.LAYOUTS[kind].dataset} layout, version={VERSION} seed={seed} {settings} size={size[0]}x{size[1]}\n"
+    )
+    target = Path(root).resolve()
+    if not _finished(target, note):
+        with exclusive_folder(target) as aside:
+            if not _finished(target, note):  # else another process made them while this one waited
+                _write(aside / "new", note, photos, table, partial(_shoot, kind=kind, seed=seed, size=size), workers)
+                if target.exists():
+                    target.rename(aside / "old")
+                (aside / "new").rename(target)
+    return Path(root)
+
+
+def _finished(root: Path, note: str) -> bool:
+    """Whether the root holds the photos that the note describes; an error where it holds other files."""
+    if (root / SIMULATED).is_file():
+        return (root / SIMULATED).read_text(encoding="utf-8") == note
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise FileExistsError(f"{root} has no {SIMULATED}, so it is not ours to replace: name a new or empty folder")
+    return False
+
+
+def _write(folder: Path, note: str, photos: pd.DataFrame, listing: pd.DataFrame | None, shoot, workers: int) -> None:
+    """Write the photos of a plan by `shoot`, scene by scene, then the listing and the note."""
+    jobs = (joblib.delayed(shoot)(folder, number, part) for number, part in photos.groupby("scene"))
+    with progress(total=len(photos), desc="simulating", unit="photo") as bar:
+        for done in joblib.Parallel(workers, return_as="generator_unordered")(jobs):
+            bar.update(done)
+    if listing is not None:
+        listing.to_csv(folder / LISTING, index=False)
+    (folder / SIMULATED).write_text(note, encoding="utf-8")
+
+
+def _shoot(folder: Path, number: int, photos: pd.DataFrame, kind: str, seed: int, size: tuple[int, int]) -> int:
+    """Make one scene and write all photos of it below the folder; returns how many.
+
+    One phone photo in four is taken upright: its stored pixels are as wide as ever, show the scene turned, and carry
+    orientation 6. Each photo has its own random stream, so the order of the work does not matter.
+    """
+    dataset, start, _ = layouts.LAYOUTS[kind]
+    scene = make_scene([seed, *dataset.encode(), 2, number], size)
+    turned = scene._replace(light=np.ascontiguousarray(np.rot90(scene.light, axes=(1, 2))))
+    for photo in photos.itertuples(index=False):
+        rng = np.random.default_rng([seed, *dataset.encode(), 3, photo.shot])
+        upright = kind != "dresden" and rng.random() < 0.25
+        view = turned if upright else scene
+        pixels = cameras.take_photo(view, photo, cameras.point(view, photo, rng), rng)
+        when = datetime.fromisoformat(start) + timedelta(days=number, seconds=30 * photo.shot)
+        orientation = None if kind == "dresden" else 6 if upright else 1
+        path = folder / photo.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cameras.encode(pixels, photo, f"{when:%Y:%m:%d %H:%M:%S}", scene.iso, orientation))
+        if kind == "forchheim":
+            write_network_copies(path)
+    return len(photos)
+
+
+def write_network_copies(photo: Path) -> None:
+    """Write the networks' versions of a Forchheim photo, as "messenger SIDE QUALITY" of `photos.degrade`; no EXIF."""
+    with Image.open(photo) as original:
+        for network, (factor, quality) in NETWORKS.items():
+            small = original.resize([max(1, round(factor * side)) for side in original.size], Image.Resampling.BILINEAR)
+            copy = photo.parents[1] / network / photo.name.replace("orig", network)
+            copy.parent.mkdir(exist_ok=True)
+            small.save(copy, "JPEG", quality=quality, subsampling="4:2:0")

@@ -1,0 +1,153 @@
+"""Devices, plans and file names of the simulated data sets: Dresden, FloreView, Forchheim and VISION.
+
+A plan has one row per photo: its device's row of `make_devices`, with `scene`, `shot` and `path` below the root.
+"""
+
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .. import published
+from .cameras import COMPACTS, PHONES, PROCESSING
+
+MOTIVES = 4  # scenes at each position (Dresden) or location (FloreView)
+
+
+class Layout(NamedTuple):
+    """How a data set names its photos, and when it began."""
+
+    dataset: str  # its name, which is also part of every random seed
+    start: str
+    path: str
+
+
+LAYOUTS = {  # Forchheim spells models in another way than FloreView, as in reality
+    "dresden": Layout("Dresden", "2009-04-01 09:00", "{brand}_{model}_{device}/{brand}_{model}_{device}_{shot}.JPG"),
+    "floreview": Layout("FloreView", "2021-06-01 09:00", "{unit}_{brand}_{model}/Nat/jpeg-h264/"
+                        "L{position}/S{motive}/{unit}_L{position}S{motive}C{capture}.jpg"),
+    "forchheim": Layout("Forchheim", "2019-05-01 09:00", "{unit}_{brand}_{lower}_1/orig/{unit}_img_orig_{number}.jpg"),
+    "vision": Layout("VISION", "2016-05-01 09:00", "{unit}_{brand}_{model}/images/nat/{unit}_I_nat_{number}.jpg"),
+}  # fmt: skip
+COMMON = {"forchheim": (0, 2, 3, 5), "vision": (0, 1, 4, 5)}  # rows of PHONES that are in the corpus, too
+OTHERS = {  # fictional phones that FloreView lacks: brand, model, rows of PHONES for their hardware and processing
+    "forchheim": (("Lumaro", "Q2", 0, 7), ("Tessvik", "N5", 3, 2)),
+    "vision": (("Lumaro", "Q4", 4, 1), ("Orvane", "T1", 6, 3)),
+}
+PUBLISHED_SIZES = {"dresden": (96, 72), "floreview": (128, 96)}  # pixels: room for a patch of 48, for crops of 64
+DRESDEN_SCENES = 83  # of the natural images in the public listing
+FLOREVIEW_PHOTOS, FLOREVIEW_DEVICES = 6637, 46  # natural and flat; by model, only natural photos were published
+
+
+def make_devices(table: pd.DataFrame, per_model: int, size: tuple[int, int], seed: int) -> pd.DataFrame:
+    """One row per device: its model's row of `table`, with `device` (from 0 in each model) and its own deviations.
+
+    size: replaces 640 x 480, rounded to multiples of 8. Devices of a model differ in their sensor's pattern and in
+    `wb_red`, `wb_blue` (%), `blur`, `vignette` and `off_x`, `off_y`: the lens's axis, shares of width and height.
+    """
+    rows = table.loc[table.index.repeat(per_model)].reset_index(drop=True)
+    rows["device"] = np.tile(np.arange(per_model), len(table))
+    keys = [(seed, 0, *row.model.encode(), row.device) for row in rows.itertuples()]
+    deviations = [np.random.default_rng(key).standard_normal(6) for key in keys]
+    red, blue, blur, vignette, off_x, off_y = np.transpose(deviations)
+    return rows.assign(
+        width=[round(w / 640 * size[0] / 8) * 8 for w in rows["width"]],
+        height=[round(h / 480 * size[1] / 8) * 8 for h in rows["height"]],
+        wb_red=rows["wb_red"] + 0.8 * red,
+        wb_blue=0.8 * blue,
+        blur=rows["blur"] * (1 + 0.04 * np.clip(blur, -2, 2)),
+        vignette=rows["vignette"] * (1 + 0.04 * vignette),
+        off_x=0.01 * off_x,
+        off_y=0.01 * off_y,
+        seed=seed,
+    )
+
+
+def corpus_devices(kind: str, models: int, size: tuple[int, int], seed: int) -> pd.DataFrame:
+    """Devices of Forchheim or VISION: those of COMMON among the first `models` phones of FloreView, then OTHERS."""
+    seed = zlib.crc32(f"{LAYOUTS[kind].dataset} {seed}".encode())  # for other devices than FloreView's
+    pairs = make_devices(PHONES, 2, size, seed)
+    known, others = (pairs[pairs["device"] == i].reset_index(drop=True) for i in (0, 1))
+    brands, names, hardware, processing = map(list, zip(*OTHERS[kind], strict=True))
+    strangers = others.loc[hardware].assign(brand=brands, model=names)
+    strangers[PROCESSING] = others.loc[processing, PROCESSING].to_numpy()
+    return pd.concat([known.loc[[i for i in COMMON[kind] if i < models]], strangers], ignore_index=True)
+
+
+def plan(kind: str, seed: int, size: tuple[int, int], models: int, scenes: int, devices=1, shots=1) -> pd.DataFrame:
+    """The photos of a simulated data set: every device takes `shots` photos of every scene.
+
+    Forchheim and VISION have one device per model. Raises ValueError for impossible numbers.
+    """
+    if not 1 <= models <= len(PHONES) or min(devices, scenes, shots) < 1 or min(size) < 64:
+        asked = f"{models} models, {devices} devices, {scenes} scenes, {shots} shots, {size[0]} x {size[1]} pixels"
+        raise ValueError(f"{asked}: give 1 to {len(PHONES)} models, 1 or more of the others, sides of 64 or more")
+    if kind in COMMON:
+        fleet = corpus_devices(kind, models, size, seed)
+    else:
+        fleet = make_devices((COMPACTS if kind == "dresden" else PHONES)[:models], devices, size, seed)
+    taken = pd.MultiIndex.from_product([range(scenes), range(1, shots + 1)], names=["scene", "capture"])
+    return _named(fleet.merge(taken.to_frame(index=False), how="cross"), LAYOUTS[kind].path)
+
+
+def published_plan(kind: str, seed: int, listing: pd.DataFrame | None = None) -> pd.DataFrame:
+    """As many photos as the real Dresden (16,961) or FloreView (6,637) has, under the real names.
+
+    listing: Dresden's public one, whose file names and scenes are used. Every device has a simulated camera of its
+    own; devices of one model have cameras of one model.
+    """
+    photos, path = _counted(kind) if listing is None else _listed(listing), LAYOUTS[kind].path
+    table = COMPACTS if kind == "dresden" else PHONES
+    by_model = photos.groupby(["brand", "model"], sort=False)
+    model, device = by_model.ngroup(), by_model["device"].transform(lambda names: pd.factorize(names)[0]).astype(int)
+    most, rounds = device.max() + 1, model.max() // len(table) + 1  # several real models share a simulated one
+    fleet = make_devices(table, most * rounds, PUBLISHED_SIZES[kind], seed).drop(columns=["brand", "model", "device"])
+    rows = (model % len(table) * rounds + model // len(table)) * most + device
+    if kind == "dresden":  # the listing has file names, but no folders
+        path = "{brand}_{model}/" + (path.split("/")[1] if listing is None else "{filename}")
+    return _named(pd.concat([photos, fleet.iloc[rows].reset_index(drop=True)], axis=1).assign(capture=1), path)
+
+
+def _counted(kind: str) -> pd.DataFrame:
+    """Brand, model, device and scene of each photo: the published number per model, the same for each device."""
+    counts = published.read(published.COUNTS[LAYOUTS[kind].dataset])
+    if kind == "floreview":
+        ends = (counts["photos"].cumsum() * FLOREVIEW_PHOTOS / counts["photos"].sum()).round().astype(int)
+        counts["photos"] = ends.diff().fillna(ends).astype(int)
+        counts["devices"] = 1 + counts.index.isin(counts["photos"].nlargest(FLOREVIEW_DEVICES - len(counts)).index)
+    photos = counts.loc[counts.index.repeat(counts["photos"])].reset_index(drop=True)
+    photos[["brand", "model"]] = photos["camera_model"].str.split("_", n=1, expand=True)
+    photos["device"] = photos.groupby("camera_model").cumcount() % photos["devices"]
+    scene = photos.groupby(["camera_model", "device"]).cumcount()
+    photos["scene"] = scene % DRESDEN_SCENES if kind == "dresden" else scene
+    return photos[["brand", "model", "device", "scene"]]
+
+
+def _listed(listing: pd.DataFrame) -> pd.DataFrame:
+    """File name, brand, model, device and scene of each photo in Dresden's public listing."""
+    columns = ["filename", "brand", "model", "instance", "position_num", "motive_num"]
+    if missing := [name for name in columns if name not in listing]:
+        raise ValueError(f"the listing lacks the columns {', '.join(missing)}: give Dresden's public dresden.csv")
+    photos = listing[columns].dropna(subset=columns[:4]).drop_duplicates("filename", ignore_index=True)
+    scene = pd.factorize(photos["position_num"].astype(str) + "-" + photos["motive_num"].astype(str))[0]
+    return photos[columns[:4]].rename(columns={"instance": "device"}).assign(scene=scene)
+
+
+def _named(photos: pd.DataFrame, path: str) -> pd.DataFrame:
+    """The photos with `shot` (from 1), `position`, `motive` and `path`, from its template."""
+    scene, unit = photos["scene"], photos.groupby(["brand", "model", "device"], sort=False).ngroup() + 1
+    photos = photos.assign(shot=range(1, len(photos) + 1), position=scene // MOTIVES + 1, motive=scene % MOTIVES + 1)
+    names = photos.assign(unit=unit.map("D{:02d}".format), lower=photos["model"].str.lower())
+    names["number"] = (scene + 1).map("{:04d}".format)
+    return photos.assign(path=[path.format_map(row) for row in names.to_dict("records")])
+
+
+def dresden_listing(photos: pd.DataFrame) -> pd.DataFrame:
+    """The columns of Dresden's public listing, `dresden.csv`, for the rows of a plan."""
+    table = photos.rename(columns={"device": "instance", "position": "position_num", "motive": "motive_num"})
+    table["filename"] = table["path"].str.rsplit("/").str[-1]
+    table["position_name"] = "Simulated place " + table["position_num"].astype(str)
+    table["motive_name"] = "scene " + (table["scene"] + 1).astype(str)
+    columns = "filename brand model instance shot position_num position_name motive_num motive_name".split()
+    return table.sort_values("filename")[columns].assign(url="")

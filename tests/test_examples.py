@@ -1,0 +1,113 @@
+"""The pictures that figures show are the ones that their captions speak of."""
+
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from camid_utils import catalogues
+from camid_utils.evaluation import LOG_PROB
+from camid_utils.figures import examples
+
+MODELS = ["Acme_A", "Acme_B", "Bolt_C"]
+
+
+@pytest.fixture
+def catalogue(tmp_path) -> pd.DataFrame:
+    """Three models, two devices; a photo's green is 60 + 60 x model, its blue 40 x scene. Scene 2 has the first model only."""
+    rows = []
+    for m, device, scene in [(m, d, s) for m in range(3) for d in (0, 1) for s in range(2 + (m == 0))]:
+        path = tmp_path / f"{MODELS[m]}_{device}_{scene}.JPG"
+        Image.new("RGB", (96, 64), (0, 60 + 60 * m, 40 * scene)).save(path, quality=95)
+        rows.append((str(path), "Dresden", "Acme", MODELS[m], f"{MODELS[m]}_{device}", f"{scene}-1", 96, 64))
+    return pd.DataFrame(rows, columns=catalogues.COLUMNS)
+
+
+def test_one_photo_of_each_model_from_the_scene_that_most_have(catalogue):
+    chosen = examples.one_scene(catalogue)
+    assert chosen["device"].tolist() == [f"{model}_0" for model in MODELS] and set(chosen["scene"]) == {"0-1"}
+    pd.testing.assert_frame_equal(examples.one_scene(catalogue.sample(frac=1, random_state=0)), chosen)
+    without = catalogue.assign(scene=pd.array([pd.NA] * len(catalogue), dtype="string"))
+    assert examples.one_scene(without)["camera_model"].tolist() == MODELS
+
+
+def test_a_photo_that_cannot_be_decoded_is_passed_over(catalogue):
+    first = catalogue["path"][0]
+    with open(first, "r+b") as file:
+        file.truncate(len(file.read()) * 3 // 4)
+    chosen = examples.one_scene(catalogue)
+    assert chosen["device"].tolist() == ["Acme_A_1", "Acme_B_0", "Bolt_C_0"] and set(chosen["scene"]) == {"0-1"}
+
+
+def test_crops_are_the_middle_and_the_textured_part():
+    photo = np.arange(9 * 12 * 3).reshape(9, 12, 3)
+    np.testing.assert_array_equal(examples.centre_crop(photo, 3), photo[3:6, 4:7])
+    np.testing.assert_array_equal(examples.centre_crop(photo, 10), photo[:, 1:11])  # no more than there is
+    photo = np.full((96, 96, 3), 250, np.uint8)
+    photo[32:64, 64:96] = np.random.default_rng(0).integers(60, 200, (32, 32, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(examples.best_crop(photo, 32), photo[32:64, 64:96])
+
+
+class FakeStore(NamedTuple):
+    table: pd.DataFrame
+
+    @property
+    def pixels(self):
+        """Each patch is filled with the number of its photo."""
+        return np.broadcast_to(self.table["photo"].to_numpy()[:, None, None, None], (len(self.table), 4, 4, 3))
+
+
+def test_two_views_are_of_the_same_photo():
+    whole = pd.DataFrame({"camera_model": np.repeat(MODELS, 2), "photo": range(6)})
+    crops = whole[whole["photo"] != 4].loc[lambda table: table.index.repeat(6)]  # photo 4 is too small to crop
+    rows = examples.two_views(FakeStore(whole), FakeStore(crops), count=3)
+    assert [caption for caption, _ in rows] == ["Acme A", "Acme B", "Bolt C"]
+    assert [[int(p[0, 0, 0]) for p in pictures] for _, pictures in rows] == [[0] * 4, [2] * 4, [4]]
+
+
+def votes_of(catalogue, wrong: dict[int, tuple[str, float]]) -> pd.DataFrame:
+    """Predictions, one row per photo: correct and confident, but for `wrong`: row -> (predicted class, probability)."""
+    table = pd.DataFrame({"photo": catalogues.relative_photos(catalogue), "true": catalogue["camera_model"]})
+    for i, true in enumerate(table["true"]):
+        predicted, p = wrong.get(i, (true, 0.98))
+        table.loc[i, [LOG_PROB + name for name in MODELS]] = np.log(
+            [p if m == predicted else (1 - p) / 2 for m in MODELS]
+        )
+    return table
+
+
+def colours(pictures) -> list[tuple[int, int]]:
+    """(model, scene) that each photo's colour tells."""
+    means = [picture.reshape(-1, 3).mean(0) for picture in pictures]
+    return [(round((green - 60) / 60), round(blue / 40)) for _, green, blue in means]
+
+
+def test_the_photos_behind_the_largest_confusions_are_shown_most_confident_first(catalogue):
+    wrong = {0: ("Bolt_C", 0.5), 1: ("Bolt_C", 0.9), 2: ("Bolt_C", 0.7), 10: ("Acme_B", 0.9)}
+    votes = votes_of(catalogue, wrong).sample(frac=1, random_state=0).reset_index(drop=True)
+    (a, first), (b, second) = examples.confused_photos(votes, catalogue, 48, count=2)
+    assert [a, b] == ["Acme A classified as Bolt C: 3 photos", "Bolt C classified as Acme B: 1 photo"]
+    assert [p.shape for p in first] == [(64, 96, 3), (48, 48, 3)] * 2
+    assert colours(first) == [(0, 1), (0, 1), (0, 2), (0, 2)] and colours(second) == [(2, 0)] * 2
+    ((caption, pictures),) = examples.confused_photos(votes, catalogue, 48, ("Bolt_C", "Bolt_C"), count=5)
+    assert caption == "Bolt C classified as Bolt C: 3 photos" and len(pictures) == 6
+    assert examples.confused_photos(votes, catalogue, 48, ("Acme_B", "Bolt_C")) == []
+    assert examples.confused_photos(votes_of(catalogue, {}), catalogue, 48) == []
+
+
+@pytest.mark.parametrize("headless", ["1", ""])
+def test_a_cell_is_picked_only_where_a_person_can_pick(monkeypatch, headless):
+    """Nothing is returned either way: under its picker a notebook would print it."""
+    monkeypatch.setenv("CAMID_HEADLESS", headless)
+    monkeypatch.setattr(plt, "show", lambda *args: None)
+    pickers, asked = [], []
+    monkeypatch.setattr(examples.ipywidgets, "interact", lambda show, **choices: pickers.append((show, choices)))
+    votes = pd.DataFrame({"true": ["A", "B"], f"{LOG_PROB}A": [0.0, -1.0], f"{LOG_PROB}B": [-1.0, 0.0]})
+    assert examples.pick_cell(votes, lambda *cell: asked.append(cell) or [], "simulated Dresden") is None
+    assert [choices for _, choices in pickers] == [{"true": ["A", "B"], "predicted": ["A", "B"]}] * (not headless)
+    for show, _ in pickers:
+        show("B", "A")
+        assert asked == [("B", "A")]

@@ -1,0 +1,186 @@
+"""Other corpora: planted answers come out as accuracies, differences and verdicts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from camid_utils import datasets, evaluation, experiments, intervals
+from camid_utils.analyses import other_corpora
+from camid_utils.evaluation import LOG_PROB
+from camid_utils.models import Model
+
+NAMES = ["A_1", "A_2", "B_1", "B_2"]
+
+
+def predictions(answers: list[tuple[str, str]], dataset: str, second: str = "B_2", crops: int = 2) -> pd.DataFrame:
+    """A photo of some crops for each (true, answer): the answer has 70 %, `second` 20 % if it is another class."""
+    rows = []
+    for i, (true, answer) in enumerate(answers):
+        p = dict.fromkeys(NAMES, 0.05) | {second: 0.2} | {answer: 0.7}
+        logs = {LOG_PROB + name: np.log(p[name] / sum(p.values())) for name in NAMES}
+        ids = dict(dataset=dataset, camera_model=true, device=f"{dataset} {true}", scene=f"{i}", photo=f"{i:03d}.jpg")
+        rows += [ids | dict(y=0, x=x, true=true, part="test", seed=0) | logs for x in range(crops)]
+    return pd.DataFrame(rows)
+
+
+OWN = predictions([(name, name) for name in NAMES for _ in range(10)], "simulated FloreView")
+# in the other corpus half the photos are classified as B_1; the second guess is A_1, always correct among A_1 and A_2
+HALF_WRONG = [("A_1", "A_1"), ("A_2", "A_2")] * 10 + [("A_1", "B_1")] * 20
+OTHER = predictions(HALF_WRONG, "simulated Forchheim", second="A_1")
+
+
+def test_classes_are_all_or_only_the_common_ones():
+    everything = other_corpora.restrict_classes(OTHER, ["A_1", "A_2"])
+    fewer = other_corpora.restrict_classes(OTHER, ["A_1", "A_2"], "common")
+    assert evaluation.class_names(everything) == NAMES and evaluation.class_names(fewer) == ["A_1", "A_2"]
+    assert np.allclose(np.exp(evaluation.log_probabilities(fewer)).sum(axis=1), 1)
+    assert [intervals.photo_accuracy(table)["value"].item() for table in (everything, fewer)] == [0.5, 1.0]
+    assert set(other_corpora.restrict_classes(OWN, ["A_1", "B_2"])["true"]) == {"A_1", "B_2"}
+    choices = [other_corpora.choices(OWN, names) for names in (["A_1", "A_2"], ["A_1"], NAMES)]
+    assert choices == [["all", "common"], ["all"], ["all"]]
+
+
+def test_the_comparison_finds_what_was_planted():
+    metrics, contrasts = other_corpora.compare(OWN, OTHER, ["A_1", "A_2"], "forchheim", "scene+device", seed=0)
+    assert list(metrics.columns) == intervals.METRIC_COLUMNS
+    assert not metrics.duplicated(["experiment", "dataset", "protocol", "part", "level", "metric"]).any()
+    rows = other_corpora.accuracy_rows(metrics)
+    assert rows["experiment"].tolist() == ["forchheim-all"] * 2 + ["forchheim-common"] * 2
+    assert rows["value"].tolist() == [0.5, 1, 1, 1] and rows["photos"].tolist() == [40, 20, 40, 20]
+    assert rows["classes"].tolist() == [4, 4, 2, 2]
+    labels = [
+        f"{experiments.labels()[f'forchheim-{choice}']} (simulated)\n40 and 20 photos" for choice in ("all", "common")
+    ]
+    assert rows["label"].tolist() == [labels[0]] * 2 + [labels[1]] * 2
+    assert rows["group"].tolist() == ["other corpus", "own test photos"] * 2
+    assert list(contrasts.columns) == [*experiments.CONTRAST_COLUMNS, "models", "devices"]
+    first, second = contrasts.to_dict("records")
+    assert first["difference"] == -0.5 and -0.75 < first["low"] < -0.5 < first["high"] < -0.25
+    assert second["difference"] == second["low"] == second["high"] == 0
+    assert (first["models"], first["devices"], first["photos"], first["photos_b"]) == (2, 2, 40, 20)
+
+
+def version(wrong: int, name: str) -> pd.DataFrame:
+    """40 photos of one version, the last `wrong` of them misclassified."""
+    answers = [(f"A_{1 + i % 2}", f"A_{1 + i % 2}" if i < 40 - wrong else "B_1") for i in range(40)]
+    return predictions(answers, "Forchheim").assign(photo=lambda table: f"{name}/" + table["photo"])
+
+
+MISTAKES = {("best", "orig"): 0, ("best", "whatsapp"): 20, ("robust", "orig"): 0, ("robust", "whatsapp"): 0}
+VERSIONS = {key: version(wrong, key[1]) for key, wrong in MISTAKES.items()}
+
+
+def test_photos_missing_in_one_version_are_left_out_of_all():
+    fewer = VERSIONS | {("best", "whatsapp"): VERSIONS["best", "whatsapp"].query("scene != '3'")}
+    photos = [set(table["photo"]) for table in other_corpora.same_photos(fewer).values()]
+    assert all(own == photos[0] for own in photos) and len(photos[0]) == 39 and "Forchheim A_2 3" not in photos[0]
+    other = predictions([("B_1", "B_1")], "Forchheim")
+    nothing = {("best", "orig"): VERSIONS["best", "orig"], ("best", "twitter"): other}
+    with pytest.raises(ValueError, match="no photo is in all of best orig, best twitter"):
+        other_corpora.same_photos(nothing)
+
+
+def test_versions_are_compared_on_the_same_photos():
+    rows = other_corpora.version_rows(VERSIONS, seed=0)
+    assert rows["value"].to_list() == [1.0, 0.5, 1.0, 1.0]
+    assert rows["loss"].to_list() == [0.0, -0.5, 0.0, 0.0] and rows["gain"].to_list() == [0.0, 0.0, 0.0, 0.5]
+    assert -0.7 < rows.loc[1, "loss_low"] < rows.loc[1, "loss_high"] < -0.3
+    assert 0.3 < rows.loc[3, "gain_low"] < rows.loc[3, "gain_high"] < 0.7
+    assert (rows["n"] == 40).all() and (rows["crops"] == 2).all()
+    table = other_corpora.version_table(rows)
+    assert table.loc[("best", "whatsapp"), "accuracy"].startswith("50.0 % (")
+    loss, gain = table["minus orig, points"], table["minus best, points"]
+    assert loss["best", "orig"] == gain["best", "orig"] == gain["best", "whatsapp"] == ""
+    assert loss["best", "whatsapp"].startswith("-50.0 (") and loss["best", "whatsapp"].endswith(": lower")
+    assert loss["robust", "whatsapp"] == gain["robust", "orig"] == "+0.0 (+0.0 to +0.0): undecided"
+    assert gain["robust", "whatsapp"].endswith(": higher")
+
+
+class Bright(nn.Module):
+    """Logits of (dark, bright) from the mean of 0..1 images."""
+
+    settings = {"network": "Bright"}
+
+    def forward(self, images):
+        mean = images.mean(dim=(1, 2, 3))
+        return 20 * torch.stack([0.5 - mean, mean - 0.5], dim=1)
+
+
+def plant(root, phone: str, grey: int, scenes: int, version: str = "orig", size=(80, 60)):
+    folder = root / f"{phone}_1" / version
+    folder.mkdir(parents=True)
+    for scene in range(1, scenes + 1):
+        Image.new("RGB", size, (grey,) * 3).save(folder / f"{phone[:3]}_img_{version}_{scene:04d}.jpg")
+    return root
+
+
+@pytest.mark.parametrize(("kind", "crops"), [("grid", 3), ("resize", 1)])
+def test_every_model_sees_a_corpus_as_it_was_trained_to(tmp_path, kind, crops):
+    plant(plant(tmp_path / "photos", "D01_X_dark", 40, 2), "D02_X_bright", 220, 2)
+    catalogue = datasets.load_forchheim(tmp_path / "photos")
+    infos = [{"target": "camera_model", "kind": kind, "seed": seed} for seed in (4, 5)]
+    models = [Model(Bright(), ["X_dark", "X_bright"], 24, "0..1", info) for info in infos]
+    found = other_corpora.predict_catalogue(models, catalogue, tmp_path / "patches", 3, seed=0)
+    assert len(found) == 2 * 4 * crops and set(found["seed"]) == {4, 5} and set(found["part"]) == {"test"}
+    assert intervals.photo_accuracy(found)["value"].item() == 1.0
+    assert set(found["device"]) == {"Forchheim_D01", "Forchheim_D02"}
+
+
+def test_the_overview_shows_counts_here_and_as_published(tmp_path):
+    plant(plant(tmp_path, "D01_X_dark", 40, 3), "D02_X_bright", 220, 2)
+    plant(tmp_path, "D03_X_dark", 40, 1, "twitter")
+    catalogue = datasets.load_forchheim(tmp_path)
+    assert other_corpora.versions("forchheim", catalogue) == ["orig", "twitter"]
+    row = other_corpora.overview({"forchheim": catalogue}).loc["Forchheim"]
+    assert row["photos"].to_list() == [5, 0]
+    pairs = {name: row[name].to_list() for name in ("phones", "models", "scenes", "versions")}
+    assert pairs == {"phones": [2, 27], "models": [2, 25], "scenes": [3, 143], "versions": [2, 6]}
+
+
+def test_shared_versions_have_the_same_photos_of_common_models(tmp_path):
+    plant(plant(tmp_path, "D01_X_dark", 40, 3), "D01_X_dark", 90, 2, "twitter", size=(64, 48))
+    plant(plant(tmp_path, "D02_X_bright", 220, 3), "D02_X_bright", 220, 3, "twitter")
+    everything = datasets.load_forchheim(tmp_path)
+    common = other_corpora.common_models(everything.query("camera_model == 'X_dark'"), everything)
+    copies = other_corpora.shared_versions(tmp_path, common)
+    scenes = {version: table["scene"].to_list() for version, table in copies.items()}
+    assert scenes == {"orig": ["0001", "0002"], "twitter": ["0001", "0002"]}
+    assert all(set(table["camera_model"]) == {"X_dark"} for table in copies.values())
+    rows = other_corpora.example_versions(copies, 50)
+    found = [(caption, photo.shape[:2], crop.shape[:2]) for caption, photo, crop in rows]
+    assert found == [("orig, 80 x 60", (60, 80), (50, 50)), ("twitter, 64 x 48", (48, 64), (48, 50))]
+    broken = {version: table.assign(path=[__file__, *table["path"][1:]]) for version, table in copies.items()}
+    assert len(other_corpora.example_versions(broken, 50)) == 2
+    with pytest.raises(ValueError, match="no photo can be read in all of orig, twitter"):
+        other_corpora.example_versions({version: table.assign(path=__file__) for version, table in copies.items()}, 50)
+    assert other_corpora.shared_versions(tmp_path, common.iloc[:0]) == {}
+    assert other_corpora.shared_versions(plant(tmp_path / "alone", "D01_X_dark", 40, 1), common) == {}
+
+
+def catalogue_of(models: dict[str, list[str]]) -> pd.DataFrame:
+    """Two photos by each device: camera model -> devices."""
+    rows = [[f"/{d}_{i}.jpg", m.split("_")[0], m, d, "1"] for m, ds in models.items() for d in ds for i in range(2)]
+    return pd.DataFrame(rows, columns=["path", "brand", "camera_model", "device", "scene"]).astype("string")
+
+
+FLOREVIEW = {"Huawei_P9Lite": ["D1"], "Samsung_GalaxyS10+": ["D2", "D3"], "LG_G4c": ["D4"]}
+
+
+def test_common_models_are_found_under_other_spellings():
+    other = catalogue_of({"HUAWEI_P9_lite": ["F1", "F2"], "Huawei_P9": ["F3"], "Samsung_Galaxy_S10_Plus": ["F4"]})
+    common = other_corpora.common_models(catalogue_of(FLOREVIEW), other)
+    assert common.to_dict("list") == {
+        "camera_model": ["Huawei_P9Lite", "Samsung_GalaxyS10+"], "photos": [2, 4], "devices": [1, 2],
+        "other": ["HUAWEI_P9_lite", "Samsung_Galaxy_S10_Plus"], "other_photos": [4, 2], "other_devices": [2, 1],
+    }  # fmt: skip
+    photos = other_corpora.photos_in_common(other, common)
+    assert photos["camera_model"].to_list() == ["Huawei_P9Lite"] * 4 + ["Samsung_GalaxyS10+"] * 2
+    assert photos["brand"].to_list() == ["Huawei"] * 4 + ["Samsung"] * 2 and set(photos["device"]) == {"F1", "F2", "F4"}
+    assert (photos.dtypes == other.dtypes).all()
+    nothing = other_corpora.common_models(catalogue_of({"LG_G4c": ["D4"]}), other)
+    assert len(nothing) == 0 and other_corpora.photos_in_common(other, nothing).empty
+    with pytest.raises(ValueError, match="several names: Huawei_P9Lite, Huawei_P9_lite"):
+        other_corpora.common_models(catalogue_of(FLOREVIEW | {"Huawei_P9_lite": ["D9"]}), other)

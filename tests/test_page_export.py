@@ -1,0 +1,144 @@
+"""The exported network, the folder of the page and its server, without a browser and without npm."""
+
+import json
+import re
+import socket
+import threading
+import urllib.request
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from camid_utils import models
+from camid_utils.identify import page, predict
+
+INFO = {"dataset": "simulated FloreView", "protocol": "scene", "kind": "quality", "identification": {"threshold": 0.5}}
+NAMES = ["Zeta_9", "Alpha_1", "Mid_5"]
+VENDOR = json.loads((page.WEB / "package.json").read_text())["vendor"]
+
+
+def small(input_range: str = "-1..1") -> models.Model:
+    torch.manual_seed(0)
+    patches = models.to_input(torch.randint(0, 256, (16, 3, 48, 48)), input_range)
+    net = models.initialise(models.CameraConvNet(3, width=0.01), patches).eval()
+    return models.Model(net, NAMES, 48, input_range, INFO)
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """A stand-in for npm, which makes the packages as empty files; returns how often it was asked."""
+    files, log = [f"node_modules/{source}" for source in VENDOR.values()], tmp_path / "log"
+    commands = [f"echo fetched >> {log}", *(f"mkdir -p {file.rsplit('/', 1)[0]}; touch {file}" for file in files)]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "npm").write_text("\n".join(["#!/bin/sh", *commands]))
+    (tmp_path / "bin" / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return lambda: len(log.read_text().splitlines())
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Folders are built without the seconds that an export takes."""
+    monkeypatch.setattr(page, "export", lambda model, path: path.write_text(model.input_range))
+
+
+def lite() -> models.Model:
+    """The network of the study's best recipe, random, with running statistics unlike those of a new one."""
+    torch.manual_seed(0)
+    net = models.EfficientNetClassifier(3, "efficientnet_lite0", weights=None)
+    with torch.no_grad():
+        net(torch.randn(8, 3, 64, 64))
+        net.classifier[-1].weight *= 20
+    return models.Model(net.eval(), NAMES, 64, "imagenet", INFO)
+
+
+@pytest.mark.parametrize("make", [small, pytest.param(lite, marks=pytest.mark.slow)])
+def test_the_exported_network_gives_the_same_log_probabilities(make, tmp_path):
+    model = make()
+    page.export(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for count in (1, 5):
+        patches = np.random.default_rng(count).integers(0, 256, (count, *2 * [model.input_size], 3), dtype=np.uint8)
+        with torch.no_grad():
+            expected, inside = (values.numpy() for values in predict.PatchNetwork(model)(torch.from_numpy(patches)))
+        found, features = session.run(page.OUTPUTS, {"patches": patches})
+        assert found.dtype == features.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_allclose(features, inside, atol=1e-4 * np.abs(inside).max())
+        assert np.ptp(expected) > 0.1  # a constant network would agree with anything
+    (entry,) = onnx.load(tmp_path / "model.onnx").metadata_props
+    facts = {"class_names": NAMES, "input_size": model.input_size, "input_range": model.input_range, "info": INFO}
+    assert entry.key == page.METADATA and json.loads(entry.value) == facts | {"patches": predict.PATCHES}
+
+
+def test_the_page_takes_crops_only(tmp_path):
+    with pytest.raises(ValueError, match="the page takes crops only"):
+        page.export(small()._replace(info=INFO | {"kind": "resize"}), tmp_path / "model.onnx")
+
+
+def test_the_folder_is_complete_and_names_no_other_host(tmp_path, npm, quick):
+    folder = page.build(small(), tmp_path / "page")
+    assert {path.name for path in (folder / "vendor").iterdir()} == set(VENDOR)
+    assert (folder / "vendor" / "jpeg.js").read_text().endswith("export default libjpegturbowasm_decode;\n")
+    assert not (folder / "node_modules").exists() and not list(tmp_path.glob("*partial*"))
+    for path in page.WEB.iterdir():
+        text = (folder / path.name).read_text(encoding="utf-8")
+        assert path.suffix == ".json" or not re.search(r"(?:https?:)?//[\w-]+\.\w", text), f"{path} names another host"
+        for used in re.findall(r'(?:from |src=|href=|URL\()"(?!data:)([^"]+)"', text):
+            assert (folder / used).is_file(), f"{path} uses {used}"
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path, npm, quick):
+    folder = page.build(small(), tmp_path / "page")
+    (tmp_path / "project").mkdir()
+    for path in (folder / "holiday.jpg", tmp_path / "project" / "package.json"):  # beside a page, and without one
+        path.write_text("precious")
+        with pytest.raises(ValueError, match="contains other files"):
+            page.build(small(), path.parent)
+        assert path.read_text() == "precious"
+    (tmp_path / "empty").mkdir()
+    assert (page.build(small(), tmp_path / "empty") / "index.html").is_file()
+
+
+def test_npm_is_needed_once_and_where_it_fails_the_page_before_stays(tmp_path, npm, quick, capsys, monkeypatch):
+    file = models.save_model(small(), tmp_path / "model.safetensors")
+    arguments = ["--model", str(file), "--to", str(tmp_path / "page"), "--no-serve"]
+    assert page.main(arguments) == page.main(arguments) == 0 and npm() == 1  # the same lock needs no second download
+    assert str(file) in capsys.readouterr().out
+    (tmp_path / "page" / page.LOCK).write_text("{}")
+    (tmp_path / "bin" / "npm").write_text("#!/bin/sh\necho npm error network request failed >&2\nexit 1\n")
+    assert page.main(arguments) == 2
+    assert "needs its registry once:\nnpm error network request failed" in capsys.readouterr().err
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert page.main(arguments) == 2 and "install Node.js" in capsys.readouterr().err
+    assert (tmp_path / "page" / page.LOCK).read_text() == "{}" and (tmp_path / "page" / "index.html").is_file()
+    assert page.main(["--model", str(tmp_path / "none")]) == 2 and "no model file" in capsys.readouterr().err
+
+
+def test_the_locked_packages_are_those_asked_for():
+    asked = json.loads((page.WEB / "package.json").read_text())["dependencies"]
+    lock = json.loads((page.WEB / page.LOCK).read_text())["packages"]
+    assert lock[""]["dependencies"] == asked
+    for name, version in asked.items():
+        assert re.fullmatch(r"[\d.]+", version) and lock[f"node_modules/{name}"]["version"] == version
+    for name, entry in lock.items():
+        assert "resolved" not in entry and (not name or entry["integrity"].startswith("sha512-"))
+
+
+def test_the_server_sends_its_headers_and_names_a_port_in_use(tmp_path):
+    (tmp_path / "worker.js").write_text("")
+    policy = re.search(r'Content-Security-Policy"\s+content="([^"]+)"', (page.WEB / "index.html").read_text())[1]
+    assert policy.startswith(page.HEADERS["Content-Security-Policy"])
+    with page.server(tmp_path) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/worker.js") as answer:
+            assert answer.headers["Content-Type"].startswith(("text/javascript", "application/javascript"))
+            assert page.HEADERS.items() <= dict(answer.headers).items()
+        server.shutdown()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for port in (taken.getsockname()[1], 70_000):
+            with pytest.raises(OSError, match=f"port {port} cannot be used.*give another --port"):
+                page.server(tmp_path, port)
