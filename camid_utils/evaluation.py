@@ -75,14 +75,6 @@ def save_predictions(predictions: pd.DataFrame, path: str | Path) -> Path:
     return Path(path)
 
 
-def read_predictions(results: str | Path, experiment: str, notebook: str) -> pd.DataFrame:
-    """An experiment's predictions in a results folder; where there are none, the error says which notebook to run."""
-    path = Path(results) / "predictions" / f"{experiment}.parquet"
-    if not path.is_file():
-        raise FileNotFoundError(f"no predictions of {experiment} in {results}: run notebook {notebook} first")
-    return pd.read_parquet(path)
-
-
 def class_names(predictions: pd.DataFrame) -> list[str]:
     """The classes of a predictions table, in the model's order."""
     return [name.removeprefix(LOG_PROB) for name in predictions.columns if name.startswith(LOG_PROB)]

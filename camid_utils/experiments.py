@@ -105,13 +105,6 @@ def photo_folder(study: Study, kind: str, root: str = "") -> Path:
     return build.simulate(kind, study.data / f"simulated-{kind}", size=(width, width * 3 // 4), **settings)
 
 
-def dataset_name(kind: str, root: str) -> str:
-    """What the catalogue of `photographs` will be called, without reading it."""
-    names = {"dresden": "Dresden", "floreview": "FloreView"}
-    simulated = not root or (resolve(root) / catalogues.SIMULATED).is_file()
-    return ("simulated " if simulated else "") + names[kind]
-
-
 def run(
     study: Study,
     name: str,
@@ -123,11 +116,10 @@ def run(
     augment: nn.Module | None = None,
     features: list[np.ndarray] | None = None,
 ) -> Experiment:
-    """Train, keep the model, predict `val` and `test` once, for each plan; score both per patch and per photo.
+    """Train for each plan, keep the models, predict `val` and `test` once, score both per patch and per photo.
 
-    name: an id of experiments.csv. make_net(classes, plan) gives the network to train. settings, augment: those of
-    training.fit. features: for each plan, what the frozen part of its network makes of the store (transfer.features);
-    only the classifier is trained then. Writes a model file for each plan and the predictions of all.
+    name: an id of experiments.csv. make_net(classes, plan) gives the network; settings, augment: those of training.fit.
+    features: for each plan those of its network's frozen part (transfer.features); then only the classifier is trained.
     """
     if len(used := {plan.protocol for plan in plans}) > 1:
         raise ValueError(f"{name}: the seeds' plans follow different protocols ({', '.join(sorted(used))})")
@@ -247,24 +239,21 @@ def _slug(name: str) -> str:
 
 
 def load_trained(study: Study, dataset: str, name: str, seed: int) -> models.Model:
-    """A model that another notebook trains; where it is missing, the error says which notebook to run first."""
-    path = model_path(study.data, dataset, name, seed)
-    if not path.is_file():
-        wanted = f"no model {name} for {dataset} and seed {seed} yet"
-        raise FileNotFoundError(
-            f"{wanted}: run notebook {listed().loc[name, 'notebook']} with the same data and seeds first"
-        )
-    return models.load_model(path)
+    """A model that another notebook trains."""
+    return models.load_model(_made(model_path(study.data, dataset, name, seed), name))
 
 
 def load_predictions(study: Study, name: str) -> pd.DataFrame:
-    """The predictions of an experiment; where there are none, the error says which notebook to run first."""
-    path = study.results / "predictions" / f"{name}.parquet"
+    """The predictions of an experiment of another notebook."""
+    return pd.read_parquet(_made(study.results / "predictions" / f"{name}.parquet", name))
+
+
+def _made(path: Path, name: str) -> Path:
+    """The path of a file that an experiment leaves; where it is missing, the error says which notebook to run first."""
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no predictions of {name} in {study.results}: run notebook {listed().loc[name, 'notebook']} first"
-        )
-    return pd.read_parquet(path)
+        notebook = listed().loc[name, "notebook"]
+        raise FileNotFoundError(f"no {path}: run notebook {notebook} first, with the same data and seeds")
+    return path
 
 
 def save_datasets(study: Study, found: Iterable[pd.DataFrame]) -> None:

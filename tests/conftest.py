@@ -1,9 +1,12 @@
 """Shared stand-ins: patch tables, a small patch store and its network, predictions, an interrupted training."""
 
+from collections import OrderedDict
+from itertools import product
+from unittest.mock import MagicMock
+
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from lightning_fabric import Fabric
 from scipy.special import log_softmax
 from torch import nn
@@ -15,16 +18,12 @@ MODELS = ["Acme_A", "Acme_B", "Bolt_C"]
 
 
 @pytest.fixture
-def cpu_fabric() -> Fabric:
-    """Fabric on the CPU in float32: results can be compared closely wherever the tests run."""
-    return Fabric(accelerator="cpu", precision="32-true", devices=1)
-
-
-@pytest.fixture
-def on_cpu(monkeypatch, cpu_fabric):
-    """Training, prediction and features run on the CPU in float32, also where there is a GPU or bfloat16."""
+def on_cpu(monkeypatch) -> Fabric:
+    """Everything runs on the CPU in float32, also where there is a GPU or bfloat16: results can be compared closely."""
+    fabric = Fabric(accelerator="cpu", precision="32-true", devices=1)
     for module in (training, evaluation, experiments, transfer):
-        monkeypatch.setattr(module, "make_fabric", lambda *_: cpu_fabric)
+        monkeypatch.setattr(module, "make_fabric", lambda *_: fabric)
+    return fabric
 
 
 @pytest.fixture
@@ -34,10 +33,7 @@ def patch_table():
     def make(devices: int = 2, scenes: int = 8, per_photo: int = 4, names: list[str] = MODELS) -> pd.DataFrame:
         rows = [
             ("Dresden", name.split("_")[0], name, f"{name}_{d}", f"{s}-1", f"{name}/{name}_{d}_{s}.JPG", 0, 48 * p)
-            for name in names
-            for d in range(devices)
-            for s in range(scenes)
-            for p in range(per_photo)
+            for name, d, s, p in product(names, range(devices), range(scenes), range(per_photo))
         ]
         return pd.DataFrame(rows, columns=patches.PATCH_COLUMNS)
 
@@ -59,34 +55,27 @@ def store(patch_table, make_store) -> patches.Store:
     """A store of 96 patches of 8 x 8 pixels: each camera model has its own colour; the rows are in random order."""
     table = patch_table(per_photo=2).sample(frac=1, random_state=0).reset_index(drop=True)
     pixels = np.random.default_rng(0).integers(0, 40, (len(table), 8, 8, 3), dtype=np.uint8)
-    channel = pd.Index(MODELS).get_indexer(table["camera_model"])
-    pixels[np.arange(len(table)), :, :, channel] += 200
+    pixels[np.arange(len(table)), :, :, pd.Index(MODELS).get_indexer(table["camera_model"])] += 60
     return make_store(pixels, table)
 
 
-class _ColourNet(nn.Module):
-    """Learns which colour belongs to which class; `norm`: batch normalisation before that."""
-
-    def __init__(self, num_classes: int, norm: bool = False):
-        super().__init__()
-        first = nn.BatchNorm2d(3, momentum=0.5) if norm else nn.Identity()
-        self.features = nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.classifier = nn.Linear(3, num_classes)
-        self.settings = {"network": "ColourNet", "num_classes": num_classes, "norm": norm}
-
-    def forward(self, x):
-        return self.classifier(self.features(x))
-
-
 @pytest.fixture
-def colour_net() -> type[nn.Module]:
-    """The network for `store`: colour_net(classes, norm=False)."""
-    return _ColourNet
+def colour_net():
+    """Makes a network for `store`: colour_net(classes, norm=False) learns which colour belongs to which class."""
+
+    def make(num_classes: int, norm: bool = False) -> nn.Module:
+        first = nn.BatchNorm2d(3, momentum=0.5, affine=False) if norm else nn.Identity()
+        features = nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        net = nn.Sequential(OrderedDict(features=features, classifier=nn.Linear(3, num_classes)))
+        net.settings = {"network": "ColourNet", "num_classes": num_classes}
+        return net
+
+    return make
 
 
 @pytest.fixture
 def study(tmp_path) -> experiments.Study:
-    """A study that keeps all its files in a folder of the test, of tiny simulated photographs."""
+    """A study that keeps all its files in a folder of the test, with tiny simulated photographs."""
     simulation = dict(seed=0, models=2, devices=1, scenes=2, width=96)
     return experiments.Study(tmp_path / "data", tmp_path / "results", simulation)
 
@@ -96,14 +85,13 @@ def noisy_predictions():
     """Makes a table of predictions of four classes in turn; `strength`: how far the true class stands out."""
 
     def make(photos: int = 40, per_photo: int = 5, strength: float = 1.0, seed: int = 0) -> pd.DataFrame:
-        rng = np.random.default_rng(seed)
+        rng, photo = np.random.default_rng(seed), np.repeat(np.arange(photos), per_photo)
         names = np.array([*MODELS, "Bolt_D"])
-        photo = np.repeat(np.arange(photos), per_photo)
         true = names[photo % 4]
         logs = log_softmax(rng.normal(size=(len(photo), 4)) + strength * np.eye(4)[photo % 4], axis=1)
         table = pd.DataFrame({
             "photo": [f"p{i:05d}.jpg" for i in photo], "y": 0, "x": np.arange(len(photo)) % per_photo,
-            "dataset": "simulated Dresden", "brand": [name.split("_")[0] for name in true], "camera_model": true,
+            "dataset": "simulated Dresden", "brand": [name.split("_")[0] for name in true],
             "device": [f"{name}_{i // 4 % 2}" for name, i in zip(true, photo, strict=True)], "true": true,
         })  # fmt: skip
         return table.join(pd.DataFrame(logs, columns=[evaluation.LOG_PROB + name for name in names]))
@@ -111,38 +99,18 @@ def noisy_predictions():
     return make
 
 
-class _Bar:
-    """A progress bar that interrupts the training when the checkpoint of an epoch has been written."""
-
-    def __init__(self, last: int):
-        self.last = last
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def update(self, _: int = 1):
-        pass
-
-    def set_postfix(self, shown: dict):
-        if shown["epoch"] == self.last:
-            raise KeyboardInterrupt
-
-
 @pytest.fixture
 def interrupt_after(monkeypatch):
-    """interrupt_after(epoch): the next trainings stop right after that epoch's checkpoint; 0: never."""
-    return lambda epoch: monkeypatch.setattr(training, "progress", lambda **_: _Bar(epoch))
+    """interrupt_after(epoch): the next trainings are interrupted when that epoch's checkpoint is written; 0: never."""
 
+    def arrange(epoch: int) -> None:
+        def show(values: dict) -> None:
+            if values["epoch"] == epoch:
+                raise KeyboardInterrupt
 
-@pytest.fixture
-def same_weights():
-    """same_weights(a, b): whether two networks have the same weights and buffers, to the bit."""
+        bar = MagicMock()
+        bar.__enter__.return_value.set_postfix = show
+        bar.__exit__.return_value = False
+        monkeypatch.setattr(training, "progress", lambda **_: bar)
 
-    def compare(a: nn.Module, b: nn.Module) -> bool:
-        pairs = zip(a.state_dict().items(), b.state_dict().items(), strict=True)
-        return all(name == other and torch.equal(x.cpu(), y.cpu()) for (name, x), (other, y) in pairs)
-
-    return compare
+    return arrange

@@ -1,6 +1,6 @@
 """The pictures that figures show are the ones that their captions speak of."""
 
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -51,19 +51,15 @@ def test_crops_are_the_middle_and_the_textured_part():
     np.testing.assert_array_equal(examples.best_crop(photo, 32), photo[32:64, 64:96])
 
 
-class FakeStore(NamedTuple):
-    table: pd.DataFrame
-
-    @property
-    def pixels(self):
-        """Each patch is filled with the number of its photo."""
-        return np.broadcast_to(self.table["photo"].to_numpy()[:, None, None, None], (len(self.table), 4, 4, 3))
+def store(table: pd.DataFrame) -> SimpleNamespace:
+    """A store whose patches are each filled with the number of their photo."""
+    return SimpleNamespace(table=table, pixels=table["photo"].to_numpy()[:, None, None, None])
 
 
 def test_two_views_are_of_the_same_photo():
     whole = pd.DataFrame({"camera_model": np.repeat(MODELS, 2), "photo": range(6)})
     crops = whole[whole["photo"] != 4].loc[lambda table: table.index.repeat(6)]  # photo 4 is too small to crop
-    rows = examples.two_views(FakeStore(whole), FakeStore(crops), count=3)
+    rows = examples.two_views(store(whole), store(crops), count=3)
     assert [caption for caption, _ in rows] == ["Acme A", "Acme B", "Bolt C"]
     assert [[int(p[0, 0, 0]) for p in pictures] for _, pictures in rows] == [[0] * 4, [2] * 4, [4]]
 

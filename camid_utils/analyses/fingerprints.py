@@ -4,8 +4,6 @@ Photo-response non-uniformity: each pixel of a sensor responds to light a little
 photo is (1 + fingerprint) x light + noise. Only photos of equal size, as stored, show the same pixels of the sensor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import joblib
@@ -34,7 +32,7 @@ METRICS = ("accuracy", "area under the ROC", f"true positives at {FALSE_POSITIVE
 
 
 def noise_residual(photo: np.ndarray) -> np.ndarray:
-    """The noise of a photo uint8 [h, w, 3], float32 [h, w] in grey levels: its grey minus its denoised grey.
+    """The grey of a photo uint8 [h, w, 3] minus its denoised grey: float32 [h, w], grey levels.
 
     Local Wiener shrinkage of wavelet coefficients: Mihcak, Kozintsev and Ramchandran (1999), as in Lukas et al. (2006).
     """
@@ -54,27 +52,22 @@ def _noise_share(power: np.ndarray, noise: float, mode: str = "reflect") -> np.n
 
 
 def _noise_and_light(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A photo's noise residual and the grey that a fingerprint multiplies: 0 where it is clipped and hides it."""
+    """A photo's noise residual, and the grey that the fingerprint multiplies: 0 where it is clipped."""
     grey = photo @ LUMA
     return noise_residual(photo), np.where(grey < SATURATED, grey, 0)
 
 
-def fingerprint(photos: Iterable[np.ndarray], workers: int = -1) -> np.ndarray | None:
+def fingerprint(photos: Iterable[np.ndarray]) -> np.ndarray | None:
     """Fingerprint float32 [h, w] of the one device that took all `photos`, uint8 [h, w, 3]; None without any photo.
 
     Maximum likelihood, sum(noise x light) / sum(light^2): Chen, Fridrich, Goljan and Lukas (2008). Flat, bright,
-    unclipped frames are best. Memory does not grow with the number of photos. ValueError if they differ in size.
+    unclipped frames are best. ValueError if the photos differ in size.
     """
     tasks = (joblib.delayed(_noise_and_light)(photo) for photo in photos)
-    total, energy = None, None
-    for noise, light in joblib.Parallel(n_jobs=workers, backend="threading", return_as="generator")(tasks):
-        if total is None:
-            total, energy = np.zeros_like(noise), np.ones_like(noise)  # ones: no division by 0 where it was always dark
-        if noise.shape != total.shape:
-            raise ValueError(f"photos of {total.shape} and {noise.shape} pixels: make one fingerprint for each size")
-        total += noise * light
-        energy += light**2
-    return None if total is None else _without_shared(total / energy)
+    total, energy = 0.0, 1.0  # not 0, or there would be a division by 0 where all photos are black
+    for noise, light in joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks):
+        total, energy = total + noise * light, energy + light**2
+    return _without_shared(total / energy) if np.ndim(total) else None
 
 
 def _without_shared(pattern: np.ndarray) -> np.ndarray:
@@ -94,17 +87,16 @@ def _zero_mean(pattern: np.ndarray) -> np.ndarray:
 def pce(photo: np.ndarray, fingerprints: list[np.ndarray]) -> list[float]:
     """Signed peak-to-correlation energy of a photo uint8 [h, w, 3] with each fingerprint; NaN for another size.
 
-    Goljan, Fridrich and Filler (2009): the squared correlation of residual and light x fingerprint divided by its mean
-    square elsewhere. The peak is taken at shift 0, where pixels that did not move put it: unrelated noise gives about
-    1. A negative correlation makes it negative. 0 for a photo without noise or light.
+    Goljan, Fridrich and Filler (2009): the squared correlation of residual and light x fingerprint at shift 0, divided
+    by its mean square elsewhere; with the correlation's sign. About 1 for unrelated noise, 0 without noise or light.
     """
     noise, light = _noise_and_light(photo)
     noise = rfft2(_zero_mean(noise))
-    return [_peak(noise, pattern, light) if pattern.shape == light.shape else np.nan for pattern in fingerprints]
+    return [_energy(noise, light, pattern) if pattern.shape == light.shape else np.nan for pattern in fingerprints]
 
 
-def _peak(noise: np.ndarray, fingerprint: np.ndarray, light: np.ndarray) -> float:
-    """`pce` from the spectrum of a residual."""
+def _energy(noise: np.ndarray, light: np.ndarray, fingerprint: np.ndarray) -> float:
+    """`pce` of one fingerprint from the spectrum of a photo's residual."""
     correlation = irfft2(noise * rfft2(_zero_mean(light * fingerprint)).conj(), s=light.shape)
     around = (min(APART, (length - 1) // 2) for length in light.shape)
     near = correlation[np.ix_(*(np.arange(-pixels, pixels + 1) for pixels in around))]
@@ -114,7 +106,7 @@ def _peak(noise: np.ndarray, fingerprint: np.ndarray, light: np.ndarray) -> floa
 
 
 def _readable(paths: Iterable[str], left_out: list[dict]) -> Iterator[np.ndarray]:
-    """The photos that can be read, one at a time; path and reason of the others are added to `left_out`."""
+    """The photos that can be read; path and reason of the others are added to `left_out`."""
     for path in paths:
         try:
             yield read_photo(path)
@@ -122,20 +114,20 @@ def _readable(paths: Iterable[str], left_out: list[dict]) -> Iterator[np.ndarray
             left_out.append({"path": path, "reason": str(error)})
 
 
-def fingerprints(catalogue: pd.DataFrame, least: int = 4, workers: int = -1) -> pd.DataFrame:
+def fingerprints(catalogue: pd.DataFrame, least: int = 4) -> pd.DataFrame:
     """Fingerprint of each device of a catalogue, from its photos of its most frequent size: one row per device.
 
     Columns: device, camera_model, photos (used), others (of another size), height, width, fingerprint and reason: why a
-    device has none (fewer than `least` photos), "" if it has one. Photos that cannot be read are left out and named by
-    `catalogues.left_out` of this table.
+    device has none (fewer than `least` photos), or "". `catalogues.left_out` names the photos that cannot be read.
     """
     rows, left_out = [], []
     known = catalogue.dropna(subset="device").sort_values("path")
     for device, own in progress(known.groupby("device", observed=True), desc="fingerprints"):
         (height, width), paths = max(own.groupby(["height", "width"])["path"], key=lambda size: (len(size[1]), size[0]))
-        before = len(left_out)
-        pattern = fingerprint(_readable(paths, left_out), workers) if len(paths) >= least else None
-        used = len(paths) - len(left_out) + before
+        damaged = []
+        pattern = fingerprint(_readable(paths, damaged)) if len(paths) >= least else None
+        left_out += damaged
+        used = len(paths) - len(damaged)
         reason = "" if used >= least else f"{used} photos of {width} x {height} pixels, {least} are needed"
         model, others = own["camera_model"].iloc[0], len(own) - len(paths)
         rows.append([device, model, used, others, height, width, None if reason else pattern, reason])
@@ -145,18 +137,18 @@ def fingerprints(catalogue: pd.DataFrame, least: int = 4, workers: int = -1) -> 
     return table
 
 
-def match(catalogue: pd.DataFrame, prints: pd.DataFrame, workers: int = -1) -> pd.DataFrame:
+def match(catalogue: pd.DataFrame, prints: pd.DataFrame) -> pd.DataFrame:
     """Every photo of a catalogue against every fingerprint of `fingerprints`: one row per pair.
 
     Columns: photo (the catalogue's column of that name, or else its path), own (the device that took it), camera_model
-    (of the photo), device (of the fingerprint), pce (NaN: not comparable), same (own device) and same_model. Photos
-    that cannot be read are left out and named by `catalogues.left_out` of this table.
+    (of the photo), device (of the fingerprint), pce (NaN: not comparable), same (own device) and same_model.
+    `catalogues.left_out` names the photos that cannot be read.
     """
     prints, left_out = prints[prints["reason"] == ""], []
     photos = catalogue.dropna(subset="device").sort_values("path")
     patterns, pixels = list(prints["fingerprint"]), _readable(photos["path"], left_out)
     tasks = (joblib.delayed(pce)(photo, patterns) for photo in pixels)
-    found = joblib.Parallel(n_jobs=workers, backend="threading", return_as="generator")(tasks)
+    found = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)
     found = list(progress(found, total=len(photos), desc="matching"))
     photos = photos[~photos["path"].isin([row["path"] for row in left_out])]
     photos = photos.assign(photo=photos.get("photo", photos["path"]), own=photos["device"])
@@ -166,6 +158,11 @@ def match(catalogue: pd.DataFrame, prints: pd.DataFrame, workers: int = -1) -> p
     table["same_model"] = table.pop("model") == table["camera_model"]
     table.attrs["left_out"] = left_out
     return table
+
+
+def _units(table: pd.DataFrame) -> list[str]:
+    """The columns that identify one matching of a photo: the photo, and the seed of the split if known."""
+    return [column for column in ("seed", "photo") if column in table]
 
 
 def within_model(table: pd.DataFrame) -> pd.DataFrame:
@@ -179,13 +176,8 @@ def _comparable(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["same"] & table["pce"].notna()).groupby([table[c] for c in _units(table)]).transform("any")]
 
 
-def _units(table: pd.DataFrame) -> list[str]:
-    """The columns that identify one matching of a photo: the photo, and the seed of the split if known."""
-    return [column for column in ("seed", "photo") if column in table]
-
-
 def roc(table: pd.DataFrame) -> pd.DataFrame:
-    """Receiver operating characteristic over pairs: columns false_positive_rate, true_positive_rate, threshold."""
+    """Receiver operating characteristic over pairs (evaluation.roc_points)."""
     pairs = table.dropna(subset="pce")
     return roc_points(pairs["same"], pairs["pce"])
 
@@ -193,9 +185,9 @@ def roc(table: pd.DataFrame) -> pd.DataFrame:
 def scores(table: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
     """How well pairs tell devices apart, by question and metric, with 95 % intervals: bootstrap over photos.
 
-    Columns: question (QUESTIONS), metric (METRICS), value, low, high, n (photos), own and others (pairs). Accuracy is
-    the share of photos whose highest energy is that of their own device. With fewer than 100 pairs of others, a
-    false-positive rate of 1 % means no false positive at all. NaN where there are no pairs.
+    Columns: question (QUESTIONS), metric (METRICS), value, low, high, n (photos), own and others (pairs). Accuracy: the
+    share of photos whose highest energy is that of their own device. With fewer than 100 pairs of others, a
+    false-positive rate of 1 % means no false positive. NaN where there are no pairs.
     """
     rows = []
     for question, pairs in zip(QUESTIONS, (table.dropna(subset="pce"), within_model(table)), strict=True):
@@ -228,16 +220,16 @@ def _rates(same: np.ndarray, energy: np.ndarray, best: np.ndarray, code: np.ndar
     return np.array(rows)
 
 
-def compare_answers(answers: dict[str, pd.DataFrame], seed: int = 0, **labels: str) -> pd.DataFrame:
-    """`scores` of several tables of pairs, with a column answer (the table's key) and those of `labels`."""
-    rows = [scores(pairs, seed).assign(answer=name, **labels) for name, pairs in answers.items()]
+def compare_answers(answers: dict[str, pd.DataFrame], seed: int = 0) -> pd.DataFrame:
+    """`scores` of several tables of pairs, with a column answer (the table's key)."""
+    rows = [scores(pairs, seed).assign(answer=name) for name, pairs in answers.items()]
     return pd.concat(rows, ignore_index=True)
 
 
 def contrast_answers(
     fingerprint_pairs: pd.DataFrame, network_pairs: pd.DataFrame, protocol: str, dataset: str, seed: int = 0
 ) -> pd.DataFrame:
-    """Accuracy per photo of the fingerprints minus that of the network, paired: rows of experiments.CONTRAST_COLUMNS.
+    """Accuracy per photo of the fingerprints minus that of the network, paired: rows of CONTRAST_COLUMNS.
 
     Among all devices, and among those of the photo's camera model; no row where no photo is in both tables.
     """
@@ -254,7 +246,7 @@ def as_predictions(table: pd.DataFrame) -> pd.DataFrame:
     """Pairs as predictions: photo, true and `log_prob:<device>`, one row per photo comparable with its own device.
 
     Half the energy is the log-likelihood ratio of noise with a fingerprint of unknown strength and noise alone, for
-    equal priors. The order of the devices is meaningful, the probabilities are not calibrated.
+    equal priors; the probabilities are not calibrated.
     """
     devices = sorted(table["device"].unique())
     wide = _comparable(table).pivot(index=[*_units(table), "own"], columns="device", values="pce")

@@ -1,9 +1,6 @@
 """How training went: the epochs behind a reported figure, and short runs at several learning rates."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from functools import partial
 from itertools import product
 
 import numpy as np
@@ -28,9 +25,8 @@ def two_epochs(runs: list[Experiment]) -> pd.DataFrame:
             best = [epochs["val_accuracy"].idxmax(), epochs["val_loss"].idxmin()]
             cells = [[i, *epochs.loc[i, ["val_accuracy", "val_loss"]]] for i in best]
             rows.append([run.name, model.info["seed"], len(epochs), *cells[0], *cells[1]])
-    columns = ["run", "seed", "epochs", "accuracy_epoch", "its_accuracy", "its_loss", "loss_epoch", "accuracy_there",
-               "loss_there"]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+    accuracy, loss = ["accuracy_epoch", "its_accuracy", "its_loss"], ["loss_epoch", "accuracy_there", "loss_there"]
+    return pd.DataFrame(rows, columns=["run", "seed", "epochs", *accuracy, *loss])
 
 
 def published_pair(log: pd.DataFrame, printed: pd.Series) -> dict[str, int]:
@@ -42,9 +38,8 @@ def published_pair(log: pd.DataFrame, printed: pd.Series) -> dict[str, int]:
 def accuracies_at_best(runs: list[Experiment]) -> pd.DataFrame:
     """Training and validation accuracy of each run in the epoch that was kept: their gap shows overfitting."""
     kept = [run.histories[0].epochs.iloc[run.histories[0].best_epoch - 1] for run in runs]
-    columns = {"training accuracy": "train_accuracy", "validation accuracy": "val_accuracy"}
-    rows = [{name: epoch[column] for name, column in columns.items()} for epoch in kept]
-    return pd.DataFrame(rows, index=[run.protocol for run in runs])
+    table = pd.DataFrame([epoch[["train_accuracy", "val_accuracy"]] for epoch in kept])
+    return table.set_axis([run.protocol for run in runs]).set_axis(["training accuracy", "validation accuracy"], axis=1)
 
 
 def short_runs(
@@ -57,13 +52,12 @@ def short_runs(
     rows = plan.rows("train")
     short = np.random.default_rng([plan.seed, 4]).choice(rows, min(patches, len(rows)), replace=False)
     histories = {}
-    for rate, input_range in product(RATES, RANGES):
+    for rate, fed in product(RATES, RANGES):
         torch.manual_seed(plan.seed)
-        net = make_net(len(plan.class_names), plan, input_range=input_range)
-        name = f"rate-{rate}-{input_range}"
-        own = settings | dict(input_range=input_range, learning_rate=rate, optimizer="sgd", schedule="constant")
-        train = partial(fit, net, store.pixels, plan.labels, short, plan.rows("val")[::4], own)
-        histories[rate, input_range] = train(study.data / "runs" / name, seed=plan.seed, title=name)
+        net, name = make_net(len(plan.class_names), plan, input_range=fed), f"rate-{rate}-{fed}"
+        own = settings | dict(input_range=fed, learning_rate=rate, optimizer="sgd", schedule="constant")
+        parts, folder = (short, plan.rows("val")[::4]), study.data / "runs" / name
+        histories[rate, fed] = fit(net, store.pixels, plan.labels, *parts, own, folder, seed=plan.seed, title=name)
     return histories
 
 

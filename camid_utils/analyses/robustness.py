@@ -1,21 +1,19 @@
 """Robustness of trained networks: test photos without traces, recompressed, downscaled, sent by a messenger."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ..evaluation import predict
 from ..experiments import Experiment, predict_test, rows_of_photos
 from ..intervals import formatted, photo_accuracy, verdict
 from ..models import to_input
 from ..patches import Store
 from .transfer import adabn_batchnorm
 
-INTACT, DESTROYED = "intact", "traces destroyed"
+INTACT = "intact"
+CONDITIONS = {INTACT: "", "traces destroyed": "traces 0.5 90"}
 
 
 def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:
@@ -27,15 +25,15 @@ def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:
 
 def predict_adapted(run: Experiment, store: Store, batch_size: int = 64) -> pd.DataFrame:
     """As `experiments.predict_test`, with batch normalisation statistics of the same photos (AdaBN, no labels)."""
-    tables, tests = [], run.test()
+    tests, adapted = run.test(), []
     for model in run.models:
         rows = rows_of_photos(tests[tests["seed"] == model.info["seed"]], store)
         device = next(model.net.parameters()).device
         chunks = np.array_split(rows, -(-len(rows) // batch_size))  # of about one size: each counts alike
         pixels = (torch.from_numpy(store.pixels[chunk]).to(device).permute(0, 3, 1, 2) for chunk in chunks)
-        net = adabn_batchnorm(model.net, (to_input(batch, model.input_range) for batch in pixels))
-        tables.append(predict(model._replace(net=net), store, rows).assign(part="test", seed=model.info["seed"]))
-    return pd.concat(tables, ignore_index=True)
+        inputs = (to_input(batch, model.input_range) for batch in pixels)
+        adapted.append(model._replace(net=adabn_batchnorm(model.net, inputs)))
+    return predict_test(run._replace(models=adapted), store)
 
 
 def without_traces(runs: dict[str, Experiment], stores: Callable[[str, str], Store]) -> pd.DataFrame:
@@ -45,11 +43,9 @@ def without_traces(runs: dict[str, Experiment], stores: Callable[[str, str], Sto
     """
     rows = []
     for label, run in runs.items():
-        seen = {
-            name: predict_test(run, stores(label, how)) for name, how in ((INTACT, ""), (DESTROYED, "traces 0.5 90"))
-        }
-        rows += [photo_accuracy(own, seen[INTACT], label=label, group=name, experiment=run.name)
-                 for name, own in seen.items()]  # fmt: skip
+        seen = {group: predict_test(run, stores(label, how)) for group, how in CONDITIONS.items()}
+        for group, own in seen.items():
+            rows.append(photo_accuracy(own, seen[INTACT], label=label, group=group, experiment=run.name))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -63,11 +59,9 @@ def robustness(
     """
     rows = []
     for kind, setting, how in conditions:
-        store = stores(how)
-        seen = {}
+        store, seen = stores(how), {}
         for name, run in runs.items():
-            seen[name, False] = predict_test(run, store)
-            seen[name, True] = predict_adapted(run, store)
+            seen[name, False], seen[name, True] = predict_test(run, store), predict_adapted(run, store)
         reference = next(iter(seen.values()))
         for (name, adapted), own in seen.items():
             model = f"{name}, adapted" if adapted else name
@@ -80,5 +74,4 @@ def change_table(rows: pd.DataFrame, index: list[str]) -> pd.DataFrame:
     """Rows of `without_traces` or `robustness` as text: columns of `index`, accuracy, change, verdict."""
     table = rows[index].assign(accuracy=formatted(rows))
     table["change, points (95 %)"] = formatted(rows, "points", "change", "change_")
-    ends = zip(rows["change_low"], rows["change_high"], strict=True)
-    return table.assign(verdict=[verdict(low, high) for low, high in ends])
+    return table.assign(verdict=list(map(verdict, rows["change_low"], rows["change_high"])))

@@ -1,7 +1,5 @@
 """What a camera leaves in a photo: the spectrum of its noise residual and its JPEG settings."""
 
-from __future__ import annotations
-
 import joblib
 import numpy as np
 import pandas as pd
@@ -17,8 +15,8 @@ NOISE_DEVIATION = 5.0  # grey levels of sensor noise: the assumption of Lukas, F
 def noise_residual(photo: np.ndarray) -> np.ndarray:
     """The green of a photo uint8 [h, w, 3] minus its denoised green: float32 [h, w], grey levels.
 
-    After Lukas, Fridrich and Goljan (2006), with a local Wiener filter of 5 x 5 pixels instead of wavelets. Green,
-    because half of a sensor's pixels measure it and chroma subsampling affects it least.
+    After Lukas, Fridrich and Goljan (2006), with a Wiener filter of 5 x 5 pixels instead of wavelets. Green, because
+    half of a sensor's pixels measure it and chroma subsampling affects it least.
     """
     green = photo[..., 1].astype(np.float32)
     mean = uniform_filter(green, 5)
@@ -30,11 +28,9 @@ def _crop_spectra(path: str, size: int, per_photo: int) -> list[np.ndarray]:
     """Spectra of the residual in crops of one photo, decibels, zero frequency in the middle; none if it is unusable."""
     try:
         photo = read_photo(path)
-    except ValueError:
+        crops = cut_patches(photo, grid_positions(*photo.shape[:2], size, per_photo), size)
+    except ValueError:  # unreadable, or smaller than a crop
         return []
-    if min(photo.shape[:2]) < size:
-        return []
-    crops = cut_patches(photo, grid_positions(*photo.shape[:2], size, per_photo), size)
     window = np.outer(np.hanning(size), np.hanning(size))
     # flat black or white has no traces: its spectrum would be minus infinity
     residuals = [residual for residual in map(noise_residual, crops) if residual.std() >= 0.05]
@@ -44,9 +40,8 @@ def _crop_spectra(path: str, size: int, per_photo: int) -> list[np.ndarray]:
 def spectra(catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo: int = 4) -> dict[str, np.ndarray]:
     """Mean spectrum of the noise residual of each camera model: float [size, size], zero frequency in the middle.
 
-    From native crops of `photos` evenly spaced photos; decibels around the mean of the spectrum, so that models with
-    more or less noise compare; steps of 1 / size cycles per pixel. Models in alphabetical order; one without a usable
-    photo is absent. Where all photos are too small, `size` is halved, down to 16.
+    Decibels around the mean of the spectrum; steps of 1 / size cycles per pixel; from native crops of `photos` evenly
+    spaced photos. Models without a usable photo are absent. Where all photos are too small, `size` is halved, to 16.
     """
     found = {}
     for model, rows in catalogue.groupby("camera_model", observed=True):
@@ -68,19 +63,19 @@ def jpeg_table_summary(catalogue: pd.DataFrame) -> pd.DataFrame:
     """
     tasks = (joblib.delayed(_photo_settings)(path) for path in catalogue["path"])
     rows = pd.DataFrame(joblib.Parallel(n_jobs=-1, backend="threading")(tasks))
-    rows["camera_model"] = catalogue["camera_model"].astype(str).to_numpy()
-    groups = rows.dropna(subset="tables").groupby("camera_model", as_index=False)
+    rows = rows.assign(camera_model=catalogue["camera_model"].astype(str).to_numpy()).dropna(subset="tables")
     columns = {"photos": ("tables", "size"), "distinct_tables": ("tables", "nunique")}
     columns |= {"mean_luma": ("luma", "mean"), "mean_chroma": ("chroma", "mean")}
-    return groups.agg(**columns, subsampling=("subsampling", lambda kinds: ", ".join(kinds.value_counts().index)))
+    kinds = ("subsampling", lambda kinds: ", ".join(kinds.value_counts().index))
+    return rows.groupby("camera_model", as_index=False).agg(**columns, subsampling=kinds)
 
 
 def _photo_settings(path: str) -> dict:
-    """Both tables as one text, their mean steps, and the subsampling; None and NaN if there are none."""
+    """Both tables as one text, their mean steps, and the subsampling; tables is None if the header is unreadable."""
     try:
         luma, chroma, subsampling = quantisation_tables(path)
     except ValueError:
-        return {"tables": None, "luma": np.nan, "chroma": np.nan, "subsampling": None}
-    means = [np.nan if table is None else float(table.mean()) for table in (luma, chroma)]
-    tables = str([None if table is None else table.tolist() for table in (luma, chroma)])
-    return {"tables": tables, "luma": means[0], "chroma": means[1], "subsampling": subsampling}
+        return dict(tables=None, luma=np.nan, chroma=np.nan, subsampling=None)
+    grey = chroma is None
+    tables = str([luma.tolist(), None if grey else chroma.tolist()])
+    return dict(tables=tables, luma=luma.mean(), chroma=np.nan if grey else chroma.mean(), subsampling=subsampling)

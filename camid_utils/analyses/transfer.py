@@ -1,10 +1,8 @@
 """Taking a trained network to other cameras: frozen filters, their features, statistics and input range.
 
-Adaptive normalisation (AdaBN) without labels: Li et al., "Revisiting Batch Normalization for Practical Domain
+AdaBN, adaptive normalisation without labels: Li et al., "Revisiting Batch Normalization for Practical Domain
 Adaptation", 2016.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -31,7 +29,7 @@ CONSTANT = 1e-9  # share of a signal's power; below it, float32 cannot tell vari
 
 
 def transferred(net: CameraConvNet, num_classes: int, frozen: bool = True) -> CameraConvNet:
-    """The authors' transfer: a copy of `net` with a new last layer (Xavier, Glorot 2010), its convolutions frozen."""
+    """A copy of `net` with a new last layer (Xavier, Glorot 2010) and, as in the paper, frozen convolutions."""
     copy = CameraConvNet(num_classes, net.settings["width"])
     own = {name: t for name, t in net.state_dict().items() if not name.startswith("1.3.")}
     copy.load_state_dict(own, strict=False)
@@ -43,14 +41,7 @@ def transferred(net: CameraConvNet, num_classes: int, frozen: bool = True) -> Ca
 
 @torch.inference_mode()
 def features(
-    net: CameraConvNet,
-    store: Store,
-    input_range: str,
-    folder: str | Path,
-    augment: nn.Module | None = None,
-    copies: int = 0,
-    seed: int = 0,
-    batch_size: int = 256,
+    net: CameraConvNet, store: Store, input_range: str, folder: Path, augment=None, copies=0, seed=0, batch_size=256
 ) -> np.ndarray:
     """Output of the convolutions of `net` for a store's patches: float32 [1 + copies, N, d], kept in `folder`.
 
@@ -63,7 +54,7 @@ def features(
     digest = hashlib.sha256(json.dumps(settings).encode())
     for tensor in net.features.state_dict().values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    path = Path(folder) / f"{digest.hexdigest()[:16]}.npy"
+    path = folder / f"{digest.hexdigest()[:16]}.npy"
     if path.is_file():
         return np.load(path, mmap_mode="r")
     frozen = fabric.setup_module(deepcopy(net.features).eval().to(memory_format=torch.channels_last))
@@ -83,7 +74,7 @@ def features(
 def filter_variants(
     model: Model, familiar: Store, store: Store, rows: np.ndarray, trained_range: str, fed_range: str
 ) -> dict[str, CameraConvNet]:
-    """The filters of a trained CameraConvNet in four ways: as trained, rewritten, adapted, and random ones.
+    """The filters of a trained CameraConvNet: as trained, rewritten, adapted, and random ones.
 
     "trained on <trained_range>" folds that input range into them; "adapted" gives these, on the store's `rows` fed in
     `fed_range`, the statistics that they have on the familiar store (AdaBN).
@@ -101,37 +92,27 @@ def filter_variants(
 
 
 def run_frozen(
-    study: Study,
-    name: str,
-    nets: dict[int, CameraConvNet],
-    store: Store,
-    plans: list[Plan],
-    settings: dict,
-    augment: nn.Module | None,
-    copies: int,
+    study: Study, name: str, nets: dict[int, nn.Module], store: Store, plans: list[Plan], settings, augment, copies: int
 ) -> Experiment:
-    """An experiment with frozen filters, `nets` by seed: their features are computed once, only the dense layers train.
+    """As `experiments.run`, with frozen filters, `nets` by seed: only the dense layers train, on kept features.
 
-    copies: augmented copies of each patch, which the epochs use in turn; else as `experiments.run`.
-    """  # fmt: skip
-    known = [
-        features(nets[p.seed], store, settings["input_range"], study.data / "features", augment, copies, p.seed)
-        for p in plans
-    ]
+    copies: augmented copies of each patch, which the epochs use in turn.
+    """
+    fed, folder = settings["input_range"], study.data / "features"
+    known = [features(nets[p.seed], store, fed, folder, augment, copies, p.seed) for p in plans]
     return run(study, name, lambda n, p: transferred(nets[p.seed], n), store, plans, settings, features=known)
 
 
 def activation_shift(
     source: tuple[CameraConvNet, Store, str], target: tuple[CameraConvNet, Store, np.ndarray, str]
 ) -> pd.DataFrame:
-    """`channel_statistics` on two data sets side by side: columns layer, channel, mean_ and variance_ of both.
+    """`channel_statistics` on two data sets: columns layer, channel, mean_ and variance_ of source and target.
 
-    source: network, store and input range; target: the same with the rows of its store.
+    source: network, store and input range; target: network, store, rows of it and input range.
     """
     net, store, fed = source
-    known = channel_statistics(net, sample(store, range(len(store.table)), fed))
-    net, store, rows, fed = target
-    new = channel_statistics(net, sample(store, rows, fed))
+    sides = (net, store, range(len(store.table)), fed), target
+    known, new = (channel_statistics(net, sample(store, rows, fed)) for net, store, rows, fed in sides)
     return known.merge(new, on=["layer", "channel"], suffixes=("_source", "_target"))
 
 
@@ -149,10 +130,9 @@ def shift_table(shifts: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 @torch.no_grad()
 def channel_statistics(net: CameraConvNet, inputs: Tensor) -> pd.DataFrame:
-    """Mean and variance of each channel of each convolution, before its ReLU, over floats [n, 3, 48, 48].
+    """Mean and variance of each channel of each convolution, before its ReLU, over inputs [n, 3, 48, 48].
 
-    One row per channel: layer ("conv1" to "conv3", the last being the 6 x 6 convolution that is written as a matrix
-    product), channel, mean, variance. `inputs` are in the network's input range.
+    One row per channel: layer ("conv1" to "conv3", the last one written as a matrix product), channel, mean, variance.
     """
     tables, parts = [], inputs.split(BLOCK)
     for layer in net.features:
@@ -168,18 +148,15 @@ def channel_statistics(net: CameraConvNet, inputs: Tensor) -> pd.DataFrame:
 def adabn(net: CameraConvNet, source: Tensor, target: Tensor) -> CameraConvNet:
     """A copy of `net` whose activations have on `target` the mean and variance that those of `net` have on `source`.
 
-    Layer by layer, each channel is scaled and shifted so that mean and variance before the ReLU agree (folded into the
-    weights: the copy has the same layers). A channel that is constant on `target` is only shifted.
-    source, target: floats [n, 3, 48, 48], as they enter the network; no labels are needed.
+    Each channel is scaled and shifted before its ReLU, layer by layer; one that is constant on `target` is only
+    shifted. The change is folded into the weights. source, target: inputs [n, 3, 48, 48]; no labels are needed.
     """
     copy = deepcopy(net)
     source_parts, target_parts = source.split(BLOCK), target.split(BLOCK)
     for original, layer in zip(net.features, copy.features, strict=True):
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            (mean, variance), (own_mean, own_variance) = (
-                _channel_moments(original, source_parts),
-                _channel_moments(layer, target_parts),
-            )
+            mean, variance = _channel_moments(original, source_parts)
+            own_mean, own_variance = _channel_moments(layer, target_parts)
             constant = own_variance <= CONSTANT * (own_variance + own_mean**2)
             gain = torch.where(constant, 1.0, (variance / own_variance).sqrt())
             layer.weight.mul_(gain.view(-1, *[1] * (layer.weight.ndim - 1)))
@@ -204,17 +181,13 @@ def _channel_moments(layer: nn.Module, parts: Sequence[Tensor]) -> tuple[Tensor,
 def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNet:
     """A copy of `net`, trained on the input range `trained`, that gives the same logits when it is fed `fed`.
 
-    The change is folded into the first convolution; this is exact, since that has no padding. The copy separates the
-    effect of a wrong input range from the value of the filters. trained, fed: keys of `models.INPUT_RANGES`.
+    The change is folded into the first convolution; this is exact, since that has no padding. Ranges: keys of
+    `models.INPUT_RANGES`.
     """
-    for name in (trained, fed):
-        if name not in INPUT_RANGES:
-            raise ValueError(f"unknown input range {name!r}: choose one of {', '.join(INPUT_RANGES)}")
     copy = deepcopy(net)
     first = copy.features[0]
-    (old_mean, old_std), (new_mean, new_std) = (
-        torch.tensor(INPUT_RANGES[name], dtype=torch.float64, device=first.weight.device) for name in (trained, fed)
-    )
+    ranges = torch.tensor([INPUT_RANGES[trained], INPUT_RANGES[fed]], dtype=torch.float64, device=first.weight.device)
+    (old_mean, old_std), (new_mean, new_std) = ranges
     weight = first.weight.double()
     first.bias.copy_(first.bias + (weight.sum((2, 3)) * (new_mean - old_mean) / old_std).sum(1))
     first.weight.copy_(weight * (new_std / old_std)[:, None, None])
@@ -223,24 +196,19 @@ def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNe
 
 @torch.no_grad()
 def adabn_batchnorm(net: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """A copy of `net`, for prediction, whose batch normalisations use the mean and variance of other data.
+    """A copy of `net`, for prediction, whose batch normalisations use the mean and variance of other data (AdaBN).
 
-    batches: floats [n, 3, h, w] in the network's input range, unlabelled; they should have one size, as each has the
-    same weight.
-    All weights stay as they were (AdaBN). Raises ValueError without any batch or without batch normalisation.
+    batches: unlabelled inputs [n, 3, h, w]; each has the same weight, so they should have one size. ValueError without
+    batch normalisation.
     """
     copy = deepcopy(net).eval()
     layers = [layer for layer in copy.modules() if isinstance(layer, nn.BatchNorm2d)]
     if not layers:
         raise ValueError(f"{type(net).__name__} has no batch normalisation: use `adabn` for a CameraConvNet")
-    momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # the plain average over all batches, not a moving one
         layer.train()
-    count = sum(len(copy(batch)) > 0 for batch in batches)
-    if not count:
-        raise ValueError("no batch to take the statistics from")
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
+    for batch in batches:
+        copy(batch)
     return copy.eval()

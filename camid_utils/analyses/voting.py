@@ -1,7 +1,5 @@
 """How many patches a photo needs, and which: decisions from the first few patches in a given order."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
@@ -23,17 +21,13 @@ def vote_scores(predictions: pd.DataFrame, store: Store) -> dict[str, np.ndarray
 
 
 def accuracy_by_votes(
-    predictions: pd.DataFrame,
-    scores: dict[str, np.ndarray],
-    counts: tuple[int, ...] = COUNTS,
-    draws: int = 20,
-    seed: int = 0,
+    predictions: pd.DataFrame, scores: dict[str, np.ndarray], counts: tuple = COUNTS, draws: int = 20, seed: int = 0
 ) -> pd.DataFrame:
     """Accuracy per photo by the number of voting patches: one row per choice and number.
 
-    predictions: one row per patch, of all patches that may vote. scores: for each named choice one value per row; the
-    highest votes first. The choice "random" is added: the mean over `draws` orders. A photo with fewer patches
-    votes with all. Columns: choice, patches, value, low, high (95 % bootstrap over photos), photos.
+    predictions: one row per patch that may vote. scores: for each named choice one value per row; the highest vote
+    first. The choice "random" is added: the mean over `draws` orders. A photo with fewer patches votes with all.
+    Columns: choice, patches, value, low, high (95 % bootstrap over photos), photos.
     """
     rng = np.random.default_rng([seed, 64])
     photos = predictions["photo"].nunique()
