@@ -27,8 +27,8 @@ The map, in the order in which a photograph flows; nothing imports from further 
 | `figures/`       | `style`, `curves`, `results`, `scores`, `photographs`, `examples`, `summary`               |
 | `experiments`    | one experiment from plan to metrics; `experiments.csv` lists every one                     |
 | `identify/`      | which camera took a photo: `predict`, the command line, `page` and its files in `web/`     |
-| `analyses/`      | `traces`, `learning`, `voting`, `transfer`, `robustness`, `fingerprints`, `open_set`,      |
-|                  | `splices`, `other_corpora`                                                                 |
+| `analyses/`      | `traces`, `learning`, `voting`, `transfer`, `robustness`, `fingerprints`, `open_set` (also |
+|                  | photos put together from two), `other_corpora`                                             |
 | `report/`        | `tables`, `evidence`, `statements` and the `ledger` of claims, `readme`, `agreement`       |
 | `study`          | runs the notebooks, compares and publishes: `python -m camid_utils.study`                  |
 """

@@ -1,8 +1,4 @@
-"""Folder of photos -> catalogue: a table with one row per photo, read from file names and JPEG headers alone.
-
-Width and height are those of the pixels as stored, without EXIF orientation. A photo that cannot be used is left out
-with its reason (`left_out`) and never stops a run.
-"""
+"""Folder of photos -> catalogue: one row per photo, from file names and JPEG headers alone."""
 
 import hashlib
 import json
@@ -19,11 +15,9 @@ from .photos import jpeg_header
 COLUMNS = ["path", "dataset", "brand", "camera_model", "device", "scene", "width", "height"]
 LISTING = "dresden.csv"  # the public listing of Dresden's natural images, or a simulated one in its form
 SIMULATED = "SIMULATED.txt"  # marks a folder of simulated photos
-KINDS = {
-    "photo": {".jpg", ".jpeg"},
-    "video": {".mp4", ".mov", ".3gp", ".m4v", ".avi", ".mkv"},
-    "HEIC": {".heic", ".heif"},
-}
+KINDS = dict.fromkeys((".mp4", ".mov", ".3gp", ".m4v", ".avi", ".mkv"), "video")
+KINDS |= {".jpg": "photo", ".jpeg": "photo", ".heic": "HEIC", ".heif": "HEIC"}
+MIN_SIDE = 48  # pixels: photos with a shorter side are left out
 READERS = 16  # threads: they wait for disks, not for processors
 Label = Callable[[Path], tuple | str]  # see `read_catalogue`
 
@@ -40,10 +34,10 @@ def left_out_table(left_out: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"photo": [Path(photo).name for photo in photos], "reason": reasons})
 
 
-def summary(catalogue: pd.DataFrame, by: str = "camera_model") -> pd.DataFrame:
-    """Numbers of photos, devices and scenes of each class; unknown devices and scenes are not counted."""
+def summary(catalogue: pd.DataFrame) -> pd.DataFrame:
+    """Numbers of photos, devices and scenes of each camera model; unknown devices and scenes are not counted."""
     counts = {"photos": ("path", "size"), "devices": ("device", "nunique"), "scenes": ("scene", "nunique")}
-    return catalogue.groupby(by, observed=True).agg(**counts)
+    return catalogue.groupby("camera_model", observed=True).agg(**counts)
 
 
 def describe(catalogue: pd.DataFrame) -> str:
@@ -62,28 +56,21 @@ def relative_photos(catalogue: pd.DataFrame) -> pd.Series:
 
 
 def fingerprint(catalogue: pd.DataFrame, with_mtime: bool = True) -> str:
-    """SHA-256 over the photos' relative names, sizes in bytes and labels, whatever the order of the rows.
-
-    With `with_mtime` the times of last change count too: a key for results computed from these very files.
-    Without it the same photos have the same fingerprint on every machine.
-    """
-    labels = catalogue[["dataset", "brand", "camera_model", "device", "scene"]].astype(object)
+    """SHA-256 over the photos' names, bytes, labels and (`with_mtime`) times of change; the order does not matter."""
+    labels = catalogue[COLUMNS[1:6]].astype(object)
     labels = labels.where(labels.notna(), None).to_numpy().tolist()
-    rows = []
-    for name, path, row in zip(relative_photos(catalogue), catalogue["path"], labels, strict=True):
-        stat = os.stat(path)
-        rows.append([name, stat.st_size, stat.st_mtime_ns if with_mtime else 0, *row])
+    rows = zip(relative_photos(catalogue), map(os.stat, catalogue["path"]), labels, strict=True)
+    rows = [[name, stat.st_size, stat.st_mtime_ns if with_mtime else 0, *row] for name, stat, row in rows]
     rows.sort(key=lambda row: row[0])
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def kind(path: str | PurePath) -> str:
     """ "photo", "video", "HEIC" or "other", by the file name's extension."""
-    suffix = PurePath(path).suffix.lower()
-    return next((kind for kind, suffixes in KINDS.items() if suffix in suffixes), "other")
+    return KINDS.get(PurePath(path).suffix.lower(), "other")
 
 
-def read_catalogue(root: str | Path, name: str, layout: str, label: Label, min_size: int) -> pd.DataFrame:
+def read_catalogue(root: str | Path, name: str, layout: str, label: Label) -> pd.DataFrame:
     """Catalogue of the photos under `root`, at any depth, sorted by path.
 
     `label` gives a photo's camera model, device, scene and a key that its copies share, from its path relative to
@@ -94,10 +81,8 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Label, min_s
         error = NotADirectoryError if root.exists() else FileNotFoundError
         raise error(f"there is no folder {root} for the {name} photos. Expected:\n{layout}")
     files, unusable = _list_files(root)
-    photos = [file for file in files if kind(file) == "photo"]
     with ThreadPoolExecutor(READERS) as pool:
-        rows = list(pool.map(lambda photo: _read(root, photo, label, min_size), photos))
-    skipped = [kind(file) for file in files if kind(file) != "photo"] + [row["skip"] for row in rows if "skip" in row]
+        rows = list(pool.map(lambda file: _read(root, file, label), files))
     unusable += [row for row in rows if "reason" in row]
     table = pd.DataFrame([row for row in rows if "key" in row], columns=[*COLUMNS, "key"])
     if table.empty:
@@ -105,13 +90,13 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Label, min_s
     table = table.sort_values("path", ignore_index=True)
     first = table.groupby("key")["path"].transform("first")
     copies = table["path"] != first
-    pairs = zip(table["path"][copies], first[copies], strict=True)
-    unusable += [{"path": path, "reason": f"another copy of {original}"} for path, original in pairs]
+    reasons = "another copy of " + first[copies]
+    unusable += [{"path": path, "reason": reason} for path, reason in zip(table["path"][copies], reasons, strict=True)]
     table = table.loc[~copies, COLUMNS].reset_index(drop=True)
     table["dataset"] = f"simulated {name}" if (root / SIMULATED).is_file() else name
     table = table.astype({column: "string" for column in COLUMNS[:-2]} | {"width": "int64", "height": "int64"})
     table.attrs["left_out"] = sorted(unusable, key=lambda row: row["path"])
-    table.attrs["skipped"] = dict(sorted(Counter(skipped).items()))
+    table.attrs["skipped"] = dict(sorted(Counter(row["skip"] for row in rows if "skip" in row).items()))
     return table
 
 
@@ -127,12 +112,14 @@ def _list_files(root: Path) -> tuple[list[Path], list[dict]]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         relative = Path(os.path.relpath(folder, root))
         files += [relative / name for name in names if not name.startswith(".")]
-    files = sorted(file for file in files if file.as_posix() not in (LISTING, SIMULATED))
+    files = sorted({*files} - {Path(LISTING), Path(SIMULATED)})
     return files, [{"path": str(error.filename), "reason": "this folder cannot be opened"} for error in errors]
 
 
-def _read(root: Path, photo: Path, label: Label, min_size: int) -> dict:
-    """A photo's row of the catalogue, or path and reason if it cannot be used, or its kind if it is to be skipped."""
+def _read(root: Path, photo: Path, label: Label) -> dict:
+    """A photo's row of the catalogue, or path and reason if it cannot be used, or a file's kind if it is skipped."""
+    if kind(photo) != "photo":
+        return {"skip": kind(photo)}
     path = os.path.join(root, photo)
     try:
         path.encode()  # names that are not valid Unicode cannot be written to a table
@@ -144,10 +131,10 @@ def _read(root: Path, photo: Path, label: Label, min_size: int) -> dict:
             raise ValueError("it is not a file, or a link to none")
         with open(path, "rb") as file:
             height, width = jpeg_header(file)
-        if min(width, height) < min_size:
-            raise ValueError(f"{width} x {height} pixels are too few: a side is shorter than {min_size}")
-        row = [path, pd.NA, camera_model.split("_")[0], camera_model, device, scene, width, height, key]
-        return dict(zip([*COLUMNS, "key"], row, strict=True))
+        if min(width, height) < MIN_SIDE:
+            raise ValueError(f"{width} x {height} pixels are too few: a side is shorter than {MIN_SIDE}")
+        row = [path, pd.NA, camera_model.split("_")[0], camera_model, device, scene, width, height]
+        return dict(zip(COLUMNS, row, strict=True), key=key)
     except OSError as error:
         reason = f"it cannot be opened: {error.strerror}"
     except UnicodeEncodeError:

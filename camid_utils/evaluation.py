@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from lightning_fabric import Fabric
 from scipy import sparse
 from scipy.special import log_softmax, logsumexp
 from sklearn.metrics import roc_curve
+from torch import nn
 
 from .batches import logits_of, make_fabric
 from .files import atomic_path
@@ -22,37 +25,49 @@ METRICS = ("accuracy", "macro precision", "macro recall", "macro F1", "top-3 acc
 
 
 def predict(
-    model: Model, store, rows: np.ndarray, fabric=None, batch_size: int = 64, features: np.ndarray | None = None
+    model: Model,
+    store,
+    rows: np.ndarray,
+    *,
+    features: np.ndarray | None = None,
+    adapt: Callable | None = None,
+    batch_size: int = 64,
 ) -> pd.DataFrame:
     """Log-probabilities of the store's patches `rows`: one row per patch.
 
     Columns: the patch table's, `true` (class name) and `log_prob:<class>` in the model's order of classes.
     features: the output of the network's frozen part for the store (transfer.features), where it is known already.
     Without it the logits are kept in the store's folder, and a second call with the same network and rows reads them.
+    adapt(model, store, rows): the network to use instead of the model's; called where no logits are kept yet.
     """
     if store.pixels.shape[1:3] != (model.input_size,) * 2:
         raise ValueError(f"the store has {store.pixels.shape[1:3]} pixels, the model takes {model.input_size}")
-    fabric = fabric or make_fabric()
-    if features is None:
-        path = store.folder / f"logits-{_prediction_key(model, rows, fabric, batch_size)}.npy"
-        net = fabric.setup_module(model.net.to(memory_format=torch.channels_last))  # also where the file answers
-        if not path.is_file():
-            with atomic_path(path) as partial:
-                np.save(partial, logits_of(net, fabric, store.pixels, rows, batch_size, model.input_range).numpy())
-        logits = np.load(path)
+    fabric = make_fabric()
+
+    def logits(net: nn.Module, inputs: np.ndarray) -> np.ndarray:
+        net = fabric.setup_module(net.to(memory_format=torch.channels_last))
+        return logits_of(net, fabric, inputs, rows, batch_size, model.input_range).numpy()
+
+    if features is not None:
+        values = logits(model.net.classifier, features)
     else:
-        net = fabric.setup_module(model.net.classifier)
-        logits = logits_of(net, fabric, features, rows, batch_size, model.input_range).numpy()
+        path = store.folder / f"logits-{_prediction_key(model, rows, fabric, adapt, batch_size)}.npy"
+        if not path.is_file():
+            net = fabric.to_device(model.net.to(memory_format=torch.channels_last))
+            net = adapt(model, store, rows) if adapt else net
+            with atomic_path(path) as partial:
+                np.save(partial, logits(net, store.pixels))
+        values = np.load(path)
     table = store.table.iloc[rows].reset_index(drop=True)
     table["true"] = table[model.info["target"]]
     columns = [LOG_PROB + name for name in model.class_names]
-    return table.join(pd.DataFrame(log_softmax(logits.astype(float), axis=1), columns=columns))
+    return table.join(pd.DataFrame(log_softmax(values.astype(float), axis=1), columns=columns))
 
 
-def _prediction_key(model: Model, rows: np.ndarray, fabric, batch_size: int) -> str:
+def _prediction_key(model: Model, rows: np.ndarray, fabric: Fabric, adapt: Callable | None, batch_size: int) -> str:
     """Digest of everything that decides the logits of a store's rows: weights, rows, input range, precision."""
-    precision = [fabric.device.type, fabric.strategy.precision.precision, torch.__version__]
-    digest = hashlib.sha256(json.dumps([model.net.settings, model.input_range, batch_size, precision]).encode())
+    how = [fabric.device.type, fabric.strategy.precision.precision, torch.__version__, adapt and adapt.__name__]
+    digest = hashlib.sha256(json.dumps([model.net.settings, model.input_range, batch_size, how]).encode())
     digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
     for tensor in model.net.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -175,18 +175,14 @@ def _train(study, name, make_net, store, plan, settings, augment, features) -> t
     return model, history
 
 
-def predict_test(run: Experiment, store: Store) -> pd.DataFrame:
-    """Predictions of a run's test photos as they are in another store, for example after a degradation."""
+def predict_test(run: Experiment, store: Store, adapt: Callable | None = None) -> pd.DataFrame:
+    """Predictions of a run's test photos in another store, for example degraded ones; adapt: see evaluation.predict."""
     tables, tests = [], run.test()
     for model in run.models:
-        rows = rows_of_photos(tests[tests["seed"] == model.info["seed"]], store)
-        tables.append(evaluation.predict(model, store, rows).assign(part="test", seed=model.info["seed"]))
+        seed = model.info["seed"]
+        rows = np.flatnonzero(store.table["photo"].isin(tests.loc[tests["seed"] == seed, "photo"]))
+        tables.append(evaluation.predict(model, store, rows, adapt=adapt).assign(part="test", seed=seed))
     return pd.concat(tables, ignore_index=True)
-
-
-def rows_of_photos(predictions: pd.DataFrame, store: Store) -> np.ndarray:
-    """The rows of a store that are of the predictions' photos."""
-    return np.flatnonzero(store.table["photo"].isin(predictions["photo"]))
 
 
 def photos_tested(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFrame:

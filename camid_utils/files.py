@@ -29,11 +29,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive_folder(target: str | Path) -> Iterator[Path]:
-    """A hidden, empty folder beside `target` to build it in, for one process at a time; it is removed afterwards.
-
-    Another process waits, and takes over if the first one dies: the operating system releases the lock of a process
-    that ends. What killed processes left behind is removed first.
-    """
+    """A hidden, empty folder beside `target` to build it in; other processes wait, and take over if this one dies."""
     target = Path(target)
     aside = target.with_name(f".{target.name}.partial")
     with _clear_errors(target):
@@ -65,9 +61,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in UNWRITABLE or "cannot be written" in str(
-            error
-        ):  # another error, or one explained already
+        if error.errno not in UNWRITABLE or "cannot be written" in str(error):  # unknown, or explained already
             raise
         advice = "make room or choose another folder, then start the same command again: it resumes"
         raise OSError(error.errno, f"{error.strerror}: {path} cannot be written; {advice}") from error

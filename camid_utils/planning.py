@@ -18,7 +18,7 @@ class Plan(NamedTuple):
     part: np.ndarray  # str [N]: train, val, test or unused
     labels: np.ndarray  # int [N]: class number, -1 for unused rows
     class_names: list[str]
-    note: str  # for the reader: what was left out, why the protocol is not the one asked for, or that all is well
+    note: str  # what was left out, why the protocol is not the one asked for, or that all is well
 
     def rows(self, part: str) -> np.ndarray:
         """Row numbers of a part."""
@@ -28,10 +28,7 @@ class Plan(NamedTuple):
 def plan(
     table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model", classes: Iterable[str] | None = None
 ) -> Plan:
-    """Split a patch table by `protocol`, or by the strictest weaker one that the data allow; `note` says which.
-
-    Rows of other classes than `classes` (None: all) are unused.
-    """
+    """Split a patch table (`classes`: None for all) by `protocol` or the strictest weaker one that the data allow."""
     served = table if classes is None else table[table[target].isin(classes)]
     used, reason = splits.strictest(served, protocol, seed, target)
     kept, dropped = splits.splittable(served, used, seed, target)
@@ -46,10 +43,7 @@ def plan(
 def plans(
     table: pd.DataFrame, protocol: str, seed: int, seeds: int = 1, target: str = "camera_model", evaluate: int = 0
 ) -> list[Plan]:
-    """A plan for each of the seeds seed, seed + 1, ...: each with another split, all with the same classes.
-
-    evaluate: the maximum number of patches per photo to validate and test with; 0 for all.
-    """
+    """A plan per seed from `seed` on, all with the same classes; `evaluate`: patches per val or test photo (0: all)."""
     found = _with_common_classes(table, [(protocol, seed + i) for i in range(seeds)], target)
     return [_limit_patches(table, one, evaluate, ["val", "test"]) for one in found]
 
@@ -59,8 +53,7 @@ def matched_plans(
 ) -> dict[str, list[Plan]]:
     """For each protocol its `plans`, with the same classes and the same number of training patches of each class.
 
-    That number is the lowest of all plans. To reach it whole photos are set aside, drawn by the plan's seed; under
-    `patch`, a random patch split, single patches are.
+    That number is the lowest of all plans: whole photos, under `patch` single patches, are set aside by random draws.
     evaluate, train: the maximum number of patches per photo for either use; 0 for all.
     """
     wanted = [(protocol, seed + i) for protocol in protocols for i in range(seeds)]
@@ -130,5 +123,4 @@ def _reduce_training(table: pd.DataFrame, plan: Plan, least: pd.Series) -> Plan:
 
 
 def _drop_rows(plan: Plan, rows: np.ndarray) -> Plan:
-    """A plan in which the rows (a mask) are unused."""
     return plan._replace(part=np.where(rows, "unused", plan.part), labels=np.where(rows, -1, plan.labels))

@@ -8,7 +8,7 @@
 | device       | photos; test shares no device with train and val                              |
 | scene+device | photos, scenes; test shares no device with train and val (Bondi et al. 2017)  |
 
-Pure functions of table and seed: the order of the rows does not matter.
+The order of the rows does not matter.
 """
 
 import numpy as np
@@ -30,10 +30,9 @@ def split(table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_m
     """Part of each row of a catalogue or patch table: "train", "val", "test" or "unused"; the index is the table's.
 
     Every class of `target` is in every part. FRACTIONS are those of a class's rows (patch) or photos (photo), of all
-    scenes (scene), of a camera model's devices (device: at least one of each camera model that has two is tested, val
-    is other photos of the training devices). Under scene+device, train and val are the training devices in training
-    and validation scenes, test is the test devices in test scenes, the rest is "unused".
-    Raises ValueError naming the classes that the protocol cannot serve: see `splittable`.
+    scenes (scene), of a camera model's devices (device: at least one of two is tested; val is other photos of the
+    training devices). Under scene+device, train and val are training devices in training and validation scenes, test
+    is test devices in test scenes, the rest is "unused". Raises ValueError naming the classes that cannot be split.
     """
     units, unit_of_row = _units(table, protocol, target)
     _, parts, dropped = _draw_servable(units, protocol, seed)
@@ -49,9 +48,8 @@ def splittable(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows that `split` can serve with these arguments, and what was dropped: columns class and reason.
 
-    The rows keep their index and the table's attrs. Dropped are first photos whose scene or device is needed and
-    unknown (their class may stay), then classes with too few photos, scenes or devices, then those that no draw
-    can place. Raises ValueError if fewer than two classes are left.
+    Dropped are first photos whose scene or device is needed and unknown (their class may stay), then classes with too
+    few photos, scenes or devices, then those that no draw can place. ValueError if fewer than two classes are left.
     """
     units, unit_of_row = _units(table, protocol, target)
     kept, _, dropped = _draw_servable(units, protocol, seed)
@@ -65,7 +63,7 @@ def strictest(table: pd.DataFrame, protocol: str, seed: int, target: str = "came
     """The protocol asked for, or the strictest weaker one that serves, and why ("" if as asked).
 
     A protocol serves if it can split at least two classes, and at least LEAST_SHARE of those that photo can: all phones
-    in new scenes say more than the few with two devices. patch, the authors' own, is never chosen unless asked for.
+    in new scenes say more than the few with two devices. patch is never chosen unless asked for.
     """
     if protocol not in LADDER:
         splittable(table, protocol, seed, target)
@@ -87,26 +85,19 @@ def _count_served(table: pd.DataFrame, protocol: str, seed: int, target: str) ->
 
 
 def _units(table: pd.DataFrame, protocol: str, target: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """What is drawn, in an order that does not depend on that of the rows, and for each row its unit's position.
-
-    Units are photos, or rows for the protocol patch. Columns: class, camera_model, what the protocol keeps apart.
-    """
+    """What is drawn (photos, or rows under patch), whatever the order of the rows, and the unit of each row."""
     _check(table, protocol, target)
     photo = relative_photos(table) if "path" in table else table["photo"]
     code = pd.factorize(photo.to_numpy(dtype=object), sort=True)[0]
+    first, unit_of_row = np.unique(code, return_index=True)[1], code
     if protocol == "patch":
-        places = [table[name].to_numpy() for name in ("x", "y") if name in table]
-        first = np.lexsort([*places, code])
+        first = np.lexsort([*(table[name].to_numpy() for name in ("x", "y") if name in table), code])
         unit_of_row = np.argsort(first)
-    else:
-        first = np.unique(code, return_index=True)[1]
-        unit_of_row = code
     columns = {"class": target} | {name: name for name in ("camera_model", *_kept_apart(protocol))}
     return pd.DataFrame({new: table[old].to_numpy(dtype=object)[first] for new, old in columns.items()}), unit_of_row
 
 
 def _check(table: pd.DataFrame, protocol: str, target: str) -> None:
-    """ValueError for arguments that make no sense for this table."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     lacking = sorted({target, "camera_model", *_kept_apart(protocol)} - set(table.columns))
@@ -160,7 +151,7 @@ def _unsplittable(units: pd.DataFrame, protocol: str) -> dict[str, str]:
 def _raise_unsplittable(protocol: str, dropped: Dropped, summary: str = "") -> None:
     advice = "Add photos, drop what it cannot serve (splits.splittable) or change the protocol (splits.strictest)"
     if any("unknown scene" in reason for _, reason in dropped):
-        advice = f"Dresden's scenes are in dresden.csv in its root. {advice}"
+        advice += ". Dresden's scenes are in dresden.csv in its root"
     raise ValueError(f"protocol {protocol!r} cannot split this table: {summary}{_format_reasons(dropped)}. {advice}")
 
 
@@ -210,18 +201,13 @@ def _partition(codes: dict[str, np.ndarray], protocol: str, rng: np.random.Gener
 
 
 def _assign(strata: np.ndarray, fractions: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
-    """A random part for each member of each stratum; `strata` has the stratum's number of each member.
-
-    Each part gets its fraction, rounded, and at least one member if its fraction is not 0 and there are
-    enough (otherwise train comes first, then test).
-    """
+    """A random part for each member of each stratum: its fraction, rounded, and at least one member where possible."""
     sizes = np.bincount(strata)
     order = np.lexsort([rng.random(len(strata)), strata])
     rank = np.empty(len(strata), dtype=np.int64)
     rank[order] = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     wanted = [np.maximum(np.rint(sizes * f), 1) if f > 0 else np.zeros(len(sizes)) for f in fractions]
-    test = np.minimum(wanted[TEST], np.maximum(sizes - 1 - (fractions[VAL] > 0), 1))
-    test = np.minimum(test, sizes - 1)
+    test = np.minimum(wanted[TEST], np.minimum(np.maximum(sizes - 1 - (fractions[VAL] > 0), 1), sizes - 1))
     val = np.minimum(wanted[VAL], sizes - 1 - test)
     parts = np.where(rank < (test + val)[strata], VAL, TRAIN)
     return np.where(rank < test[strata], TEST, parts)
@@ -230,10 +216,9 @@ def _assign(strata: np.ndarray, fractions: tuple[float, float, float], rng: np.r
 def _assert_disjoint(table: pd.DataFrame, parts: pd.Series, protocol: str) -> None:
     """Raises AssertionError if two parts share what the protocol keeps apart."""
     used = (parts != "unused").to_numpy()
-    sides = {"photo": parts[used], "scene": parts[used], "device": parts[used] == "test"}
-    apart = [] if protocol == "patch" else ["photo", *_kept_apart(protocol)]
-    for name in apart:
+    for name in [] if protocol == "patch" else ["photo", *_kept_apart(protocol)]:
         values = table["path" if name == "photo" and "path" in table else name][used]
-        seen_on = sides[name].groupby(values.to_numpy(dtype=object)).nunique()
+        side = parts[used] == "test" if name == "device" else parts[used]
+        seen_on = side.groupby(values.to_numpy(dtype=object)).nunique()
         if (seen_on > 1).any():
             raise AssertionError(f"{name} {seen_on.idxmax()} lies on both sides of a split by {protocol}")

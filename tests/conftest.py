@@ -75,9 +75,8 @@ def colour_net():
 
 @pytest.fixture
 def study(tmp_path) -> experiments.Study:
-    """A study that keeps all its files in a folder of the test, with tiny simulated photographs."""
-    simulation = dict(seed=0, models=2, devices=1, scenes=2, width=96)
-    return experiments.Study(tmp_path / "data", tmp_path / "results", simulation)
+    """A study that keeps all its files in a folder of the test."""
+    return experiments.Study(tmp_path / "data", tmp_path / "results", {})
 
 
 @pytest.fixture
@@ -85,10 +84,10 @@ def noisy_predictions():
     """Makes a table of predictions of four classes in turn; `strength`: how far the true class stands out."""
 
     def make(photos: int = 40, per_photo: int = 5, strength: float = 1.0, seed: int = 0) -> pd.DataFrame:
-        rng, photo = np.random.default_rng(seed), np.repeat(np.arange(photos), per_photo)
-        names = np.array([*MODELS, "Bolt_D"])
+        photo, names = np.repeat(np.arange(photos), per_photo), np.array([*MODELS, "Bolt_D"])
         true = names[photo % 4]
-        logs = log_softmax(rng.normal(size=(len(photo), 4)) + strength * np.eye(4)[photo % 4], axis=1)
+        noise = np.random.default_rng(seed).normal(size=(len(photo), 4))
+        logs = log_softmax(noise + strength * np.eye(4)[photo % 4], axis=1)
         table = pd.DataFrame({
             "photo": [f"p{i:05d}.jpg" for i in photo], "y": 0, "x": np.arange(len(photo)) % per_photo,
             "dataset": "simulated Dresden", "brand": [name.split("_")[0] for name in true],
@@ -110,7 +109,6 @@ def interrupt_after(monkeypatch):
 
         bar = MagicMock()
         bar.__enter__.return_value.set_postfix = show
-        bar.__exit__.return_value = False
         monkeypatch.setattr(training, "progress", lambda **_: bar)
 
     return arrange

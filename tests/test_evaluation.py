@@ -1,4 +1,4 @@
-"""Predictions keep classes and rows together and are cached by what decides them; metrics agree with scikit-learn."""
+"""Predictions are cached by what decides them; metrics agree with scikit-learn; intervals treat a photo as one."""
 
 import numpy as np
 import pandas as pd
@@ -7,12 +7,12 @@ import torch
 from scipy.special import log_softmax
 from sklearn import metrics as reference
 
-from camid_utils import evaluation
-from camid_utils.analyses import transfer
+from camid_utils import evaluation, intervals
 from camid_utils.evaluation import LOG_PROB, log_probabilities
 from camid_utils.models import Model
 
 NAMES = ["Acme_A", "Acme_B", "Bolt_C", "Bolt_D"]
+WRONG = dict(zip(NAMES, np.roll(NAMES, -1), strict=True))  # a wrong class for each
 ROWS = np.array([11, 0, 5])  # of the classes Bolt_D, Acme_A, Acme_B
 
 
@@ -23,8 +23,8 @@ def guesses(predictions: pd.DataFrame) -> list[str]:
 @pytest.fixture
 def red(make_store, colour_net, on_cpu):
     """(model, store) of twelve patches: three of each class, whose number is the red value."""
-    net, number = colour_net(4), torch.arange(4.0)
-    net.classifier.load_state_dict({"weight": number[:, None] * torch.tensor([1.0, 0, 0]), "bias": -(number**2) / 2})
+    net, number = colour_net(4, norm=True), torch.arange(4.0)  # not trained: the normalisation changes nothing
+    net.classifier.load_state_dict({"weight": number[:, None] * torch.tensor([1.0, 0, 0]), "bias": (0 - number**2) / 2})
     pixels = np.repeat(np.arange(4, dtype=np.uint8), 3)[:, None, None, None] * np.ones((1, 6, 6, 3), np.uint8)
     table = pd.DataFrame({"photo": [f"{i}.jpg" for i in range(12)], "camera_model": np.repeat(NAMES, 3)})
     return Model(net.eval(), NAMES, 6, "0..255", {"target": "camera_model"}), make_store(pixels, table)
@@ -52,28 +52,19 @@ def test_a_second_prediction_is_read_from_the_file_of_the_first(red):
     assert guesses(evaluation.predict(*red, ROWS)) == ["Acme_A", "Bolt_D", "Bolt_C"]
 
 
-@pytest.mark.parametrize("changed", ["weights", "settings", "rows", "order of rows", "input range", "batch size"])
+@pytest.mark.parametrize("changed", ["weights", "statistics", "adapted", "settings", "rows", "order", "range", "batch"])
 def test_whatever_decides_the_logits_gives_another_file(red, changed):
     model, store = red
     evaluation.predict(model, store, ROWS)
     with torch.no_grad():
         model.net.classifier.bias += 1e-6 * (changed == "weights")
+        model.net.features[0].running_mean += 1e-6 * (changed == "statistics")
     model.net.settings |= {"width": 0.5} if changed == "settings" else {}
-    model = model._replace(input_range="0..1" if changed == "input range" else "0..255")
-    rows = {"rows": np.array([11, 0, 4]), "order of rows": ROWS[::-1]}.get(changed, ROWS)
-    out = evaluation.predict(model, store, rows, batch_size=2 if changed == "batch size" else 64)
+    model = model._replace(input_range="0..1" if changed == "range" else "0..255")
+    rows = {"rows": np.array([11, 0, 4]), "order": ROWS[::-1]}.get(changed, ROWS)
+    adapt = (lambda model, *_: model.net) if changed == "adapted" else None
+    out = evaluation.predict(model, store, rows, adapt=adapt, batch_size=2 if changed == "batch" else 64)
     assert len(list(store.folder.glob("logits-*.npy"))) == 2 and list(out["photo"]) == [f"{i}.jpg" for i in rows]
-
-
-def test_an_adapted_network_does_not_get_the_answers_of_the_plain_one(store, colour_net, on_cpu):
-    """Only buffers differ: the statistics of a batch normalisation."""
-    plain = Model(colour_net(3, norm=True).eval(), NAMES[:3], 8, "-1..1", {"target": "camera_model"})
-    batch = evaluation.sample(store, np.arange(96), "-1..1")
-    adapted = plain._replace(net=transfer.adabn_batchnorm(plain.net, [batch]))
-    before, after = (log_probabilities(evaluation.predict(one, store, np.arange(9))) for one in (plain, adapted))
-    assert len(batch) == 96 and not np.allclose(before, after, atol=1e-3)
-    with torch.no_grad():
-        np.testing.assert_allclose(after, adapted.net(batch[:9]).log_softmax(1), atol=1e-5)
 
 
 def metrics(table: pd.DataFrame) -> dict[str, float]:
@@ -120,3 +111,98 @@ def test_confusion_by_model_brand_and_device(noisy_predictions):
     table.loc[table["photo"].isin(["p00000.jpg", "p00004.jpg"]), LOG_PROB + "Bolt_D"] = 0.0
     (cell,) = evaluation.biggest_confusions(table).to_dict("records")
     assert cell == {"true": "Acme_A", "predicted": "Bolt_D", "rows": 10, "share": 0.2}
+
+
+def accuracy(table: pd.DataFrame, **change) -> pd.Series:
+    """The row of `intervals.score` for the accuracy."""
+    return intervals.score(table, experiment="e", protocol="photo", **change).set_index("metric").loc["accuracy"]
+
+
+def with_seeds(*tables: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([table.assign(seed=i) for i, table in enumerate(tables)], ignore_index=True)
+
+
+def certain(table: pd.DataFrame, classes) -> pd.DataFrame:
+    """The table with certain predictions of these classes, one for each row."""
+    logs = np.where(np.array(NAMES) == np.asarray(classes)[:, None], 0.0, -9.0)
+    return table.assign(**{LOG_PROB + name: logs[:, i] for i, name in enumerate(NAMES)})
+
+
+@pytest.mark.parametrize("how", ["patches", "seeds"])
+def test_patches_and_seeds_that_only_repeat_a_photo_add_no_certainty(noisy_predictions, how):
+    """Photos are drawn whole, with all their patches and seeds."""
+    tables = [noisy_predictions(60, 1, seed=seed) for seed in (1, 2)]
+    copies = [with_seeds(*[table.assign(x=i * (how == "patches")) for i in range(9)]) for table in tables]
+    copies = [table.assign(seed=table["seed"] * (how == "seeds")) for table in copies]
+    once, often = (accuracy(found[0]) for found in (tables, copies))
+    assert often[["value", "low", "high"]].tolist() == pytest.approx(once[["value", "low", "high"]].tolist())
+    assert once["low"] < once["value"] < once["high"] and once["photos"] == often["photos"] == 60
+    assert intervals.paired_difference(*copies) == pytest.approx(intervals.paired_difference(*tables))
+
+
+def test_intervals_cover_as_often_as_they_say(noisy_predictions):
+    """Of an accuracy, and of two differences that are zero: other photos (unpaired), or two networks (paired)."""
+    truth = accuracy(noisy_predictions(photos=20_000, per_photo=1, seed=99), resamples=1)["value"]
+    covered = np.zeros(3)
+    for s in range(100):
+        a, b = (noisy_predictions(photos=80, per_photo=1, seed=[s, i]) for i in range(2))
+        row = accuracy(a)
+        ends = [f(a, b, seed=s)[1:] for f in (intervals.difference, intervals.paired_difference)]
+        covered += [row["low"] <= truth <= row["high"], *(low <= 0 <= high for low, high in ends)]
+    assert (covered >= 88).all() and (covered < 100).all()
+
+
+def test_seeds_are_pooled_and_their_spread_is_reported(noisy_predictions):
+    """The seeds' accuracies are 1, 0 and 1, of 20, 40 and 20 photos."""
+    right = noisy_predictions(photos=40, per_photo=1, strength=50)
+    row = accuracy(with_seeds(right[:20], certain(right, right["true"].map(WRONG)), right[20:]))
+    assert row[["value", "n", "photos", "seeds"]].tolist() == [0.5, 80, 40, 3]
+    assert row["spread"] == pytest.approx(np.std([1, 0, 1], ddof=1))
+    assert row["low"] == row["high"] == 0.5  # every photo is right once and wrong once, whichever are drawn
+    with pytest.raises(ValueError, match="no predictions to score for e, photo, test"):
+        accuracy(right[:0])
+
+
+def test_differences_find_a_planted_gap_whatever_the_order(noisy_predictions):
+    """Weak predictions, and the same with 100 of 500 wrong rows corrected; pairing narrows the interval."""
+    weak = noisy_predictions(photos=100, strength=0)
+    corrected = np.array(guesses(weak))
+    wrong = np.flatnonzero(corrected != weak["true"])[::3][:100]
+    corrected[wrong] = weak["true"].to_numpy()[wrong]
+    better = certain(weak, corrected).sample(frac=1, random_state=0)
+    for compare, widest in ((intervals.paired_difference, 0.08), (intervals.difference, 0.12)):
+        gap, low, high = compare(better, weak)
+        assert gap == pytest.approx(0.2) and 0 < low < gap < high and widest - 0.03 < high - low < widest
+        assert compare(weak, better)[0] == pytest.approx(-0.2)
+    assert intervals.paired_difference(weak, weak) == (0, 0, 0)
+
+
+def test_a_paired_difference_compares_only_rows_that_both_have_matched_by_seed(noisy_predictions):
+    strong, weak = (noisy_predictions(photos=40, per_photo=1, strength=s) for s in (20, 0))
+    half = intervals.paired_difference(strong[:20], weak)
+    assert half == pytest.approx(intervals.paired_difference(strong[:20], weak[:20]))
+    seeds = with_seeds(strong, certain(strong, strong["true"].map(WRONG)))  # all right, all wrong
+    assert intervals.paired_difference(seeds.sample(frac=1, random_state=0), seeds) == (0, 0, 0)
+    assert intervals.paired_difference(with_seeds(strong, strong), seeds[40:]) == (1, 1, 1)
+    for a, b in ((strong[:20], weak[20:]), (seeds[:40], seeds[40:])):
+        with pytest.raises(ValueError, match="no row in common"):
+            intervals.paired_difference(a, b)
+
+
+def test_wilson_agrees_with_its_formula():
+    """(p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n) with z = 1.96, at 8 of 10."""
+    assert intervals.wilson(8, 10) == pytest.approx((0.8, 0.490162, 0.943318), abs=1e-5)
+    assert np.isnan(intervals.wilson(0, 0)).all()
+
+
+def test_intervals_have_one_format_and_one_verdict_undecided_where_they_include_zero():
+    forms = {"%": "12.3 % (10.0 to 15.1)", "points": "+12.3 (+10.0 to +15.1)", "": "0.123 (0.100 to 0.151)"}
+    assert {unit: intervals.format_interval(0.1234, 0.1, 0.151, unit) for unit in forms} == forms
+    rows = pd.DataFrame({"metric": ["accuracy", "log loss"], "value": [0.5, 1.5], "low": [0.4, 1.0], "high": [0.6, 2.0],
+                         "change": [-0.1, 0.0], "change_low": [-0.2, -0.1], "change_high": [0.0, 0.1]})  # fmt: skip
+    assert intervals.formatted(rows) == ["50.0 % (40.0 to 60.0)", "1.500 (1.000 to 2.000)"]
+    changes = ["-10.0 (-20.0 to +0.0)", "+0.0 (-10.0 to +10.0)"]
+    assert intervals.formatted(rows, "points", "change", "change_") == changes
+    cases = {(0.1, 0.2): "higher", (-0.2, -0.1): "lower", (-0.1, 0.1): "undecided", (0.0, 0.1): "undecided"}
+    assert {ends: intervals.verdict(*ends) for ends in cases} == cases
+    assert intervals.verdict(0.1, 0.2, zero=0.15) == "undecided" and intervals.verdict(0.1, 0.2, zero=0.3) == "lower"

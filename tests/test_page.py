@@ -6,7 +6,7 @@ import re
 import shutil
 import struct
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,8 +26,8 @@ from camid_utils.photos import read_image
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and shutil.which("npm")), reason="needs chromium and npm")
 expect.set_options(timeout=60_000)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+    --disable-component-update --disable-sync""".split()
 RED, BLUE, PURPLE = (200, 40, 40), (40, 40, 200), (90, 40, 40)
 NAMES = ["Zeta_9", "Alpha_10", "Mid_5", "Alpha_2", "Beta_1", "Omega_0"]  # in no order that a sort would give
 
@@ -38,10 +38,9 @@ def textures() -> models.Model:
     net = models.CameraConvNet(len(NAMES), width=0.04)
     patches = torch.from_numpy(np.stack([texture(48, 48, seed) for seed in range(64)])).permute(0, 3, 1, 2)
     patches = models.to_input(patches, "imagenet")
-    models.initialise(net, patches).eval()
-    with torch.no_grad():
-        net.classifier[-1].weight *= 3
-        net.classifier[-1].bias -= net(patches).mean(0)
+    models.initialise(net, patches).eval().requires_grad_(False)
+    net.classifier[-1].weight *= 3
+    net.classifier[-1].bias -= net(patches).mean(0)
     return models.Model(net, NAMES, 48, "imagenet", {"dataset": "simulated FloreView", "kind": "grid"})
 
 
@@ -50,8 +49,8 @@ def colours() -> models.Model:
     net = torch.nn.Module()
     net.features = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     net.classifier = torch.nn.Linear(3, 2)
-    net.classifier.weight.data = torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.0, -0.1]])
-    net.classifier.bias.data = torch.tensor([5.0, 0.0])
+    weights = {"weight": torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.0, -0.1]]), "bias": torch.tensor([5.0, 0.0])}
+    net.classifier.load_state_dict(weights)
     facts = dict(temperature=1.5, score="patch_confidence", threshold=0.9, known_refused=0.05, unknown_accepted=0.3)
     info = {"dataset": "photographs of a test", "kind": "random", "identification": facts}
     return models.Model(net, ["Cold_Blue", "Warm_Red"], 48, "0..255", info)
@@ -95,28 +94,26 @@ def browser():
 @pytest.fixture
 def opened(browser):
     """Opens a page and waits until it is ready; fails if the page reports an error or asks another host."""
-    contexts, faults = [], []
+    faults = []
+    with ExitStack() as contexts:
 
-    def open_page(address: str, **options):
-        def guard(route):
-            if route.request.url.startswith((address, "data:", "blob:")):
-                return route.continue_()
-            faults.append(f"asked {route.request.url}")
-            return route.abort()
+        def open_page(address: str, **options):
+            def guard(route):
+                if route.request.url.startswith((address, "data:", "blob:")):
+                    return route.continue_()
+                faults.append(f"asked {route.request.url}")
+                return route.abort()
 
-        context = browser.new_context(**options)
-        contexts.append(context)
-        context.route("**/*", guard)
-        tab = context.new_page()
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        tab.goto(address)
-        expect(tab.locator("#status")).to_have_text("Ready.")
-        return tab
+            context = contexts.enter_context(browser.new_context(**options))
+            context.route("**/*", guard)
+            tab = context.new_page()
+            tab.on("pageerror", lambda error: faults.append(str(error)))
+            tab.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+            tab.goto(address)
+            expect(tab.locator("#status")).to_have_text("Ready.")
+            return tab
 
-    yield open_page
-    for context in contexts:
-        context.close()
+        yield open_page
     assert not faults
 
 
@@ -131,11 +128,10 @@ def give(tab, photos: dict[str, bytes]) -> list:
 def agrees(card, content: bytes, model: models.Model, folder: Path) -> str:
     """One card says what Python says of the same file: every probability to 1e-3, and the votes; the first camera."""
     (folder / "photo").write_bytes(content)
-    seen = predict.predict_photo(read_image(folder / "photo"), model)
-    expected = predict.combine(seen.log_probs, seen.features, model)
-    items = [(item.get_attribute("data-camera"), item.get_attribute("data-probability"))
-             for item in card.locator(".bars li").all()]  # fmt: skip
-    shown = {name: float(probability) for name, probability in items}
+    _, log_probs, features = predict.predict_photo(read_image(folder / "photo"), model)
+    expected = predict.combine(log_probs, features, model)
+    items = card.locator(".bars li").all()
+    shown = {i.get_attribute("data-camera"): float(i.get_attribute("data-probability")) for i in items}
     assert shown == pytest.approx(dict(expected["cameras"]), abs=1e-3)
     assert list(shown.values()) == sorted(shown.values(), reverse=True)
     first = expected["cameras"][0][0]
@@ -179,9 +175,8 @@ def all_kinds() -> dict[str, bytes]:
     images = [Image.fromarray(one) for one in pixels]
     alpha = images[5].copy()
     alpha.putalpha(images[5].convert("L"))
-    jpegs = {f"{kind}.jpg": simplejpeg.encode_jpeg(pixels[i], 60 + 10 * i, "RGB", kind)
-             for i, kind in enumerate(["444", "422", "420", "440"])}  # fmt: skip
-    return jpegs | {
+    jpegs = [simplejpeg.encode_jpeg(pixels[i], 60 + 10 * i, "RGB", ("444", "422", "420", "440")[i]) for i in range(4)]
+    return {f"{i}.jpg": jpeg for i, jpeg in enumerate(jpegs)} | {
         "progressive.JPG": saved(images[4], "JPEG", progressive=True, quality=80),
         "phone photo é.jpeg": turned(images[5]),
         "grey.jpg": saved(images[6].convert("L"), "JPEG", quality=85),
@@ -200,25 +195,23 @@ def test_every_probability_agrees_with_python_without_a_network(opened, url, tmp
     photos = all_kinds()
     tab, model = opened(url), textures()
     tab.context.set_offline(True)
-    cards = zip(give(tab, photos), photos.items(), strict=True)
-    first = {agrees(card, content, model, tmp_path) for card, (_, content) in cards}
+    first = {agrees(card, photos[name], model, tmp_path) for card, name in zip(give(tab, photos), photos, strict=True)}
     assert len(first) > 2  # one answer for all would agree too easily
 
 
 def test_positions_and_scores_are_those_of_python(opened, url):
     tab, rng = opened(url), np.random.default_rng(5)
-    positions = "async (asked) => (await import('./answer.js')).positions(...asked)"
+    script = "async ([name, given]) => (await import('./answer.js'))[name](...given)"
     for height, width in [(48, 48), (48, 50), (49, 49), (480, 640), (3024, 4032), (6000, 9000), (50, 12000)]:
         for size in {48, min(height, 96)}:
-            found = tab.evaluate(positions, [height, width, size, predict.PATCHES])
+            found = tab.evaluate(script, ["positions", [height, width, size, predict.PATCHES]])
             assert found == predict.patch_positions(height, width, size).tolist()
     logs, features = np.log(rng.dirichlet(np.ones(3), 7)), rng.normal(0, 1, (7, 5))
     for score in predict.SCORES:
         facts = {"temperature": 0.7, "score": score, "threshold": 0.5, "means": rng.normal(0, 1, (3, 5)).tolist()}
-        given = {"class_names": NAMES[:3], "info": {"identification": facts}}
-        script = "async (given) => (await import('./answer.js')).answer(...given)"
-        found = tab.evaluate(script, [logs.tolist(), features.tolist(), given])
-        expected = predict.combine(logs, features, models.Model(None, NAMES[:3], 48, "0..255", given["info"]))
+        model = models.Model(None, NAMES[:3], 48, "0..255", {"identification": facts})
+        given = [logs.tolist(), features.tolist(), {"class_names": model.class_names, "info": model.info}]
+        found, expected = tab.evaluate(script, ["answer", given]), predict.combine(logs, features, model)
         assert found["score"] == pytest.approx(expected["score"]) and found["unknown"] == expected["unknown"]
 
 
@@ -250,9 +243,8 @@ def test_from_any_static_host_labels_are_those_of_the_file(opened, site, tmp_pat
 
 def colour_at(card, x: float, y: float) -> list[int]:
     """A point of the picture, given as shares of its width and height."""
-    script = """(canvas, [x, y]) =>
-      [...canvas.getContext("2d").getImageData(x * canvas.width, y * canvas.height, 1, 1).data].slice(0, 3)"""
-    return card.locator("canvas").evaluate(script, [x, y])
+    point = "getContext('2d').getImageData(x * canvas.width, y * canvas.height, 1, 1).data"
+    return card.locator("canvas").evaluate(f"(canvas, [x, y]) => [...canvas.{point}].slice(0, 3)", [x, y])
 
 
 def covered(colour: tuple, by: str) -> list[int]:
@@ -273,17 +265,17 @@ def test_the_map_shows_a_splice_and_an_unknown_camera_is_an_answer(opened, colou
         assert colour_at(splice, 0.1, y) == covered(RED, "edae49")
         assert colour_at(splice, 0.9, y) == covered(BLUE, "1f6f8b")
     splice.locator(".toggle").click()
-    assert (colour_at(splice, 0.1, 0.5), colour_at(splice, 0.9, 0.5)) == ([*RED], [*BLUE])
+    assert [colour_at(splice, x, 0.5) for x in (0.1, 0.9)] == [[*RED], [*BLUE]]
 
 
 def test_a_turned_photo_is_drawn_upright_with_its_map(opened, colour_url):
     red_at = {1: (0.1, 0.5), 3: (0.9, 0.5), 6: (0.5, 0.1), 8: (0.5, 0.9)}
     cards = give(opened(colour_url), {f"{how}.jpg": turned(flat(RED, BLUE), how) for how in red_at})
-    for card, (orientation, place) in zip(cards, red_at.items(), strict=True):
+    for card, (orientation, (x, y)) in zip(cards, red_at.items(), strict=True):
         size = card.locator("canvas").evaluate("(canvas) => [canvas.width, canvas.height]")
         assert size == ([300, 400] if orientation > 4 else [400, 300])
-        assert colour_at(card, *place) == covered(RED, "edae49")
-        assert colour_at(card, *(1 - share for share in place)) == covered(BLUE, "1f6f8b")
+        red, blue = colour_at(card, x, y), colour_at(card, 1 - x, 1 - y)
+        assert red == covered(RED, "edae49") and blue == covered(BLUE, "1f6f8b")
 
 
 def bad_files() -> dict[str, tuple[bytes, str]]:
@@ -312,15 +304,13 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
 
 
 def test_bad_files_get_a_reason_and_the_page_goes_on(opened, url, tmp_path):
-    bad, good = bad_files(), all_kinds()["plain.png"]
-    cards = give(
-        opened(url), {name: content for name, (content, _) in bad.items()} | {"good.png": good, "good.jpg": PHOTO}
-    )
+    bad, good = bad_files(), {"good.png": all_kinds()["plain.png"], "good.jpg": PHOTO}
+    cards = give(opened(url), {name: content for name, (content, _) in bad.items()} | good)
     for card, (name, (_, reason)) in zip(cards[:-2], bad.items(), strict=True):
         text = card.locator(".problem").inner_text()
         assert text.startswith(f"{name} ") and re.search(reason, text), text
-    agrees(cards[-2], good, textures(), tmp_path)
-    agrees(cards[-1], PHOTO, textures(), tmp_path)
+    for card, content in zip(cards[-2:], good.values(), strict=True):
+        agrees(card, content, textures(), tmp_path)
 
 
 def test_answers_can_be_cleared_while_the_worker_works_or_is_lost(browser, url):
@@ -331,8 +321,8 @@ def test_answers_can_be_cleared_while_the_worker_works_or_is_lost(browser, url):
         expect(tab.locator("#status")).to_have_text("Ready.")
         tab.set_input_files("#files", photos)
         tab.locator("#clear").click()  # the worker is started anew
-        (card,) = give(tab, {"after.jpg": PHOTO})
-        assert card.locator(".name").inner_text() == "after.jpg"
+        give(tab, {"after.jpg": PHOTO})
+        expect(tab.locator(".card .name")).to_have_text(["after.jpg"])
         context.set_offline(True)
         tab.set_input_files("#files", photos)
         tab.locator("#clear").click()  # now it cannot start
@@ -369,35 +359,34 @@ def test_photos_can_be_dropped_and_pasted(opened, url):
         expect(tab.locator("#status")).to_contain_text(text)
         tab.evaluate(script, [kind, list(PHOTO)])
     expect(tab.locator(".card .answer:visible")).to_have_count(2)
-    assert tab.locator(".card .name").all_text_contents() == ["paste.jpg", "drop.jpg"]
+    expect(tab.locator(".card .name")).to_have_text(["paste.jpg", "drop.jpg"])
 
 
 def test_everything_works_with_the_keyboard_alone_and_is_announced(opened, url, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(PHOTO)
     tab = opened(url)
     tab.on("filechooser", lambda chooser: None)  # intercept it from now on, or the first one may come too early
-    tab.keyboard.press("Tab")
+    (press := tab.keyboard.press)("Tab")
     expect(tab.locator("#choose")).to_be_focused()
     with tab.expect_file_chooser() as chooser:
-        tab.keyboard.press("Enter")
+        press("Enter")
     chooser.value.set_files(tmp_path / "photo.jpg")
     expect(tab.locator(".card .answer")).to_be_visible()
     expect(tab.get_by_role("status")).to_contain_text("photo.jpg:")  # what a screen reader reads out
-    expect(tab.get_by_role("article", name="photo.jpg").get_by_role("img")).to_have_accessible_name(
-        re.compile("Patches: ")
-    )
-    tab.keyboard.press("Tab")
+    image = tab.get_by_role("article", name="photo.jpg").get_by_role("img")
+    expect(image).to_have_accessible_name(re.compile("Patches: "))
+    press("Tab")
     toggle = tab.get_by_role("button", name="Map of photo.jpg")
     expect(toggle).to_be_focused()
     assert toggle.evaluate("(button) => getComputedStyle(button).outlineStyle") == "solid"
-    tab.keyboard.press("Space")
+    press("Space")
     expect(toggle).to_have_attribute("aria-pressed", "false")
-    for key in ("Tab", "Enter"):
-        tab.keyboard.press(key)
+    press("Tab")
+    press("Enter")
     expect(tab.locator(".rest .bars")).to_be_visible()
-    tab.keyboard.press("Tab")
+    press("Tab")
     expect(tab.locator("#clear")).to_be_focused()
-    tab.keyboard.press("Enter")
+    press("Enter")
     expect(tab.locator(".card")).to_have_count(0)
     expect(tab.locator("#choose")).to_be_focused()
 

@@ -20,11 +20,11 @@ NAMES = ["Zeta_9", "Alpha_1", "Mid_5"]
 VENDOR = json.loads((page.WEB / "package.json").read_text())["vendor"]
 
 
-def small(input_range: str = "-1..1") -> models.Model:
+def small() -> models.Model:
     torch.manual_seed(0)
-    patches = models.to_input(torch.randint(0, 256, (16, 3, 48, 48)), input_range)
+    patches = models.to_input(torch.randint(0, 256, (16, 3, 48, 48)), "-1..1")
     net = models.initialise(models.CameraConvNet(3, width=0.01), patches).eval()
-    return models.Model(net, NAMES, 48, input_range, INFO)
+    return models.Model(net, NAMES, 48, "-1..1", INFO)
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def npm(tmp_path, monkeypatch):
     """A stand-in for npm, which makes the packages as empty files; returns how often it was asked."""
     files, log = [f"node_modules/{source}" for source in VENDOR.values()], tmp_path / "log"
     commands = [f"echo fetched >> {log}", *(f"mkdir -p {file.rsplit('/', 1)[0]}; touch {file}" for file in files)]
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "npm").write_text("\n".join(["#!/bin/sh", *commands]))
-    (tmp_path / "bin" / "npm").chmod(0o755)
+    (program := tmp_path / "bin" / "npm").parent.mkdir()
+    program.write_text("\n".join(["#!/bin/sh", *commands]))
+    program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     return lambda: len(log.read_text().splitlines())
 
@@ -72,14 +72,11 @@ def test_the_exported_network_gives_the_same_log_probabilities(make, tmp_path):
     (entry,) = onnx.load(tmp_path / "model.onnx").metadata_props
     facts = {"class_names": NAMES, "input_size": model.input_size, "input_range": model.input_range, "info": INFO}
     assert entry.key == page.METADATA and json.loads(entry.value) == facts | {"patches": predict.PATCHES}
-
-
-def test_the_page_takes_crops_only(tmp_path):
     with pytest.raises(ValueError, match="the page takes crops only"):
-        page.export(small()._replace(info=INFO | {"kind": "resize"}), tmp_path / "model.onnx")
+        page.export(model._replace(info=INFO | {"kind": "resize"}), tmp_path / "model.onnx")
 
 
-def test_the_folder_is_complete_and_names_no_other_host(tmp_path, npm, quick):
+def test_the_folder_is_complete_names_no_other_host_and_replaces_no_other_files(tmp_path, npm, quick):
     folder = page.build(small(), tmp_path / "page")
     assert {path.name for path in (folder / "vendor").iterdir()} == set(VENDOR)
     assert (folder / "vendor" / "jpeg.js").read_text().endswith("export default libjpegturbowasm_decode;\n")
@@ -89,10 +86,6 @@ def test_the_folder_is_complete_and_names_no_other_host(tmp_path, npm, quick):
         assert path.suffix == ".json" or not re.search(r"(?:https?:)?//[\w-]+\.\w", text), f"{path} names another host"
         for used in re.findall(r'(?:from |src=|href=|URL\()"(?!data:)([^"]+)"', text):
             assert (folder / used).is_file(), f"{path} uses {used}"
-
-
-def test_a_folder_with_other_files_is_left_alone(tmp_path, npm, quick):
-    folder = page.build(small(), tmp_path / "page")
     (tmp_path / "project").mkdir()
     for path in (folder / "holiday.jpg", tmp_path / "project" / "package.json"):  # beside a page, and without one
         path.write_text("precious")

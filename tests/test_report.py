@@ -122,7 +122,7 @@ def test_a_contrast_table_says_what_is_compared_and_its_verdict(tmp_path):
     table = tables.contrast_table(tables.read_contrasts(tmp_path)).set_index("A")
     assert table["A is"]["rotated (scene)"] == "higher" and table["A is"]["head without ReLUs (scene)"] == "lower"
     assert table.loc["rotated (scene)", ["B", "photos", "A - B, points (95 %)"]].tolist() == [
-        "base: native crops, pretrained (scene)", "40 and 70", "+12.3 (+7.3 to +17.3)"]  # fmt: skip
+        "native crops, pretrained (scene)", "40 and 70", "+12.3 (+7.3 to +17.3)"]  # fmt: skip
 
 
 def test_the_summary_figure_gets_each_change_with_the_accuracy_it_starts_from(tmp_path):

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from camid_utils.analyses import traces
+from camid_utils.analyses.fingerprints import noise_residual as wavelet_residual
 from camid_utils.photos import quantisation_tables
 
 
@@ -31,17 +33,16 @@ def peak(spectrum):
     return (down, across) if (across, down) >= (0, 0) else (-down, -across)
 
 
-def test_the_residual_keeps_noise_and_removes_the_scene():
-    rng = np.random.default_rng(0)
-    smooth = np.broadcast_to(np.linspace(40, 200, 300)[:, None, None], (300, 300, 3))
-    noise = 2 * rng.standard_normal((300, 300))
-    residual = traces.noise_residual(np.round(smooth + noise[..., None]).astype(np.uint8))
-    assert residual.shape == (300, 300) and residual.dtype == np.float32 and abs(residual.mean()) < 0.02
-    assert np.corrcoef(residual.ravel(), noise.ravel())[0, 1] > 0.95
-    assert np.corrcoef(residual.ravel(), smooth[..., 1].ravel())[0, 1] < 0.05
-    edge = np.zeros((64, 64, 3), np.uint8)
-    edge[:, 32:] = 255
-    assert np.abs(traces.noise_residual(edge)).max() < 1
+@pytest.mark.parametrize("residual, share, ringing", [(traces.noise_residual, 0.95, 1), (wavelet_residual, 0.9, 5)])
+def test_the_residual_keeps_noise_and_removes_the_scene(residual, share, ringing):
+    scene = np.broadcast_to(np.linspace(40, 200, 300)[:, None], (300, 301))
+    noise = 2 * np.random.default_rng(0).standard_normal(scene.shape)
+    found = residual(np.round(scene + noise).astype(np.uint8)[..., None].repeat(3, axis=2))
+    assert found.shape == (300, 301) and found.dtype == np.float32 and abs(found.mean()) < 0.02
+    assert np.corrcoef(found.ravel(), noise.ravel())[0, 1] > share
+    assert abs(np.corrcoef(found.ravel(), scene.ravel())[0, 1]) < 0.02
+    edge = np.repeat([0, 200], 32).astype(np.uint8)[None, :, None] + np.zeros((64, 1, 3), np.uint8)
+    assert np.abs(residual(edge)).max() < ringing
 
 
 def test_the_spectrum_of_each_model_peaks_exactly_at_its_planted_frequency(tmp_path):
@@ -55,10 +56,9 @@ def test_the_spectrum_of_each_model_peaks_exactly_at_its_planted_frequency(tmp_p
 
 
 def test_white_noise_has_no_peak_whatever_its_strength(tmp_path):
-    deviations, rng = {"A": 1.5, "B": 3.0}, np.random.default_rng(2)
-    paths = {
-        m: [save(tmp_path / f"{m}{i}.jpg", noisy(rng, 512, 512, d)) for i in range(6)] for m, d in deviations.items()
-    }
+    rng, paths = np.random.default_rng(2), {}
+    for model, strength in {"A": 1.5, "B": 3.0}.items():
+        paths[model] = [save(tmp_path / f"{model}{i}.jpg", noisy(rng, 512, 512, strength)) for i in range(6)]
     one, two = traces.spectra(catalogue_of(paths), size=64, per_photo=64).values()
     high = np.hypot(*np.indices((64, 64)) - 32) > 16  # the denoiser removes the low frequencies
     assert one[high].std() < 1.5 and abs(one[high] - two[high]).mean() < 1  # dB

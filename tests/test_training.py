@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from copy import deepcopy
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from camid_utils.batches import logits_of
 
 SETTINGS = dict(input_range="-1..1", batch_size=32, learning_rate=0.05, epochs=3)
 LABELS = np.tile([0, 1], 96)
+FLIP = augmentation.augmentation(flip=True)
 
 
 def planted(size: int = 8, count: int = 192) -> tuple:
@@ -29,11 +31,6 @@ def planted_features() -> tuple:
     return (noise + LABELS[:, None]).astype(np.float32), *planted()[1:]
 
 
-def convolutional_net() -> nn.Module:
-    torch.manual_seed(0)
-    return models.CameraConvNet(2, width=1 / 64)
-
-
 def dense_net(inputs: int = 192) -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 8), nn.Dropout(0.1), nn.ReLU(), nn.Linear(8, 2))
@@ -42,9 +39,7 @@ def dense_net(inputs: int = 192) -> nn.Module:
 def test_the_planted_difference_is_learned_and_every_step_is_logged(tmp_path):
     history = training.fit(dense_net(), *planted(), SETTINGS, tmp_path)
     assert history.epochs["val_accuracy"].max() == history.epochs["val_precision"].max() == 1.0
-    assert history.steps["step"].tolist() == list(range(1, 13))
-    logged = pd.read_csv(tmp_path / "steps.csv")
-    assert logged.columns.tolist() == ["epoch", "step", "loss", "accuracy", "gradient_norm"] and len(logged) == 12
+    assert len(history.steps) == 3 * 4 == len((tmp_path / "steps.csv").read_text().splitlines()) - 1
 
 
 @pytest.mark.parametrize("name", training.OPTIMIZERS)
@@ -67,31 +62,15 @@ def test_a_step_and_its_gradient_norm_are_those_of_the_plain_optimizer(tmp_path,
 
 
 def test_the_best_validation_epoch_is_kept_and_patience_ends_the_training(tmp_path, on_cpu):
-    """The learning rate later destroys the network; what is returned must not suffer. NaN is never best."""
-    (pixels, labels, _, val), net = planted(), dense_net()
-    settings = SETTINGS | {"learning_rate": 0.9, "epochs": 20, "select": "val_loss", "patience": 4}
-    history = training.fit(net, *planted(), settings, tmp_path)
-    losses = history.epochs["val_loss"]
-    assert history.best_epoch == losses.idxmin() + 1 == len(losses) - 4 < 16
+    """Validation has the opposite labels, so that each epoch is worse than the one before. NaN is never best."""
+    (pixels, labels, train, val), net = planted(), dense_net()
+    labels = np.where(np.isin(np.arange(192), val), 1 - labels, labels)
+    settings = SETTINGS | {"epochs": 9, "select": "val_loss", "patience": 3}
+    losses = training.fit(net, pixels, labels, train, val, settings, tmp_path).epochs["val_loss"]
+    assert losses.is_monotonic_increasing and losses.is_unique and len(losses) == 1 + 3
     logits = logits_of(net, on_cpu, pixels, val, 64, "-1..1")
-    assert float(nn.functional.cross_entropy(logits, torch.tensor(labels[val]))) == pytest.approx(losses.min())
+    assert float(nn.functional.cross_entropy(logits, torch.tensor(labels[val]))) == pytest.approx(losses[0])
     assert training._best_epoch([{"val_loss": x} for x in (float("nan"), 2.0, 1.0, 1.0)], "val_loss") == 3
-
-
-def test_frozen_layers_do_not_change_and_training_on_their_features_is_the_same(tmp_path, on_cpu):
-    pixels, *split = planted(48, 48)
-    net = convolutional_net()
-    net.features.requires_grad_(False)
-    classifier, frozen = deepcopy(net.classifier), deepcopy(net.features.state_dict())
-    with torch.no_grad():
-        known = net.features(models.to_input(torch.from_numpy(pixels).permute(0, 3, 1, 2), "-1..1")).numpy()[None]
-    settings = SETTINGS | {"batch_size": 8, "optimizer": "adamw", "learning_rate": 0.01}
-    slow = training.fit(net, pixels, *split, settings, tmp_path / "slow")
-    fast = training.fit(classifier, known, *split, settings, tmp_path / "fast")
-    assert all(torch.equal(t, frozen[name]) for name, t in net.features.state_dict().items())
-    pd.testing.assert_frame_equal(fast.steps, slow.steps, rtol=1e-3, atol=1e-4)
-    for a, b in zip(net.classifier.parameters(), classifier.parameters(), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("copies, order", [(0, [0, 0, 0, 0, 0]), (1, [1, 1, 1, 1, 1]), (3, [1, 2, 3, 1, 2])])
@@ -107,7 +86,6 @@ def test_epochs_use_the_augmented_copies_in_turn_and_validation_the_originals(tm
     "change, message",
     [
         ({"settings": {"optimizer": "rmsprop"}}, "no optimizer named 'rmsprop': choose one of sgd, adam, adamw"),
-        ({"settings": {"select": "test_accuracy"}}, "choose one of val_accuracy, val_loss"),
         ({"settings": {"learning_rat": 0.1}}, r"unknown \['learning_rat'\], missing \[\]"),
         ({"val": np.arange(0)}, "128 rows to train on, 0 to validate on"),
         ({"val": np.arange(100, 192)}, "share rows"),
@@ -121,51 +99,39 @@ def test_wrong_input_is_named(tmp_path, change, message):
         training.fit(dense_net(), **data, folder=tmp_path)
 
 
-def check_resume(make_net, data: tuple, settings: dict, folder, interrupt_after, augment=None) -> None:
-    """A run that is interrupted after every epoch's checkpoint must end as an uninterrupted one."""
+RUNS = list(product(["CameraConvNet", "features"], training.OPTIMIZERS, training.SCHEDULES))
+RUNS += [pytest.param("EfficientNet-Lite0", "adamw", "one-cycle", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("network, optimizer, schedule", RUNS)
+def test_an_interrupted_training_resumes_to_the_bit(tmp_path, on_cpu, interrupt_after, network, optimizer, schedule):
+    """Interrupted after every epoch's checkpoint. The optimizer's tensors must be channels-last, as the weights are."""
+    make_net, data, augment = {
+        "CameraConvNet": (lambda: models.CameraConvNet(2, 1 / 64), planted(48, 42), FLIP),
+        "features": (lambda: dense_net(8), planted_features(), None),
+        "EfficientNet-Lite0": (lambda: models.EfficientNetClassifier(2, "efficientnet_lite0"), planted(64, 24), None),
+    }[network]
+    rate = 0.02 if optimizer == "sgd" else 0.002
+    settings = SETTINGS | dict(optimizer=optimizer, schedule=schedule, learning_rate=rate, weight_decay=1e-4)
+    settings["batch_size"] = len(data[2]) // 4
 
     def train(name: str) -> tuple[nn.Module, training.History]:
+        torch.manual_seed(0)
         net = make_net()
-        return net, training.fit(net, *data, settings, folder / name, augment=augment, seed=1)
+        return net, training.fit(net, *data, settings, tmp_path / name, augment=augment, seed=1)
 
     whole, expected = train("whole")
     for epoch in range(1, settings["epochs"]):
         interrupt_after(epoch)
         with pytest.raises(KeyboardInterrupt):
             train("interrupted")
-        assert pd.read_csv(folder / "interrupted" / "epochs.csv")["epoch"].tolist() == list(range(1, epoch + 1))
+        assert pd.read_csv(tmp_path / "interrupted" / "epochs.csv")["epoch"].tolist() == list(range(1, epoch + 1))
     interrupt_after(0)
     net, history = train("interrupted")
     pd.testing.assert_frame_equal(history.steps, expected.steps, check_exact=True)
     pd.testing.assert_frame_equal(history.epochs, expected.epochs, check_exact=True)
     assert history.best_epoch == expected.best_epoch and expected.steps["loss"].nunique() == len(expected.steps)
     assert all(torch.equal(t, whole.state_dict()[name]) for name, t in net.state_dict().items())
-
-
-@pytest.mark.parametrize("schedule", training.SCHEDULES)
-@pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
-@pytest.mark.parametrize("network", ["convolutional", "on features"])
-def test_an_interrupted_training_resumes_to_the_bit(tmp_path, on_cpu, interrupt_after, network, optimizer, schedule):
-    """Convolutions have channels-last weights, and so must the optimizer's tensors."""
-    rate = 0.02 if optimizer == "sgd" else 0.002
-    settings = SETTINGS | dict(optimizer=optimizer, schedule=schedule, learning_rate=rate, weight_decay=1e-4)
-    if network == "convolutional":
-        settings, flip = settings | {"batch_size": 8}, augmentation.augmentation(flip=True)
-        check_resume(convolutional_net, planted(48, 42), settings, tmp_path, interrupt_after, flip)
-    else:
-        check_resume(lambda: dense_net(8), planted_features(), settings, tmp_path, interrupt_after)
-
-
-@pytest.mark.slow
-def test_an_interrupted_efficientnet_resumes_to_the_bit(tmp_path, on_cpu, interrupt_after):
-    """With batch normalisation, depthwise convolutions and the notebooks' optimizer."""
-
-    def net() -> nn.Module:
-        torch.manual_seed(0)
-        return models.EfficientNetClassifier(2, "efficientnet_lite0")
-
-    settings = dict(input_range="imagenet", batch_size=4, epochs=3, optimizer="adamw", schedule="one-cycle")
-    check_resume(net, planted(64, 12), settings, tmp_path, interrupt_after)
 
 
 @pytest.mark.parametrize("changed", ["nothing", "settings", "seed", "weights", "train", "augmented copy"])

@@ -29,14 +29,18 @@ def values(curve: pd.DataFrame, choice: str) -> dict[int, float]:
 
 
 def test_patches_vote_by_the_highest_scores_whatever_the_order_of_rows():
-    curve = voting.accuracy_by_votes(PLANTED, SCORES, counts=(1, 2, 4))
+    curve = voting.accuracy_by_votes(PLANTED, SCORES | {"worst": -SCORES["quality"]}, counts=(1, 2, 4))
     assert list(curve.columns) == ["choice", "patches", "value", "low", "high", "photos"]
     assert values(curve, "quality") == {1: 0.75, 2: 0.5, 4: 0.5} and (curve["photos"] == 4).all()
-    worst = voting.accuracy_by_votes(PLANTED, {"quality": -SCORES["quality"]}, counts=(1, 2, 4))
-    assert values(worst, "quality") == {1: 0.5, 2: 0.5, 4: 0.5}
+    assert values(curve, "worst") == {1: 0.5, 2: 0.5, 4: 0.5}
+    more = voting.accuracy_by_votes(PLANTED, SCORES, draws=3)  # than a photo has: all of them vote, as in evaluation
+    assert list(values(more, "quality")) == list(voting.COUNTS)
+    assert {values(more, choice)[count] for choice in ("quality", "random") for count in (4, 16, 64)} == {0.5}
+    votes = intervals.score(PLANTED, experiment="", protocol="", level="photo").set_index("metric")["value"]
+    assert votes["accuracy"] == 0.5
     order = np.random.default_rng(0).permutation(len(PLANTED))
     moved = voting.accuracy_by_votes(PLANTED.iloc[order], {"quality": SCORES["quality"][order]}, counts=(1, 2, 4))
-    assert values(moved, "quality") == {1: 0.75, 2: 0.5, 4: 0.5}
+    assert values(moved, "quality") == values(curve, "quality")
 
 
 def test_random_patches_are_the_mean_over_orders():
@@ -47,14 +51,6 @@ def test_random_patches_are_the_mean_over_orders():
     assert values(curve, "random")[4] == 0.5
     again = [voting.accuracy_by_votes(PLANTED, {}, draws=3, seed=1) for _ in range(2)]
     assert again[0].equals(again[1])
-
-
-def test_photos_with_fewer_patches_vote_with_all_as_in_evaluation():
-    curve = voting.accuracy_by_votes(PLANTED, SCORES, draws=3)
-    assert list(values(curve, "quality")) == list(voting.COUNTS)
-    assert {values(curve, choice)[count] for choice in ("quality", "random") for count in (4, 16, 64)} == {0.5}
-    votes = intervals.score(PLANTED, experiment="", protocol="", level="photo").set_index("metric")["value"]
-    assert votes["accuracy"] == 0.5
 
 
 def test_intervals_are_over_photos_not_patches():
@@ -70,9 +66,8 @@ def test_intervals_are_over_photos_not_patches():
 
 def test_seeds_vote_separately_and_a_photo_counts_once():
     """Every photo is correct under one seed and wrong under the other: half each, whichever photos are drawn."""
-    photos = {f"{i}.jpg": [3.0, 3.0] for i in range(10)}
-    wrong = {name: [-4.0, -4.0] for name in photos}
-    table = pd.concat([predictions(photos, seed=0), predictions(wrong, seed=1)], ignore_index=True)
+    tables = [predictions({f"{i}.jpg": [lead] * 2 for i in range(10)}, seed) for seed, lead in enumerate((3.0, -4.0))]
+    table = pd.concat(tables, ignore_index=True)
     curve = voting.accuracy_by_votes(table, {"any": np.arange(len(table))}, counts=(1, 2), draws=2)
     assert (curve[["value", "low", "high"]] == 0.5).all(axis=None) and (curve["photos"] == 10).all()
 

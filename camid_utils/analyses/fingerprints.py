@@ -5,6 +5,8 @@ photo is (1 + fingerprint) x light + noise. Only photos of equal size, as stored
 """
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
+from itertools import product
 
 import joblib
 import numpy as np
@@ -45,9 +47,7 @@ def noise_residual(photo: np.ndarray) -> np.ndarray:
 
 def _noise_share(power: np.ndarray, noise: float, mode: str = "reflect") -> np.ndarray:
     """The share of noise in each coefficient's power, 0 to 1; signal is the smallest local mean beyond `noise`."""
-    signal = uniform_filter(power, WINDOWS[0], mode=mode)
-    for window in WINDOWS[1:]:
-        np.minimum(signal, uniform_filter(power, window, mode=mode), out=signal)
+    signal = reduce(np.minimum, (uniform_filter(power, window, mode=mode) for window in WINDOWS))
     return noise / (np.maximum(signal - noise, 0) + noise)
 
 
@@ -60,8 +60,7 @@ def _noise_and_light(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def fingerprint(photos: Iterable[np.ndarray]) -> np.ndarray | None:
     """Fingerprint float32 [h, w] of the one device that took all `photos`, uint8 [h, w, 3]; None without any photo.
 
-    Maximum likelihood, sum(noise x light) / sum(light^2): Chen, Fridrich, Goljan and Lukas (2008). Flat, bright,
-    unclipped frames are best. ValueError if the photos differ in size.
+    Maximum likelihood: Chen, Fridrich, Goljan and Lukas (2008). Flat, bright, unclipped frames are best.
     """
     tasks = (joblib.delayed(_noise_and_light)(photo) for photo in photos)
     total, energy = 0.0, 1.0  # not 0, or there would be a division by 0 where all photos are black
@@ -124,10 +123,9 @@ def fingerprints(catalogue: pd.DataFrame, least: int = 4) -> pd.DataFrame:
     known = catalogue.dropna(subset="device").sort_values("path")
     for device, own in progress(known.groupby("device", observed=True), desc="fingerprints"):
         (height, width), paths = max(own.groupby(["height", "width"])["path"], key=lambda size: (len(size[1]), size[0]))
-        damaged = []
-        pattern = fingerprint(_readable(paths, damaged)) if len(paths) >= least else None
-        left_out += damaged
-        used = len(paths) - len(damaged)
+        before = len(left_out)
+        pattern = fingerprint(_readable(paths, left_out)) if len(paths) >= least else None
+        used = len(paths) - len(left_out) + before
         reason = "" if used >= least else f"{used} photos of {width} x {height} pixels, {least} are needed"
         model, others = own["camera_model"].iloc[0], len(own) - len(paths)
         rows.append([device, model, used, others, height, width, None if reason else pattern, reason])
@@ -140,9 +138,8 @@ def fingerprints(catalogue: pd.DataFrame, least: int = 4) -> pd.DataFrame:
 def match(catalogue: pd.DataFrame, prints: pd.DataFrame) -> pd.DataFrame:
     """Every photo of a catalogue against every fingerprint of `fingerprints`: one row per pair.
 
-    Columns: photo (the catalogue's column of that name, or else its path), own (the device that took it), camera_model
-    (of the photo), device (of the fingerprint), pce (NaN: not comparable), same (own device) and same_model.
-    `catalogues.left_out` names the photos that cannot be read.
+    Columns: photo (or its path), own (device that took it), camera_model (of the photo), device (of the fingerprint),
+    pce (NaN: not comparable), same (own device), same_model. `catalogues.left_out` names the unreadable photos.
     """
     prints, left_out = prints[prints["reason"] == ""], []
     photos = catalogue.dropna(subset="device").sort_values("path")
@@ -172,8 +169,9 @@ def within_model(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """The pairs of the photos that can be compared with their own device's fingerprint."""
-    return table[(table["same"] & table["pce"].notna()).groupby([table[c] for c in _units(table)]).transform("any")]
+    """The comparable pairs of the photos that can be compared with their own device's fingerprint."""
+    pairs = table.dropna(subset="pce")
+    return pairs[pairs["same"].groupby([pairs[c] for c in _units(pairs)]).transform("any")]
 
 
 def roc(table: pd.DataFrame) -> pd.DataFrame:
@@ -182,15 +180,16 @@ def roc(table: pd.DataFrame) -> pd.DataFrame:
     return roc_points(pairs["same"], pairs["pce"])
 
 
-def scores(table: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
-    """How well pairs tell devices apart, by question and metric, with 95 % intervals: bootstrap over photos.
+def compare_answers(answers: dict[str, pd.DataFrame], seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
+    """How well tables of pairs tell devices apart, with 95 % intervals: bootstrap over photos.
 
-    Columns: question (QUESTIONS), metric (METRICS), value, low, high, n (photos), own and others (pairs). Accuracy: the
-    share of photos whose highest energy is that of their own device. With fewer than 100 pairs of others, a
-    false-positive rate of 1 % means no false positive. NaN where there are no pairs.
+    Columns: question, metric, value, low, high, n (photos), own and others (pairs), answer. Accuracy: the share of
+    photos whose highest energy is that of their own device. With fewer than 100 pairs of others, a false-positive rate
+    of 1 % means no false positive. NaN where there are no pairs.
     """
     rows = []
-    for question, pairs in zip(QUESTIONS, (table.dropna(subset="pce"), within_model(table)), strict=True):
+    for (answer, table), question in product(answers.items(), QUESTIONS):
+        pairs = table.dropna(subset="pce") if question == QUESTIONS[0] else within_model(table)
         pairs = pairs.sort_values("pce", ascending=False, kind="stable")
         code, photos = pd.factorize(pairs["photo"], sort=True)
         weights = bootstrap_counts(len(photos), [seed, 97], resamples)
@@ -199,42 +198,29 @@ def scores(table: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> pd.Data
         answered = np.isfinite(values[0]).all()
         low, high = np.nanpercentile(values[1:], [2.5, 97.5], axis=0) if answered else np.full((2, 3), np.nan)
         counts = [len(photos), int(pairs["same"].sum()), int((~pairs["same"]).sum())]
-        rows += [[question, *row, *counts] for row in zip(METRICS, values[0], low, high, strict=True)]
-    return pd.DataFrame(rows, columns=["question", "metric", "value", "low", "high", "n", "own", "others"])
+        rows += [[question, *row, *counts, answer] for row in zip(METRICS, values[0], low, high, strict=True)]
+    return pd.DataFrame(rows, columns=["question", "metric", "value", "low", "high", "n", "own", "others", "answer"])
 
 
 def _rates(same: np.ndarray, energy: np.ndarray, best: np.ndarray, code: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """METRICS for each row of `weights` [draws, photos]; twenty times as fast as scikit-learn's curve.
-
-    The pairs are sorted by falling energy; best: the highest energy of its photo; code: the number of its photo.
-    """
+    """METRICS for each row of `weights` [draws, photos], of pairs by falling energy; code: their photo in weights."""
     last = np.append(energy[1:] != energy[:-1], True)[: len(energy)]  # of pairs with equal energies
-    rows = []
-    for often in weights:
+    rows = np.full((len(weights), len(METRICS)), np.nan)
+    for row, often in zip(rows, weights, strict=True):
         own, other = often[code] * same, often[code] * ~same
-        if not (own.any() and other.any()):
-            rows.append([np.nan] * 3)
-            continue
-        true, false = (np.append(0, np.cumsum(part)[last]) / part.sum() for part in (own, other))
-        rows.append([own[best].sum() / own.sum(), np.trapezoid(true, false), true[false <= FALSE_POSITIVES].max()])
-    return np.array(rows)
+        if own.any() and other.any():
+            true, false = (np.append(0, np.cumsum(part)[last]) / part.sum() for part in (own, other))
+            row[:] = own[best].sum() / own.sum(), np.trapezoid(true, false), true[false <= FALSE_POSITIVES].max()
+    return rows
 
 
-def compare_answers(answers: dict[str, pd.DataFrame], seed: int = 0) -> pd.DataFrame:
-    """`scores` of several tables of pairs, with a column answer (the table's key)."""
-    rows = [scores(pairs, seed).assign(answer=name) for name, pairs in answers.items()]
-    return pd.concat(rows, ignore_index=True)
+def contrast_answers(prints: pd.DataFrame, net: pd.DataFrame, protocol: str, dataset: str, seed: int) -> pd.DataFrame:
+    """Accuracy per photo of fingerprints minus that of a network, from their pairs: CONTRAST_COLUMNS, paired.
 
-
-def contrast_answers(
-    fingerprint_pairs: pd.DataFrame, network_pairs: pd.DataFrame, protocol: str, dataset: str, seed: int = 0
-) -> pd.DataFrame:
-    """Accuracy per photo of the fingerprints minus that of the network, paired: rows of CONTRAST_COLUMNS.
-
-    Among all devices, and among those of the photo's camera model; no row where no photo is in both tables.
+    One row for each of QUESTIONS, if there is a photo that is in both tables.
     """
-    tables, rows = (fingerprint_pairs, network_pairs), []
-    for suffix, pairs in (("", tables), ("-within", map(within_model, tables))):
+    rows = []
+    for suffix, pairs in (("", (prints, net)), ("-within", (within_model(prints), within_model(net)))):
         one, two = map(as_predictions, pairs)
         if photos := len(set(one["photo"]) & set(two["photo"])):
             names = ["devices-fingerprint" + suffix, protocol, "devices-network" + suffix, protocol]
@@ -245,8 +231,7 @@ def contrast_answers(
 def as_predictions(table: pd.DataFrame) -> pd.DataFrame:
     """Pairs as predictions: photo, true and `log_prob:<device>`, one row per photo comparable with its own device.
 
-    Half the energy is the log-likelihood ratio of noise with a fingerprint of unknown strength and noise alone, for
-    equal priors; the probabilities are not calibrated.
+    Half the energy is the log-likelihood ratio of a fingerprint of unknown strength and none; it is not calibrated.
     """
     devices = sorted(table["device"].unique())
     wide = _comparable(table).pivot(index=[*_units(table), "own"], columns="device", values="pce")
@@ -268,7 +253,7 @@ def as_pairs(votes: pd.DataFrame) -> pd.DataFrame:
 
 def mistakes(table: pd.DataFrame) -> dict[str, int]:
     """Photos comparable with their own device, those assigned to another, and those to another of the same model."""
-    known = _comparable(table).dropna(subset="pce")
+    known = _comparable(table)
     best = known.loc[known.groupby(_units(known))["pce"].idxmax()]
     wrong = ~best["same"]
     return {"photos": len(best), "wrong": int(wrong.sum()), "within the model": int((wrong & best["same_model"]).sum())}

@@ -6,9 +6,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
-from ..experiments import Experiment, Study
+from ..experiments import Experiment, Study, epochs_of
 from ..patches import Store
 from ..planning import Plan
 from ..training import History, fit
@@ -18,13 +17,10 @@ RATES, RANGES = (0.001, 0.01), ("0..255", "0..1")  # the paper's and its code's
 
 def two_epochs(runs: list[Experiment]) -> pd.DataFrame:
     """For each run and seed: the epochs of highest validation accuracy and of lowest loss, with what each reports."""
-    rows = []
-    for run in runs:
-        for model, history in zip(run.models, run.histories, strict=True):
-            epochs = history.epochs.set_index("epoch")
-            best = [epochs["val_accuracy"].idxmax(), epochs["val_loss"].idxmin()]
-            cells = [[i, *epochs.loc[i, ["val_accuracy", "val_loss"]]] for i in best]
-            rows.append([run.name, model.info["seed"], len(epochs), *cells[0], *cells[1]])
+    rows, reported = [], ["val_accuracy", "val_loss"]
+    for (run, seed), epochs in epochs_of(runs).set_index("epoch").groupby(["run", "seed"], sort=False):
+        best, lowest = epochs["val_accuracy"].idxmax(), epochs["val_loss"].idxmin()
+        rows.append([run, seed, len(epochs), best, *epochs.loc[best, reported], lowest, *epochs.loc[lowest, reported]])
     accuracy, loss = ["accuracy_epoch", "its_accuracy", "its_loss"], ["loss_epoch", "accuracy_there", "loss_there"]
     return pd.DataFrame(rows, columns=["run", "seed", "epochs", *accuracy, *loss])
 
@@ -36,16 +32,14 @@ def published_pair(log: pd.DataFrame, printed: pd.Series) -> dict[str, int]:
 
 
 def accuracies_at_best(runs: list[Experiment]) -> pd.DataFrame:
-    """Training and validation accuracy of each run in the epoch that was kept: their gap shows overfitting."""
-    kept = [run.histories[0].epochs.iloc[run.histories[0].best_epoch - 1] for run in runs]
-    table = pd.DataFrame([epoch[["train_accuracy", "val_accuracy"]] for epoch in kept])
-    return table.set_axis([run.protocol for run in runs]).set_axis(["training accuracy", "validation accuracy"], axis=1)
+    """Accuracies of each run's first seed in the epoch that was kept: the gap between them shows overfitting."""
+    kept = epochs_of(runs).query("best").drop_duplicates("run").set_axis([run.protocol for run in runs])
+    columns = {"train_accuracy": "training accuracy", "val_accuracy": "validation accuracy"}
+    return kept[list(columns)].rename(columns=columns)
 
 
-def short_runs(
-    study: Study, make_net: Callable[..., nn.Module], store: Store, plan: Plan, patches: int, settings: dict
-) -> dict[tuple[float, str], History]:
-    """Short trainings with SGD at each of RATES and RANGES, on the same `patches` training patches.
+def short_runs(study: Study, make_net: Callable, store: Store, plan: Plan, patches: int, settings: dict) -> dict:
+    """A History for each of RATES and RANGES: short trainings with SGD on the same `patches` training patches.
 
     make_net(classes, plan, input_range=...) gives the network. Every fourth validation patch validates.
     """
@@ -63,8 +57,6 @@ def short_runs(
 
 def rates_table(runs: dict[tuple[float, str], History]) -> pd.DataFrame:
     """The last epoch of short runs, named by learning rate and input range: one row per run."""
-    rows = [
-        [f"{rate}, {fed}", rate, fed, *history.epochs.iloc[-1][["epoch", "val_accuracy", "val_loss"]]]
-        for (rate, fed), history in runs.items()
-    ]
+    reported = ["epoch", "val_accuracy", "val_loss"]
+    rows = [[f"{rate}, {fed}", rate, fed, *h.epochs.iloc[-1][reported]] for (rate, fed), h in runs.items()]
     return pd.DataFrame(rows, columns=["run", "learning_rate", "input_range", "epochs", "val_accuracy", "val_loss"])

@@ -1,4 +1,4 @@
-"""How sure an answer may be, and when it must be "none of the known cameras": calibration, thresholds, error rates."""
+"""How sure an answer may be, and when it must be "none of the known cameras": calibration, thresholds, splices."""
 
 import numpy as np
 import pandas as pd
@@ -23,26 +23,16 @@ def photo_groups(
 
     predictions: the model's own, with the columns part and photo. There are at least 8 training photos per class.
     """
-    named = relative_photos(phones)
+    named, models = relative_photos(phones), sorted(others["camera_model"].unique())
     groups = {part: phones[named.isin(predictions["photo"][predictions["part"] == part])] for part in ("val", "test")}
-    groups["unknown, to choose"], groups["unknown, to test"] = split_models(others)
-    training = training_photos(phones, model, predictions)
-    trained = sample_photos(training, max(most, 8 * len(model.class_names)), seed)
-    return {"train": trained} | {name: sample_photos(photos, most, seed) for name, photos in groups.items()}
-
-
-def training_photos(catalogue: pd.DataFrame, model: Model, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The photos of a catalogue that trained a model, by its protocol and seed; none that has predictions."""
+    for start, use in enumerate(("choose", "test")):
+        groups[f"unknown, to {use}"] = others[others["camera_model"].isin(models[start::2])]
     settings = model.info["protocol"], model.info["seed"]
-    kept, _ = splits.splittable(catalogue[catalogue["camera_model"].isin(model.class_names)], *settings)
+    kept, _ = splits.splittable(phones[phones["camera_model"].isin(model.class_names)], *settings)
     kept = kept[splits.split(kept, *settings) == "train"]
-    return kept[~relative_photos(kept).isin(predictions["photo"])]
-
-
-def split_models(catalogue: pd.DataFrame) -> list[pd.DataFrame]:
-    """A catalogue in two parts that share no camera model: every other model in name order."""
-    models = sorted(catalogue["camera_model"].unique())
-    return [catalogue[catalogue["camera_model"].isin(models[start::2])] for start in (0, 1)]
+    kept = kept[~relative_photos(kept).isin(predictions["photo"])]  # also if the folder has changed since the training
+    trained = sample_photos(kept, max(most, 8 * len(model.class_names)), seed)
+    return {"train": trained} | {name: sample_photos(photos, most, seed) for name, photos in groups.items()}
 
 
 def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
@@ -53,9 +43,9 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 
 
 def predict_photos(catalogue: pd.DataFrame, model: Model) -> pd.DataFrame:
-    """One row per readable photo: the catalogue's columns, `photo`, `true`, `log_prob:<class>` (mean over its patches).
+    """One row per readable photo: the catalogue's columns, `photo`, `true`, means of `log_prob:<class>` and `features`.
 
-    Also mean `features` and SCORES but the confidence, which needs calibration. ValueError if no photo can be read.
+    Also SCORES but the confidence, which needs calibration. ValueError if no photo can be read.
     """
     rows, photos = [], catalogue.assign(photo=relative_photos(catalogue), true=catalogue["camera_model"])
     for row in progress(photos.to_dict("records"), "photos", unit="photo", disable=len(photos) < 20):
@@ -95,14 +85,12 @@ def fit_temperature(table: pd.DataFrame) -> float:
     From 1 / PATCHES (patches are independent) to 20: without an error among the photos there is no minimum.
     """
     logs, true = log_probabilities(table), pd.Index(class_names(table)).get_indexer(table["true"])
-
-    def loss(log_temperature: float) -> float:
-        return -log_softmax(logs / np.exp(log_temperature), axis=1)[np.arange(len(true)), true].mean()
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-np.log(PATCHES), np.log(20)), method="bounded").x))
+    rows, bounds = np.arange(len(true)), (-np.log(PATCHES), np.log(20))
+    found = minimize_scalar(lambda log: -log_softmax(logs / np.exp(log), axis=1)[rows, true].mean(), bounds=bounds)
+    return float(np.exp(found.x))
 
 
-def threshold(scores: np.ndarray, refused: float = 0.05) -> float:
+def threshold(scores: np.ndarray, refused: float) -> float:
     """The score below which at most the share `refused` of these known photos lies."""
     return float(np.sort(scores)[int(refused * len(scores))])
 
@@ -118,32 +106,29 @@ def roc(known: np.ndarray, unknown: np.ndarray) -> pd.DataFrame:
     return roc_points(np.repeat([1, 0], [len(known), len(unknown)]), np.concatenate([known, unknown]))
 
 
-def compare_scores(known: pd.DataFrame, unknown: pd.DataFrame, seed: int, resamples: int = 1000) -> pd.DataFrame:
+def compare_scores(known: pd.DataFrame, unknown: pd.DataFrame, seed: int) -> pd.DataFrame:
     """One row for each of SCORES: AUROC, 95 % bootstrap interval over the photos of both groups, their numbers."""
     rng, rows = np.random.default_rng([seed, 98]), []
     for name in SCORES:
         a, b = known[name].to_numpy(), unknown[name].to_numpy()
-        draws = [auroc(rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(resamples)]
+        draws = [auroc(rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(1000)]
         rows.append([name, auroc(a, b), *np.percentile(draws, [2.5, 97.5]), len(a), len(b)])
     return pd.DataFrame(rows, columns=["score", "value", "low", "high", "known", "unknown"])
 
 
-def reliability(table: pd.DataFrame, name: str, bins: int = 4) -> pd.DataFrame:
-    """Accuracy in `bins` equal groups by confidence: columns name, confidence (mean), value, low, high (Wilson), n."""
+def reliability(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Accuracy in four equal groups by confidence: columns name, confidence (mean), value, low, high (Wilson), n."""
     ordered = table.sort_values("confidence", kind="stable")
-    groups = [ordered.iloc[rows] for rows in np.array_split(np.arange(len(ordered)), bins)]
+    groups = [ordered.iloc[rows] for rows in np.array_split(np.arange(len(ordered)), 4)]
     rows = [[name, g["confidence"].mean(), *wilson(int(g["right"].sum()), len(g)), len(g)] for g in groups if len(g)]
     return pd.DataFrame(rows, columns=["name", "confidence", "value", "low", "high", "n"])
 
 
 def error_rates(known: pd.DataFrame, unknown: pd.DataFrame, score: str, limit: float) -> pd.DataFrame:
-    """What a threshold does: rows (question, value, low, high, n) with 95 % intervals by Wilson's method (1927).
-
-    Known cameras refused is the false rejection rate, unknown cameras accepted the false acceptance rate.
-    """
+    """What a threshold does: rows (question, value, low, high, n) with 95 % intervals (intervals.wilson)."""
     answers = {
-        "known cameras refused": known[score] < limit,
-        "unknown cameras accepted": unknown[score] >= limit,
+        "known cameras refused": known[score] < limit,  # false rejection rate
+        "unknown cameras accepted": unknown[score] >= limit,  # false acceptance rate
         "known cameras correctly classified": known["right"],
         "accepted known cameras correctly classified": known.loc[known[score] >= limit, "right"],
     }
@@ -155,10 +140,52 @@ def limits(
     known: pd.DataFrame, unknown: pd.DataFrame, validation_scores: np.ndarray, score: str, shares=(0.05, 0.1, 0.2)
 ) -> pd.DataFrame:
     """What other thresholds would do: one row per share of validation photos below it, with both error rates."""
-    columns = [f"{name}{end}" for name in ("refused", "accepted") for end in ("", "_low", "_high")]
     rows = []
     for share in shares:
         limit = threshold(validation_scores, share)
-        rates = error_rates(known, unknown, score, limit)[["value", "low", "high"]]
-        rows.append([share, limit, *rates[:2].to_numpy().ravel()])
+        rates = error_rates(known, unknown, score, limit)[["value", "low", "high"]][:2]
+        rows.append([share, limit, *rates.to_numpy().ravel()])
+    columns = [f"{name}{end}" for name in ("refused", "accepted") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["share", "threshold", *columns])
+
+
+def splice(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The left half of one photo beside the right half of another, each where it was in its own."""
+    height, width = np.minimum(left.shape[:2], right.shape[:2])  # from the top left corner: JPEG grids stay in place
+    return np.concatenate([left[:height, : _seam(width)], right[:height, _seam(width) : width]], axis=1)
+
+
+def _seam(width: int) -> int:
+    """The column in which the right half of a splice begins: the middle, on the edge of a JPEG block."""
+    return width // 16 * 8
+
+
+def splice_pairs(known: pd.DataFrame, catalogue: pd.DataFrame, most: int) -> list[tuple[pd.Series, pd.Series]]:
+    """At most `most` pairs of photos by different cameras, most confident answers first; each photo is used once."""
+    photos = catalogue.assign(photo=relative_photos(catalogue)).merge(known[["photo", "confidence"]], on="photo")
+    left = [row for _, row in photos.sort_values("confidence", ascending=False, kind="stable").iterrows()]
+    pairs = []
+    while left and len(pairs) < most:
+        one = left.pop(0)
+        others = (i for i, two in enumerate(left) if two["camera_model"] != one["camera_model"])
+        if (i := next(others, None)) is not None:
+            pairs.append((one, left.pop(i)))
+    return pairs
+
+
+def splice_rates(pairs: list[tuple[pd.Series, pd.Series]], model: Model) -> pd.DataFrame:
+    """How the patches within each half of a splice vote: one row per half.
+
+    own and others: shares of `patches` that vote for the half's camera and for the other half's; NaN without patches.
+    """
+    rows = []
+    for pair in pairs:
+        photo = splice(*(read_image(one["path"]) for one in pair))
+        corners, log_probs, _ = predict_photo(photo, model)
+        votes, middle = np.array(model.class_names)[log_probs.argmax(axis=1)], _seam(photo.shape[1])
+        across = model.input_size if len(corners) > 1 else photo.shape[1]  # a single patch is the whole photo
+        for half, inside in {"left": corners[:, 1] + across <= middle, "right": corners[:, 1] >= middle}.items():
+            own, other = (one["camera_model"] for one in (pair if half == "left" else pair[::-1]))
+            names = pd.Series(votes[inside])
+            rows.append([half, own, other, len(names), (names == own).mean(), (names == other).mean()])
+    return pd.DataFrame(rows, columns=["half", "camera", "other", "patches", "own", "others"])

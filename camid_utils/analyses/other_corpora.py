@@ -1,7 +1,6 @@
 """Tests on other corpora: the same phone models, other devices, scenes and users, and social networks' copies."""
 
-from __future__ import annotations
-
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from .. import catalogues, datasets, evaluation, intervals, patches, published
 from ..evaluation import LOG_PROB
 from ..experiments import CONTRAST_COLUMNS, labels
 from ..figures.examples import centre_crop
-from ..models import Model
 from ..photos import read_photo
 
 VERSIONS = {"forchheim": datasets.FORCHHEIM_VERSIONS, "vision": datasets.VISION_VERSIONS}
@@ -37,10 +35,8 @@ def overview(corpora: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows).T.astype("Int64")
 
 
-def predict_catalogue(
-    models: list[Model], catalogue: pd.DataFrame, folder: str | Path, crops: int, seed: int
-) -> pd.DataFrame:
-    """Predictions of a catalogue's photos by each model, on the view that it was trained on; crops: per photo."""
+def predict_catalogue(models: list, catalogue: pd.DataFrame, folder: Path, crops: int, seed: int) -> pd.DataFrame:
+    """Predictions of a catalogue's photos by each Model, on the view that it was trained on; crops: per photo."""
     kind, size = models[0].info["kind"], models[0].input_size
     store = patches.extract(catalogue, folder, kind=kind, size=size, per_photo=crops, seed=seed)
     rows = np.arange(len(store.table))
@@ -58,30 +54,28 @@ def restrict_classes(predictions: pd.DataFrame, names: list[str], choice: str = 
     return rest.join(pd.DataFrame(log_softmax(rows[own].to_numpy(float), axis=1), columns=own))
 
 
-def choices(predictions: pd.DataFrame, names: list[str]) -> list[str]:
-    """The choices of `restrict_classes` worth testing: "common" needs two classes, and fewer than the model has."""
-    return ["all", "common"] if 1 < len(names) < len(evaluation.class_names(predictions)) else ["all"]
-
-
 def compare(
     own: pd.DataFrame, other: pd.DataFrame, names: list[str], corpus: str, protocol: str, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Metrics and contrasts, <corpus>-all and <corpus>-common, of photos of the classes `names`.
+    """Metrics and contrasts, <corpus>-all and <corpus>-common (see restrict_classes), of photos of the classes `names`.
 
-    own: predictions of a model's own test photos; other: those of another corpus. A contrast is accuracy per photo in
-    the other corpus minus that in its own, independent samples: CONTRAST_COLUMNS, and models and devices of the other.
+    own: predictions of the models' own test photos; other: those of another corpus. Contrasts: accuracy per photo there
+    minus here, independent samples: CONTRAST_COLUMNS, and models and devices of the other corpus.
     """
     metrics, contrasts = [], []
-    for choice in choices(own, names):
+    fewer = 1 < len(names) < len(evaluation.class_names(own))  # one class could only be correct
+    for choice in ("all", "common") if fewer else ("all",):
         name = f"{corpus}-{choice}"
         samples = {OTHER: restrict_classes(other, names, choice), protocol: restrict_classes(own, names, choice)}
-        for used, sample in samples.items():
-            for level in ("patch", "photo"):
-                metrics.append(intervals.score(sample, experiment=name, protocol=used, level=level, seed=seed))
+        metrics += [
+            intervals.score(sample, experiment=name, protocol=used, level=level, seed=seed)
+            for used, sample in samples.items()
+            for level in ("patch", "photo")
+        ]
         a, b = map(evaluation.vote, samples.values())
         row = [name, OTHER, name, protocol, a["dataset"].iloc[0], "photo", *intervals.difference(a, b, seed)]
-        row += [a["photo"].nunique(), b["photo"].nunique(), False, len(names), a["device"].nunique()]
-        contrasts.append(row)
+        photos = [table["photo"].nunique() for table in (a, b)]
+        contrasts.append([*row, *photos, False, len(names), a["device"].nunique()])
     columns = [*CONTRAST_COLUMNS, "models", "devices"]
     return pd.concat(metrics, ignore_index=True), pd.DataFrame(contrasts, columns=columns)
 
@@ -89,11 +83,10 @@ def compare(
 def accuracy_rows(metrics: pd.DataFrame) -> pd.DataFrame:
     """Accuracies per photo for a figure: also label (the experiment, numbers of photos) and group (which photos)."""
     rows = metrics[(metrics["metric"] == "accuracy") & (metrics["level"] == "photo")]
-    experiments, other = rows.groupby("experiment"), rows["protocol"] == OTHER
-    counts = experiments["photos"].agg(lambda photos: " and ".join(photos.astype(str)) + " photos")
-    simulated = experiments["dataset"].transform("first").str.startswith("simulated")
+    counts = rows.groupby("experiment")["photos"].agg(lambda photos: " and ".join(photos.astype(str)) + " photos")
+    simulated = rows["dataset"].str.startswith("simulated").groupby(rows["experiment"]).transform("first")
     label = rows["experiment"].map(labels()) + simulated.map({True: " (simulated)\n", False: "\n"})
-    group = other.map({True: OTHER, False: "own test photos"})
+    group = np.where(rows["protocol"] == OTHER, OTHER, "own test photos")
     return rows.assign(label=label + rows["experiment"].map(counts), group=group)
 
 
@@ -108,31 +101,24 @@ def shared_versions(root: str | Path, common: pd.DataFrame) -> dict[str, pd.Data
     return {name: table.loc[complete].reset_index()[catalogues.COLUMNS] for name, table in indexed.items()}
 
 
-def same_photos(tables: dict[tuple[str, str], pd.DataFrame]) -> dict[tuple[str, str], pd.DataFrame]:
-    """Predictions of the photos that are in every table, named by device and scene; ValueError if there is none."""
-    named = {key: t.assign(photo=t["device"].astype(str) + " " + t["scene"].astype(str)) for key, t in tables.items()}
-    common = set.intersection(*(set(table["photo"]) for table in named.values()))
-    if not common:
-        raise ValueError(f"no photo is in all of {', '.join(' '.join(key) for key in tables)}")
-    return {key: table[table["photo"].isin(common)].reset_index(drop=True) for key, table in named.items()}
-
-
 def version_rows(tables: dict[tuple[str, str], pd.DataFrame], seed: int) -> pd.DataFrame:
-    """Accuracy per photo of each (model, version) on the same photos, and its paired differences.
+    """Accuracy per photo of each (model, version) on the photos that are in every table, and its paired differences.
 
     Columns: model, version, dataset, value, low, high, n (photos), crops (mean number of votes), loss (minus the same
     model on the first version), gain (minus the first model on the same version), and <name>_low and <name>_high.
     """
-    tables = same_photos(tables)
+    named = {key: t.assign(photo=t["device"].astype(str) + " " + t["scene"].astype(str)) for key, t in tables.items()}
+    common = set.intersection(*(set(table["photo"]) for table in named.values()))
+    tables = {key: table[table["photo"].isin(common)].reset_index(drop=True) for key, table in named.items()}
     votes = {key: evaluation.vote(table) for key, table in tables.items()}
     first_model, first_version = next(iter(tables))
     rows = []
     for (model, version), table in tables.items():
+        own = votes[model, version]
         row = intervals.photo_accuracy(table, model=model, version=version, dataset=table["dataset"].iloc[0])
-        row["crops"] = votes[model, version]["patches"].mean()
-        for name, base in (("loss", (model, first_version)), ("gain", (first_model, version))):
-            gap = intervals.paired_difference(votes[model, version], votes[base], seed)
-            row[[name, f"{name}_low", f"{name}_high"]] = [gap]
+        row["crops"] = own["patches"].mean()
+        for name, base in (("loss", votes[model, first_version]), ("gain", votes[first_model, version])):
+            row[[name, f"{name}_low", f"{name}_high"]] = [intervals.paired_difference(own, base, seed)]
         rows.append(row)
     ids = ["model", "version", "dataset", "value", "low", "high", "n", "crops"]
     table = pd.concat(rows, ignore_index=True)
@@ -143,36 +129,31 @@ def version_table(rows: pd.DataFrame) -> pd.DataFrame:
     """`version_rows` for readers: accuracy, both differences in points and their verdicts, by model and version."""
     table = rows[["model", "version"]].assign(accuracy=intervals.formatted(rows, "%"))
     for name, column in (("loss", "version"), ("gain", "model")):
-        verdicts = map(intervals.verdict, rows[f"{name}_low"], rows[f"{name}_high"])
         points = intervals.formatted(rows, "points", name, f"{name}_")
-        cells = pd.Series([f"{gap}: {verdict}" for gap, verdict in zip(points, verdicts, strict=True)])
+        verdicts = map(intervals.verdict, rows[f"{name}_low"], rows[f"{name}_high"])
         first = rows[column].iloc[0]
+        cells = pd.Series([": ".join(pair) for pair in zip(points, verdicts, strict=True)])
         table[f"minus {first}, points"] = cells.mask(rows[column] == first, "")
     return table.set_index(["model", "version"])
 
 
 def example_versions(copies: dict[str, pd.DataFrame], size: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Of the first photo readable in all versions: for each a caption, the photo and its centre crop, or ValueError."""
-    problem: ValueError | str = "there are no photos"
     for paths in zip(*(table.sort_values(["device", "scene"])["path"] for table in copies.values()), strict=True):
-        try:
+        with suppress(ValueError):
             photos = dict(zip(copies, map(read_photo, paths), strict=True))
-        except ValueError as error:
-            problem = error
-            continue
-        return [(f"{name}, {p.shape[1]} x {p.shape[0]}", p, centre_crop(p, size)) for name, p in photos.items()]
-    raise ValueError(f"no photo can be read in all of {', '.join(copies)}: {problem}")
+            return [(f"{name}, {p.shape[1]} x {p.shape[0]}", p, centre_crop(p, size)) for name, p in photos.items()]
+    raise ValueError(f"no photo can be read in all of {', '.join(copies)}")
 
 
 def common_models(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     """The camera models in both catalogues, compared by `datasets.spelling`: one row per pair of names.
 
-    Columns: camera_model (as in `a`), photos, devices (of `a`), other (as in `b`), other_photos, other_devices.
-    ValueError where `a` itself spells one model in two ways, as they would be two classes.
+    Columns: camera_model, photos, devices (of `a`), other, other_photos, other_devices (of `b`). ValueError where `a`
+    spells one model in two ways, as they would be two classes.
     """
     ours, theirs = (catalogues.summary(table)[["photos", "devices"]].reset_index() for table in (a, b))
-    for table in (ours, theirs):
-        table["spelling"] = table["camera_model"].map(datasets.spelling)
+    ours["spelling"], theirs["spelling"] = (table["camera_model"].map(datasets.spelling) for table in (ours, theirs))
     twice = ours[ours["spelling"].duplicated(keep=False)]
     if len(twice):
         raise ValueError(f"one camera model has several names: {', '.join(twice['camera_model'])}; rename its folder")

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-import torch
+from torch import nn
 
-from ..experiments import Experiment, predict_test, rows_of_photos
+from ..batches import batches
+from ..experiments import Experiment, predict_test
 from ..intervals import formatted, photo_accuracy, verdict
-from ..models import to_input
+from ..models import Model, to_input
 from ..patches import Store
 from .transfer import adabn_batchnorm
 
@@ -23,24 +24,16 @@ def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:
     return table.sort_values(["accuracy", "log loss"], ascending=[False, True]).index[0]
 
 
-def predict_adapted(run: Experiment, store: Store, batch_size: int = 64) -> pd.DataFrame:
-    """As `experiments.predict_test`, with batch normalisation statistics of the same photos (AdaBN, no labels)."""
-    tests, adapted = run.test(), []
-    for model in run.models:
-        rows = rows_of_photos(tests[tests["seed"] == model.info["seed"]], store)
-        device = next(model.net.parameters()).device
-        chunks = np.array_split(rows, -(-len(rows) // batch_size))  # of about one size: each counts alike
-        pixels = (torch.from_numpy(store.pixels[chunk]).to(device).permute(0, 3, 1, 2) for chunk in chunks)
-        inputs = (to_input(batch, model.input_range) for batch in pixels)
-        adapted.append(model._replace(net=adabn_batchnorm(model.net, inputs)))
-    return predict_test(run._replace(models=adapted), store)
+def adapted_network(model: Model, store: Store, rows: np.ndarray, batch_size: int = 64) -> nn.Module:
+    """The model's network with batch normalisation statistics of the store's `rows` (AdaBN, no labels)."""
+    device = next(model.net.parameters()).device
+    chunks = np.array_split(rows, -(-len(rows) // batch_size))  # of about one size: each counts alike
+    inputs = (to_input(batch, model.input_range) for _, batch in batches(store.pixels, chunks, device))
+    return adabn_batchnorm(model.net, inputs)
 
 
 def without_traces(runs: dict[str, Experiment], stores: Callable[[str, str], Store]) -> pd.DataFrame:
-    """Accuracy per photo on intact test photos and on the same photos without traces: label, group, experiment, ...
-
-    runs: label -> experiment; stores(label, degradation) gives the test photos as that experiment sees them.
-    """
+    """Accuracy per photo of labelled runs with and without traces; stores(label, degradation): what the run sees."""
     rows = []
     for label, run in runs.items():
         seen = {group: predict_test(run, stores(label, how)) for group, how in CONDITIONS.items()}
@@ -49,19 +42,16 @@ def without_traces(runs: dict[str, Experiment], stores: Callable[[str, str], Sto
     return pd.concat(rows, ignore_index=True)
 
 
-def robustness(
-    runs: dict[str, Experiment], stores: Callable[[str], Store], conditions: list[tuple[str, str, str]]
-) -> pd.DataFrame:
-    """Accuracy per photo of each run after each degradation, with its own statistics and with adapted ones.
+def robustness(runs: dict[str, Experiment], stores: Callable, conditions: list[tuple]) -> pd.DataFrame:
+    """Accuracy per photo of each run, as trained and adapted, on the test photos of stores(degradation).
 
-    conditions: (kind, setting, degradation); stores(degradation) gives the degraded test photos. The change columns
-    compare with the first run, not adapted, under the same degradation.
+    conditions: (kind, setting, degradation). change: minus the first run, not adapted, under the same degradation.
     """
     rows = []
     for kind, setting, how in conditions:
         store, seen = stores(how), {}
         for name, run in runs.items():
-            seen[name, False], seen[name, True] = predict_test(run, store), predict_adapted(run, store)
+            seen[name, False], seen[name, True] = predict_test(run, store), predict_test(run, store, adapted_network)
         reference = next(iter(seen.values()))
         for (name, adapted), own in seen.items():
             model = f"{name}, adapted" if adapted else name

@@ -15,8 +15,7 @@ NOISE_DEVIATION = 5.0  # grey levels of sensor noise: the assumption of Lukas, F
 def noise_residual(photo: np.ndarray) -> np.ndarray:
     """The green of a photo uint8 [h, w, 3] minus its denoised green: float32 [h, w], grey levels.
 
-    After Lukas, Fridrich and Goljan (2006), with a Wiener filter of 5 x 5 pixels instead of wavelets. Green, because
-    half of a sensor's pixels measure it and chroma subsampling affects it least.
+    A local Wiener filter of 5 x 5 pixels. Green: half of a sensor's pixels measure it, subsampling affects it least.
     """
     green = photo[..., 1].astype(np.float32)
     mean = uniform_filter(green, 5)
@@ -28,9 +27,11 @@ def _crop_spectra(path: str, size: int, per_photo: int) -> list[np.ndarray]:
     """Spectra of the residual in crops of one photo, decibels, zero frequency in the middle; none if it is unusable."""
     try:
         photo = read_photo(path)
-        crops = cut_patches(photo, grid_positions(*photo.shape[:2], size, per_photo), size)
-    except ValueError:  # unreadable, or smaller than a crop
+    except ValueError:
         return []
+    if min(photo.shape[:2]) < size:
+        return []
+    crops = cut_patches(photo, grid_positions(*photo.shape[:2], size, per_photo), size)
     window = np.outer(np.hanning(size), np.hanning(size))
     # flat black or white has no traces: its spectrum would be minus infinity
     residuals = [residual for residual in map(noise_residual, crops) if residual.std() >= 0.05]
@@ -40,14 +41,13 @@ def _crop_spectra(path: str, size: int, per_photo: int) -> list[np.ndarray]:
 def spectra(catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo: int = 4) -> dict[str, np.ndarray]:
     """Mean spectrum of the noise residual of each camera model: float [size, size], zero frequency in the middle.
 
-    Decibels around the mean of the spectrum; steps of 1 / size cycles per pixel; from native crops of `photos` evenly
-    spaced photos. Models without a usable photo are absent. Where all photos are too small, `size` is halved, to 16.
+    Decibels around the mean, steps of 1 / size cycles per pixel; from crops of `photos` evenly spaced photos, if any is
+    usable. Where all photos are too small, `size` is halved, down to 16.
     """
     found = {}
-    for model, rows in catalogue.groupby("camera_model", observed=True):
-        paths = rows["path"].sort_values().to_numpy()
+    for model, paths in catalogue.sort_values("path").groupby("camera_model", observed=True)["path"]:
         chosen = np.unique(np.linspace(0, len(paths) - 1, photos).round().astype(int))
-        tasks = (joblib.delayed(_crop_spectra)(path, size, per_photo) for path in paths[chosen])
+        tasks = (joblib.delayed(_crop_spectra)(path, size, per_photo) for path in paths.iloc[chosen])
         crops = [spectrum for part in joblib.Parallel(n_jobs=-1, backend="threading")(tasks) for spectrum in part]
         if crops:
             mean = np.mean(crops, axis=0)
@@ -56,13 +56,13 @@ def spectra(catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo
 
 
 def jpeg_table_summary(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """JPEG settings of each camera model in alphabetical order, from photo headers: one row per model.
+    """JPEG settings from photo headers: one row per camera model, in alphabetical order.
 
-    Columns: camera_model; photos (with a readable header); distinct_tables (pairs of luma and chroma tables);
-    mean_luma and mean_chroma (mean quantiser step, NaN without tables); subsampling (the most frequent first).
+    photos: with a readable header; distinct_tables: pairs of luma and chroma; mean_luma, mean_chroma: quantiser steps.
     """
     tasks = (joblib.delayed(_photo_settings)(path) for path in catalogue["path"])
-    rows = pd.DataFrame(joblib.Parallel(n_jobs=-1, backend="threading")(tasks))
+    found = joblib.Parallel(n_jobs=-1, backend="threading")(tasks)
+    rows = pd.DataFrame(found, columns=["tables", "luma", "chroma", "subsampling"])
     rows = rows.assign(camera_model=catalogue["camera_model"].astype(str).to_numpy()).dropna(subset="tables")
     columns = {"photos": ("tables", "size"), "distinct_tables": ("tables", "nunique")}
     columns |= {"mean_luma": ("luma", "mean"), "mean_chroma": ("chroma", "mean")}
@@ -70,12 +70,11 @@ def jpeg_table_summary(catalogue: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby("camera_model", as_index=False).agg(**columns, subsampling=kinds)
 
 
-def _photo_settings(path: str) -> dict:
-    """Both tables as one text, their mean steps, and the subsampling; tables is None if the header is unreadable."""
+def _photo_settings(path: str) -> list:
+    """Both tables as one text, their mean steps, and the subsampling; None and NaN if the header is unreadable."""
     try:
         luma, chroma, subsampling = quantisation_tables(path)
     except ValueError:
-        return dict(tables=None, luma=np.nan, chroma=np.nan, subsampling=None)
-    grey = chroma is None
-    tables = str([luma.tolist(), None if grey else chroma.tolist()])
-    return dict(tables=tables, luma=luma.mean(), chroma=np.nan if grey else chroma.mean(), subsampling=subsampling)
+        return [None, np.nan, np.nan, None]
+    tables = [table if table is None else table.tolist() for table in (luma, chroma)]
+    return [str(tables), luma.mean(), np.nan if chroma is None else chroma.mean(), subsampling]

@@ -1,12 +1,11 @@
-"""Taking a trained network to other cameras: frozen filters, their features, statistics and input range.
+"""Taking a trained network to other cameras: frozen filters, their features, input range and statistics.
 
-AdaBN, adaptive normalisation without labels: Li et al., "Revisiting Batch Normalization for Practical Domain
-Adaptation", 2016.
+AdaBN, without labels: Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2016.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -45,8 +44,8 @@ def features(
 ) -> np.ndarray:
     """Output of the convolutions of `net` for a store's patches: float32 [1 + copies, N, d], kept in `folder`.
 
-    First those of the original patches, then those of copies changed by `augment` (0..1 images, one draw per patch).
-    A second call with the same weights, store and settings opens the file.
+    First the original patches, then copies changed by `augment` (0..1 images, one draw per patch). A second call with
+    the same weights, store and settings opens the file.
     """
     shape = 1 + (copies if augment is not None else 0), len(store.table), net.features[-2].out_features
     fabric = make_fabric()
@@ -74,10 +73,9 @@ def features(
 def filter_variants(
     model: Model, familiar: Store, store: Store, rows: np.ndarray, trained_range: str, fed_range: str
 ) -> dict[str, CameraConvNet]:
-    """The filters of a trained CameraConvNet: as trained, rewritten, adapted, and random ones.
+    """The filters of a trained CameraConvNet: as trained, with `trained_range` folded into them, adapted, and random.
 
-    "trained on <trained_range>" folds that input range into them; "adapted" gives these, on the store's `rows` fed in
-    `fed_range`, the statistics that they have on the familiar store (AdaBN).
+    The adapted ones have, on the store's `rows` fed in `fed_range`, the statistics of the familiar store (AdaBN).
     """
     known = sample(familiar, range(len(familiar.table)), trained_range)
     rewritten = fold_input_range(model.net, model.input_range, trained_range)
@@ -94,21 +92,16 @@ def filter_variants(
 def run_frozen(
     study: Study, name: str, nets: dict[int, nn.Module], store: Store, plans: list[Plan], settings, augment, copies: int
 ) -> Experiment:
-    """As `experiments.run`, with frozen filters, `nets` by seed: only the dense layers train, on kept features.
-
-    copies: augmented copies of each patch, which the epochs use in turn.
-    """
+    """As `experiments.run` with frozen filters, `nets` by seed; the epochs use the augmented copies in turn."""
     fed, folder = settings["input_range"], study.data / "features"
     known = [features(nets[p.seed], store, fed, folder, augment, copies, p.seed) for p in plans]
     return run(study, name, lambda n, p: transferred(nets[p.seed], n), store, plans, settings, features=known)
 
 
-def activation_shift(
-    source: tuple[CameraConvNet, Store, str], target: tuple[CameraConvNet, Store, np.ndarray, str]
-) -> pd.DataFrame:
+def activation_shift(source: tuple, target: tuple) -> pd.DataFrame:
     """`channel_statistics` on two data sets: columns layer, channel, mean_ and variance_ of source and target.
 
-    source: network, store and input range; target: network, store, rows of it and input range.
+    source: network, store, input range; target: network, store, rows of it, input range.
     """
     net, store, fed = source
     sides = (net, store, range(len(store.table)), fed), target
@@ -118,30 +111,24 @@ def activation_shift(
 
 def shift_table(shifts: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Medians over channels of each `activation_shift`: one row per recipe and layer."""
-    tables = {}
+    medians = {}
     for recipe, table in shifts.items():
-        deviation = table["variance_source"].clip(lower=1e-12) ** 0.5
+        deviation, new = (table[f"variance_{side}"].clip(lower=1e-12) ** 0.5 for side in ("source", "target"))
         shift = (table["mean_target"] - table["mean_source"]).abs() / deviation
-        ratio = table["variance_target"].clip(lower=1e-12) ** 0.5 / deviation
-        values = pd.DataFrame({"shift of the mean, source deviations": shift, "deviation, target over source": ratio})
-        tables[recipe] = values.groupby(table["layer"]).median()
-    return pd.concat(tables, names=["recipe", "layer"]).round(4)
+        values = {"shift of the mean, source deviations": shift, "deviation, target over source": new / deviation}
+        medians[recipe] = pd.DataFrame(values).groupby(table["layer"]).median()
+    return pd.concat(medians, names=["recipe", "layer"]).round(4)
 
 
 @torch.no_grad()
 def channel_statistics(net: CameraConvNet, inputs: Tensor) -> pd.DataFrame:
-    """Mean and variance of each channel of each convolution, before its ReLU, over inputs [n, 3, 48, 48].
-
-    One row per channel: layer ("conv1" to "conv3", the last one written as a matrix product), channel, mean, variance.
-    """
-    tables, parts = [], inputs.split(BLOCK)
-    for layer in net.features:
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            mean, variance = (values.cpu().numpy() for values in _channel_moments(layer, parts))
-            table = pd.DataFrame({"channel": range(len(mean)), "mean": mean, "variance": variance})
-            tables.append(table.assign(layer=f"conv{len(tables) + 1}"))
-        parts = [layer(part) for part in parts]
-    return pd.concat(tables, ignore_index=True)[["layer", "channel", "mean", "variance"]]
+    """Columns layer ("conv1" to "conv3"), channel, mean and variance, before the ReLU, over inputs [n, 3, 48, 48]."""
+    tables = []
+    for number, (_, *moments) in enumerate(_convolutions(net, inputs), 1):
+        mean, variance = (values.cpu().numpy() for values in moments)
+        ids = {"layer": f"conv{number}", "channel": range(len(mean))}
+        tables.append(pd.DataFrame(ids | {"mean": mean, "variance": variance}))
+    return pd.concat(tables, ignore_index=True)
 
 
 @torch.no_grad()
@@ -152,37 +139,34 @@ def adabn(net: CameraConvNet, source: Tensor, target: Tensor) -> CameraConvNet:
     shifted. The change is folded into the weights. source, target: inputs [n, 3, 48, 48]; no labels are needed.
     """
     copy = deepcopy(net)
-    source_parts, target_parts = source.split(BLOCK), target.split(BLOCK)
-    for original, layer in zip(net.features, copy.features, strict=True):
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            mean, variance = _channel_moments(original, source_parts)
-            own_mean, own_variance = _channel_moments(layer, target_parts)
-            constant = own_variance <= CONSTANT * (own_variance + own_mean**2)
-            gain = torch.where(constant, 1.0, (variance / own_variance).sqrt())
-            layer.weight.mul_(gain.view(-1, *[1] * (layer.weight.ndim - 1)))
-            layer.bias.copy_((layer.bias - own_mean) * gain + mean)
-        source_parts, target_parts = [original(p) for p in source_parts], [layer(p) for p in target_parts]
+    sides = zip(_convolutions(net, source), _convolutions(copy, target), strict=True)
+    for (_, mean, variance), (layer, own_mean, own_variance) in sides:
+        constant = own_variance <= CONSTANT * (own_variance + own_mean**2)
+        gain = torch.where(constant, 1.0, (variance / own_variance).sqrt())
+        layer.weight.mul_(gain.view(-1, *[1] * (layer.weight.ndim - 1)))
+        layer.bias.copy_((layer.bias - own_mean) * gain + mean)
     return copy
 
 
-def _channel_moments(layer: nn.Module, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and variance, each float64 [channels], of the output of `layer` for `parts`, over patches and positions."""
-    count, total, squares = 0, 0.0, 0.0
-    for part in parts:
-        signal = layer(part).double().movedim(1, -1).flatten(0, -2)
-        count += len(signal)
-        total = total + signal.sum(0)
-        squares = squares + signal.square().sum(0)
-    mean = total / count
-    return mean, (squares / count - mean**2).clamp(min=0)
+def _convolutions(net: CameraConvNet, inputs: Tensor) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
+    """Each convolution, and mean and variance float64 [channels] of its output; it may be changed before the next."""
+    parts = inputs.split(BLOCK)
+    for layer in net.features:
+        if isinstance(layer, nn.Conv2d | nn.Linear):  # the third convolution is written as a matrix product
+            count, total, squares = 0, 0.0, 0.0
+            for part in parts:
+                signal = layer(part).double().movedim(1, -1).flatten(0, -2)
+                count, total, squares = count + len(signal), total + signal.sum(0), squares + signal.square().sum(0)
+            mean = total / count
+            yield layer, mean, (squares / count - mean**2).clamp(min=0)
+        parts = [layer(part) for part in parts]
 
 
 @torch.no_grad()
 def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNet:
     """A copy of `net`, trained on the input range `trained`, that gives the same logits when it is fed `fed`.
 
-    The change is folded into the first convolution; this is exact, since that has no padding. Ranges: keys of
-    `models.INPUT_RANGES`.
+    The change is folded into the first convolution; this is exact, since that has no padding.
     """
     copy = deepcopy(net)
     first = copy.features[0]
@@ -198,8 +182,7 @@ def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNe
 def adabn_batchnorm(net: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     """A copy of `net`, for prediction, whose batch normalisations use the mean and variance of other data (AdaBN).
 
-    batches: unlabelled inputs [n, 3, h, w]; each has the same weight, so they should have one size. ValueError without
-    batch normalisation.
+    batches: inputs [n, 3, h, w] of one size, as each has the same weight. ValueError without batch normalisation.
     """
     copy = deepcopy(net).eval()
     layers = [layer for layer in copy.modules() if isinstance(layer, nn.BatchNorm2d)]

@@ -43,9 +43,11 @@ def accuracy_by_votes(
 
 
 def _correct_votes(predictions: pd.DataFrame, score: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
-    """How many of a photo's votes (one per seed) are correct, and how many there are: [2, photos, counts]."""
-    seeds = predictions["seed"] if "seed" in predictions else pd.Series(0, index=predictions.index)
-    table = pd.DataFrame({"photo": predictions["photo"].to_numpy(), "seed": seeds.to_numpy(), "score": score})
+    """How many of a photo's votes are correct, and how many there are (one per seed): [2, photos, counts].
+
+    A vote is the camera model with the highest sum of log-probabilities over the first patches by `score`.
+    """
+    table = pd.DataFrame({"photo": predictions["photo"], "seed": predictions.get("seed", 0), "score": score})
     order = np.lexsort((-score, table["seed"], table["photo"]))
     table = table.iloc[order].reset_index(drop=True)
     groups = table.groupby(["photo", "seed"], sort=False)

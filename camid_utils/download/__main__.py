@@ -13,13 +13,10 @@ environment variable KAGGLE_API_TOKEN. dresden.csv, the public table of the phot
 Exit code 0: everything is there (or nothing is wrong); 1: something failed (or is wrong); 2: it could not start.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import math
 import multiprocessing
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -43,7 +40,6 @@ FAILED = "failed.txt"  # in the user's folder: what the last run could not downl
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
         return check.report(options.folder) if options.what == "check" else download(options)
@@ -73,14 +69,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def download(options: argparse.Namespace) -> int:
     """List and select the photos of a data set, then show (--dry-run) or download them; returns the exit code."""
-    folder = options.to.expanduser()
+    folder, dresden = options.to.expanduser(), options.what == "dresden"
     print("reading the list of photos", flush=True)
     with fetch.open_client(options.connections) as client:
+        listing = sources.list_dresden() if dresden else sources.read_list(client, options.list)
         from_server = partial(fetch.fetch, client)
-        if options.what == "dresden":
-            listing, fetch_file = sources.list_dresden(), sources.fetch_from_kaggle
-        else:
-            listing, fetch_file = sources.read_list(client, options.list), from_server
         chosen = select(listing, options.devices, options.limit)
         absent = _absent(chosen, folder)
         need = absent["size"].sum()
@@ -92,8 +85,9 @@ def download(options: argparse.Namespace) -> int:
         if need > (free := shutil.disk_usage(folder).free):
             raise ValueError(f"{folder} has only {free / 1e9:.2f} GB free; choose --devices or another folder")
         with filelock.FileLock(folder / ".download.lock", timeout=0):
+            fetch_file = sources.fetch_from_kaggle if dresden else from_server
             failures = fetch_all(absent, folder, fetch_file, options.connections)
-            if options.what == "dresden":
+            if dresden:
                 scenes = _absent(pd.DataFrame({"path": [catalogues.LISTING], "address": [sources.SCENES]}), folder)
                 failures += fetch_all(scenes, folder, from_server, 1, _check_scenes)
             _write_failures(folder, failures)
@@ -101,11 +95,8 @@ def download(options: argparse.Namespace) -> int:
     return int(bool(failures))
 
 
-def select(listing: pd.DataFrame, devices: list[str] | tuple = (), limit: int | None = None) -> pd.DataFrame:
-    """The photos of these devices or camera models (of all if none is given), at most `limit`, spread over the devices.
-
-    Names, in any case, are those of the columns device and camera_model or of FloreView's folders (D27_DOOGEE_S96Pro).
-    """
+def select(listing: pd.DataFrame, devices: list[str], limit: int | None) -> pd.DataFrame:
+    """At most `limit` photos of these devices, models or FloreView folders (none: all), spread over the devices."""
     if listing.empty:
         raise ValueError("the list names no photo in the data set's layout; it may have moved")
     names = {name.casefold() for name in devices}
@@ -133,7 +124,7 @@ def fetch_all(
 
     failures, in_a_row, end = [], 0, ""
     bar = progress(total=len(files), unit="photo", disable=len(files) < 2)
-    # Threads of this pool end with the process, so that Ctrl-C need not wait; kagglehub draws a bar for each file
+    # The pool's threads end with the process, so that Ctrl-C need not wait; kagglehub draws a bar for each file
     with bar, ThreadPool(connections) as pool, redirect_stderr(io.StringIO()):
         results = pool.imap_unordered(one, files.itertuples())
         try:
@@ -151,7 +142,7 @@ def fetch_all(
 
 
 def _absent(files: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    return files.loc[[not os.path.isfile(folder / path) for path in files["path"]]]
+    return files.loc[[not (folder / path).is_file() for path in files["path"]]]
 
 
 def _check_scenes(path: Path) -> None:

@@ -1,11 +1,5 @@
-"""What is wrong with a folder of real photographs: missing, extra, duplicate, broken, or not what the EXIF data says.
+"""What is wrong with a folder of real photographs; of the EXIF data only make and model are read."""
 
-Of the EXIF data only the camera's make and model are read, never places or serial numbers.
-"""
-
-from __future__ import annotations
-
-import functools
 import hashlib
 import os
 import re
@@ -109,17 +103,16 @@ def other_cameras(photos: pd.DataFrame) -> pd.DataFrame:
     """Photos (columns path, camera_model, exif) whose EXIF text names another camera: path, named, exif and says."""
     known = {*photos["camera_model"].astype(str)}
     known = known.union(*(published.read(table)["camera_model"] for table in published.COUNTS.values()))
-    says = functools.cache(lambda own, text: _other_camera(own, text, known))
     table = photos[["path", "camera_model", "exif"]].astype(str).set_axis(["path", "named", "exif"], axis=1)
-    table["says"] = list(map(says, table["named"], table["exif"]))
+    pairs = table[["named", "exif"]].drop_duplicates()
+    says = {pair: _other_camera(*pair, known) for pair in pairs.itertuples(index=False, name=None)}
+    table["says"] = [says[pair] for pair in zip(table["named"], table["exif"], strict=True)]
     return table[table["says"] != ""].reset_index(drop=True)
 
 
 def _other_camera(own: str, text: str, known: set[str]) -> str:
-    """The other camera model, or else brand, that an EXIF text names; "" if it is its own or unclear.
-
-    Many phones write a factory code (SM-G973F) and some cameras nothing useful: only known names count as another's.
-    """
+    """The other camera model, or else brand, that an EXIF text names; "" if it is its own or unclear."""
+    # many phones write a factory code (SM-G973F) and some cameras nothing useful: only known names count as another's
     named = [model for model in known if _names_model(text, model)]
     if named:
         best = max(named, key=lambda model: (len(spelling(model)), model))

@@ -4,8 +4,6 @@ What has arrived is kept hidden beside the file (`.name.part`) with a note of it
 or a later run, asks the server only for the rest of that same version.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re
@@ -30,7 +28,7 @@ LONGEST_NAME = 200  # bytes; file systems allow 255, and the hidden names are lo
 
 
 class Failed(Exception):
-    """A download failed; `after` is the number of seconds until another try may help, infinite if none will."""
+    """A download failed; `after`: seconds until another try may help, infinite if none will."""
 
     def __init__(self, reason: str, after: float = 0.0):
         super().__init__(reason)
@@ -63,7 +61,7 @@ def partial_files(target: Path) -> tuple[Path, Path]:
     return target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.note")
 
 
-def open_client(connections: int = CONNECTIONS) -> httpx.Client:
+def open_client(connections: int) -> httpx.Client:
     """An HTTP client with a limited number of connections; threads may share it."""
     limits = httpx.Limits(max_connections=connections)
     return httpx.Client(timeout=TIMEOUT, limits=limits, follow_redirects=True, headers=HEADERS)
@@ -73,8 +71,8 @@ def open_client(connections: int = CONNECTIONS) -> httpx.Client:
 def fetch(client: httpx.Client, address: str, target: Path, check: Callable[[Path], object]) -> None:
     """Download `address` to `target`; resumes in the middle of the file if an earlier try or run began it.
 
-    The file gets its name when its length is as announced and `check` (of its hidden path) raises no ValueError; not
-    every server announces a length, so `check` must notice a truncated file. Raises Failed, or OSError from the disk.
+    The file gets its name when its length is as announced and `check` (of its hidden path) raises no ValueError; as
+    not every server announces a length, `check` must notice a truncated file. Raises Failed or OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part, note = partial_files(target)

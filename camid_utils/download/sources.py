@@ -1,10 +1,4 @@
-"""What there is to download: FloreView's public list of addresses, and the files of Dresden's mirror on Kaggle.
-
-A listing has one row per photo and the columns of COLUMNS. `path` is its place below the user's folder, in a layout
-that `datasets` reads; `size` is in bytes.
-"""
-
-from __future__ import annotations
+"""What there is to download, one row per photo: from FloreView's list of addresses and Dresden's mirror on Kaggle."""
 
 import logging
 import re
@@ -41,10 +35,7 @@ def read_list(client: httpx.Client, address: str = FLOREVIEW) -> pd.DataFrame:
 
 
 def parse_list(text: str, base: str = FLOREVIEW) -> pd.DataFrame:
-    """The listing of a text, one address or path per line; paths are relative to the folder of `base`.
-
-    Only JPEG photos in a phone's folder count. `fetch.inside` says whether a path is safe.
-    """
+    """The listing of a text: one address or path (from the folder of `base`) per line, only photos in phone folders."""
     rows = []
     for line in text.splitlines():
         line = line.strip().strip("\"'").strip()
@@ -60,11 +51,10 @@ def parse_list(text: str, base: str = FLOREVIEW) -> pd.DataFrame:
 
 def dresden_listing(files: Iterable[tuple[str, int]]) -> pd.DataFrame:
     """The listing of (path, bytes) pairs on Kaggle: all files named as Dresden's photos are, in any folder."""
-    spelling = {name.casefold(): name for name in published.read("dresden_models")["camera_model"]}
     rows = []
     for path, size in files:
         if match := datasets.DRESDEN_NAME.fullmatch(path.rsplit("/", 1)[-1]):
-            model = spelling.get(f"{match[1]}_{match[2]}".casefold(), f"{match[1]}_{match[2]}")
+            model = published.dresden_spelling(f"{match[1]}_{match[2]}")
             rows.append((path, path, f"{model}_{match[3]}", model, size or TYPICAL))
     return _listing(rows)
 
@@ -94,14 +84,11 @@ def list_dresden() -> pd.DataFrame:
 
 
 def fetch_from_kaggle(path: str, target: Path, check: Callable[[Path], object]) -> None:
-    """Download one file of the Dresden mirror by kagglehub, which compares checksums; raises Failed with the reason.
-
-    kagglehub uses the final name from the first byte on, so it writes to a hidden folder beside the target.
-    """
+    """Download one file of the Dresden mirror by kagglehub, which compares checksums; raises Failed with the reason."""
     import kagglehub
 
     logging.getLogger("kagglehub").setLevel(logging.ERROR)
-    aside = fetch.partial_files(target)[0]
+    aside = fetch.partial_files(target)[0]  # a folder: kagglehub uses the final name from the first byte on
     options = {"output_dir": str(aside), "force_download": True}  # replaces what an earlier try left there
     fetch.accept(Path(_ask_kaggle(kagglehub.dataset_download, DRESDEN, path, **options)), target, check)
     shutil.rmtree(aside)

@@ -93,13 +93,10 @@ def patch_positions(photo: np.ndarray, corners: dict[str, np.ndarray], size: int
 def camera_map(
     photo: np.ndarray, corners: np.ndarray, log_probs: np.ndarray, class_names: list[str], note: str, leading: int = 3
 ) -> plt.Figure:
-    """A photo, and over it one cell per patch in the colour of its most likely camera, stronger where it is surer.
-
-    corners [n, 2] (y, x): a grid, row by row; log_probs [n, classes]. Only the `leading` cameras are not grey.
-    """
+    """A photo under a grid of cells, one per patch (corners: y, x), in the colour of the most likely camera."""
     best, sure = log_probs.argmax(axis=1), np.exp(log_probs.max(axis=1))
     counts = np.bincount(best, minlength=len(class_names))
-    order = [i for i in np.argsort(-counts, kind="stable")[:leading] if counts[i]]
+    order = [i for i in np.argsort(-counts, kind="stable")[:leading] if counts[i]]  # others: grey
     colour_of = dict(zip(order, MAP_COLOURS, strict=False))
     cells = np.array([to_rgba(colour_of.get(i, GREY), 0.15 + 0.6 * p) for i, p in zip(best, sure, strict=True)])
     (height, width), (ys, xs) = photo.shape[:2], map(np.unique, corners.T)

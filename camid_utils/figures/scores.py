@@ -34,7 +34,7 @@ def energies(table: pd.DataFrame, note: str) -> plt.Figure:
 
 
 def known_and_unknown(known: pd.DataFrame, unknown: pd.DataFrame, score: str, limit: float, note: str) -> plt.Figure:
-    """The score of each photo (open_set.calibrated), and the limit below which the answer is "none of them"."""
+    """The score of each photo (open_set.calibrate), and the limit below which the answer is "none of them"."""
     correct = known["predicted"] == known["true"]
     fig, ax = _strips({
         "known camera, correctly classified": known.loc[correct, score],
@@ -65,8 +65,7 @@ def reliability(rows: pd.DataFrame, note: str) -> plt.Figure:
     for i, (name, own) in enumerate(rows.groupby("name", sort=False)):
         ax.vlines(own["confidence"], own["low"], own["high"], color=SERIES[i], lw=1.6)
         ax.plot(own["confidence"], own["value"], MARKERS[i], ls=DASHES[i], color=SERIES[i], lw=1.2, label=name)
-    ax.set(xlabel="mean probability of the predicted camera", ylabel="accuracy; bars: 95 % intervals")
-    ax.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="mean predicted probability", ylabel="accuracy; bars: 95 % intervals")
     heading(fig, "Reliability of the probabilities", note, legend_of=ax)
     return fig
 

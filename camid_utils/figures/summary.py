@@ -13,9 +13,9 @@ KEY = "filled: the 95 % interval excludes zero; hollow: it includes zero; square
 def summary(rows: pd.DataFrame) -> plt.Figure:
     """One panel per question: test accuracy of each experiment minus that of the panel's baseline, with its interval.
 
-    Columns panel (0, 1, 2), role ("change" or "control"), label, difference, low, high (fractions), photos, photos_b,
-    dataset, baseline_label, baseline_accuracy. What has no results yet is named as such.
+    Columns as of report.ledger.summary_rows. Controls come last; what has no results yet is named as such.
     """
+    rows = rows.sort_values("role", kind="stable")
     panels = [rows[rows["panel"] == panel].reset_index(drop=True) for panel in range(len(PANELS))]
     heights = [len(own) + (2.6 if len(own) else 1.6) for own in panels]
     fig, axes = plt.subplots(len(PANELS), figsize=(8.2, 0.25 * sum(heights) + 0.7), height_ratios=heights, sharex=True)

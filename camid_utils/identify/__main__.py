@@ -19,16 +19,15 @@ def find_photos(arguments: list[str]) -> list[Path]:
 def format_answer(found: dict) -> str:
     """An answer as text: the three most probable cameras, and the votes of the patches."""
     cameras = [(name.replace("_", " "), probability) for name, probability in found["cameras"]]
-    lines = [f"{name:<28} {probability:6.1%}" for name, probability in cameras[:3]]
-    if found["unknown"]:
-        lines.insert(0, "none of the known cameras; the most similar are")
+    lines = ["none of the known cameras; the most similar are"] if found["unknown"] else []
+    lines += [f"{name:<28} {probability:6.1%}" for name, probability in cameras[:3]]
     if found["patches"] > 1:
         lines.append(f"{found['votes']} of {found['patches']} patches vote for {cameras[0][0]}")
     return "\n  ".join([found["photo"], *lines])
 
 
 def _identify(options: argparse.Namespace) -> int:
-    from ..models import load_model  # imported here, as torch takes seconds: --help need not wait for it
+    from ..models import load_model  # here, as torch takes seconds: --help need not wait for it
     from ..photos import read_image
     from ..project import progress
     from .predict import combine, describe_model, newest_model, predict_photo
@@ -47,8 +46,8 @@ def _identify(options: argparse.Namespace) -> int:
             failures += 1
             bar.write(f"left out: {path}: {str(error).removeprefix(f'{path}: ')}", file=sys.stderr)
             continue
-        found = {"photo": str(path), **combine(log_probs, features, model)}
-        bar.write(json.dumps(found) if options.json else format_answer(found))
+        answer = {"photo": str(path), **combine(log_probs, features, model)}
+        bar.write(json.dumps(answer) if options.json else format_answer(answer))
         if options.map:
             from ..figures import photographs, style  # matplotlib, only for maps
 
@@ -57,7 +56,7 @@ def _identify(options: argparse.Namespace) -> int:
             style.save(figure, options.map.parent, options.map.stem + several)
     if failures:
         print(f"{failures} of {len(photos)} photos could not be read", file=sys.stderr)
-    return 1 if failures else 0
+    return int(failures > 0)
 
 
 def main(arguments: list[str] | None = None) -> int:

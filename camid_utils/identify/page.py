@@ -17,8 +17,7 @@ from ..models import Model, load_model
 from ..project import resolve
 from .predict import PATCHES, PatchNetwork, newest_model
 
-WEB = Path(__file__).parent / "web"
-NETWORK, LOCK = "model.onnx", "package-lock.json"
+WEB, NETWORK, LOCK = Path(__file__).parent / "web", "model.onnx", "package-lock.json"
 METADATA = "camera_model_identification"  # key of the exported file's metadata
 OUTPUTS = ["log_probabilities", "features"]  # one row per patch
 HEADERS = {  # the first two let the page use several cores; the policy is also in index.html, here for its worker
@@ -32,13 +31,12 @@ HEADERS = {  # the first two let the page use several cores; the policy is also 
 def export(model: Model, path: Path) -> None:
     """Write a model as ONNX: input `patches` uint8 [n, size, size, 3], OUTPUTS float32 [n, classes] and [n, d].
 
-    Class names and all else that the page needs are in the file's metadata. ValueError for models of whole photos.
+    The metadata has class names and all else that the page needs. ValueError for models of whole photos.
     """
     if model.info.get("kind") == "resize":
         raise ValueError("this model takes whole resized photos, the page takes crops only: give another --model")
-    example = torch.zeros((2, model.input_size, model.input_size, 3), dtype=torch.uint8)
+    network, example = PatchNetwork(model).eval(), torch.zeros((2, *2 * [model.input_size], 3), dtype=torch.uint8)
     options = dict(input_names=["patches"], output_names=OUTPUTS, dynamic_shapes=({0: torch.export.Dim("n")},))
-    network = PatchNetwork(model).eval()
     graph = torch.onnx.export(network, (example,), dynamo=True, verbose=False, **options).model_proto
     facts = dict(zip(Model._fields[1:], model[1:], strict=True)) | {"patches": PATCHES}
     onnx.helper.set_model_props(graph, {METADATA: json.dumps(facts)})
@@ -46,12 +44,8 @@ def export(model: Model, path: Path) -> None:
         partial_file.write_bytes(graph.SerializeToString())
 
 
-def build(model: Model, to: str | Path) -> Path:
-    """The page with this model, as a folder for any static web server; it appears only when complete.
-
-    ValueError if `to` contains anything but a page built before.
-    """
-    to = Path(to)
+def build(model: Model, to: Path) -> Path:
+    """The page as a folder for any static web server; ValueError if `to` contains anything but a page built before."""
     with exclusive_folder(to) as aside:
         present = {path.name for path in to.iterdir()} if to.exists() else set()
         files = {path.name for path in WEB.iterdir()}
@@ -71,13 +65,12 @@ def build(model: Model, to: str | Path) -> Path:
 
 def _install(site: Path) -> None:
     """Fetch the locked npm packages, without running their scripts, and keep what the page uses in vendor/."""
-    npm = shutil.which("npm")
-    if npm is None:
+    if (npm := shutil.which("npm")) is None:
         raise RuntimeError("npm is missing, which fetches the page's libraries: install Node.js from nodejs.org")
     command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
     done = subprocess.run(command, cwd=site, capture_output=True, text=True)
     if done.returncode:
-        last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+        last = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise RuntimeError(f"npm could not fetch the page's libraries; it needs its registry once:\n{last}")
     (site / "vendor").mkdir()
     for name, source in json.loads((site / "package.json").read_text())["vendor"].items():
@@ -88,15 +81,10 @@ def _install(site: Path) -> None:
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Static files with HEADERS, without a log."""
-
     def end_headers(self) -> None:
-        for name, value in HEADERS.items():
-            self.send_header(name, value)
+        for header in HEADERS.items():
+            self.send_header(*header)
         super().end_headers()
-
-    def log_message(self, *_) -> None:
-        pass
 
 
 def server(folder: str | Path, port: int = 0) -> ThreadingHTTPServer:
@@ -118,14 +106,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         path = Path(options.model or newest_model())
         print(f"model: {path}", flush=True)
-        folder = build(load_model(path), options.to)
+        folder = build(load_model(path), Path(options.to))
         print(f"page:  {folder}", flush=True)
         if not options.no_serve:
             with server(folder, options.port) as page:
                 print(f"open   http://127.0.0.1:{page.server_port}/   (Ctrl-C ends it)", flush=True)
                 page.serve_forever()
     except KeyboardInterrupt:
-        pass
+        return 0
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,17 +15,13 @@ from ..photos import resize
 from ..project import resolve
 
 PATCHES = 64  # at most, per photo: enough for a vote and a map, few enough for a browser
-BATCH = 32  # patches per forward pass
 # How much a photo looks like those of the known cameras: the largest probability; the share of patches that vote for
-# that camera; the mean over patches of their largest probability; minus the distance from the photo's mean features to
-# the nearest camera's.
+# that camera; the patches' mean largest probability; minus the distance of the mean features to the nearest camera's.
 SCORES = ("confidence", "vote_share", "patch_confidence", "feature_similarity")
 IDENTIFIER = "identifier"  # name of notebook 06's model files: the best network with its calibration
 
 
-class PatchPredictions(NamedTuple):
-    """What a model says of a photo's n patches."""
-
+class PatchPredictions(NamedTuple):  # of a photo's n patches
     corners: np.ndarray  # int [n, 2], top left (y, x)
     log_probs: np.ndarray  # float [n, classes]
     features: np.ndarray  # float [n, d], the input of the network's classifier
@@ -44,10 +40,7 @@ class PatchNetwork(nn.Module):
 
 
 def patch_positions(height: int, width: int, size: int) -> np.ndarray:
-    """Top left corners [n, 2] (y, x) of at most PATCHES patches in evenly spaced rows and columns, edges included.
-
-    Neighbours overlap by half in small photos. ValueError for a photo smaller than a patch.
-    """
+    """Top left corners [n, 2] (y, x) of at most PATCHES evenly spaced patches, half overlapping in small photos."""
     if min(height, width) < size:
         raise ValueError(f"smaller ({width} x {height} pixels) than a patch ({size} x {size})")
     room, step = np.array([height, width]) - size, max(1, size // 2)
@@ -59,30 +52,24 @@ def patch_positions(height: int, width: int, size: int) -> np.ndarray:
 
 @torch.inference_mode()
 def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
-    """What the model says of a photo, uint8 [height, width, 3], in float32; ValueError if it is smaller than a patch.
-
-    A model of whole resized photos gets one "patch" at (0, 0). Its training photos were decoded at a reduced scale (see
-    patches) and differ from this one by a grey level or two.
-    """
+    """What the model says of a photo uint8 [h, w, 3], in float32; ValueError for one that is smaller than a patch."""
     size, device = model.input_size, make_fabric("32-true").device
     corners = patch_positions(*photo.shape[:2], size)
-    if model.info.get("kind") == "resize":
+    if model.info.get("kind") == "resize":  # the whole photo as one patch
         corners, patches = np.zeros((1, 2), int), resize(photo, size, size)[None]
     else:
         patches = cut_patches(photo, corners, size)
-    network, steps = PatchNetwork(model).to(device), []
-    for rows in batch_rows(np.arange(len(patches)), BATCH):
-        step = network(torch.from_numpy(patches[rows]).to(device))
-        steps.append([values.double().cpu().numpy() for values in step])
-    return PatchPredictions(corners, *map(np.concatenate, zip(*steps, strict=True)))
+    network, chunks = PatchNetwork(model).to(device), batch_rows(np.arange(len(patches)), 32)
+    steps = [network(torch.from_numpy(patches[rows]).to(device)) for rows in chunks]
+    return PatchPredictions(corners, *(torch.cat(values).cpu().double().numpy() for values in zip(*steps, strict=True)))
 
 
 def combine(log_probs: np.ndarray, features: np.ndarray, model: Model) -> dict:
     """The answer of a photo's patches, from their log-probabilities [n, classes] and features [n, d].
 
-    Probabilities are the softmax of the mean log-probability over notebook 06's temperature (Guo et al. 2017). Keys:
-    cameras (list of [name, probability], most probable first), patches, votes (patches for the first camera), SCORES
-    (feature_similarity if the model has mean features), score (the model's own), unknown (it is below the threshold).
+    Probabilities: softmax of the mean log-probability over notebook 06's temperature (Guo et al. 2017). Keys: cameras
+    ([name, probability], most probable first), patches, votes (for the first camera), SCORES (feature_similarity if the
+    model has mean features), score (the model's own), unknown (it is below the threshold).
     """
     calibration = model.info.get("identification", {})
     probabilities = softmax(log_probs.mean(axis=0) / calibration.get("temperature", 1.0))

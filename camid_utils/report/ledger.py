@@ -116,7 +116,7 @@ def summary_rows(metrics: pd.DataFrame, contrasts: pd.DataFrame) -> pd.DataFrame
     rows = pairs.merge(contrasts, on=["a", "b", "level"])
     tested = metrics[(metrics["metric"] == "accuracy") & (metrics["part"] == "test")]
     accuracies = tested.set_index(["experiment", "level"])["value"]
-    rows["baseline_label"] = rows["b"].map(ids["label"])
+    rows["baseline_label"] = rows["b"].map(ids["label"]) + " (" + rows["protocol_b"] + "), per " + rows["level"]
     rows["baseline_accuracy"] = [accuracies[pair] for pair in zip(rows["b"], rows["level"], strict=True)]
     return rows[["panel", "role", "label", "difference", "low", "high", "photos", "photos_b", "dataset",
                  "baseline_label", "baseline_accuracy"]]  # fmt: skip

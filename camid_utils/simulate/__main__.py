@@ -12,10 +12,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Write both data sets; exit code 0, or 2 where that is not possible."""
     parser = argparse.ArgumentParser(prog="python -m camid_utils.simulate", description=__doc__)
     parser.add_argument("--to", type=Path, default=resolve("data/rehearsal"), help="folder for both (%(default)s)")
-    parser.add_argument("--listing", help="Dresden's public listing, dresden.csv, for its file names and scenes")
     options = parser.parse_args(arguments)
     try:
-        print(simulate("dresden", options.to / "Dresden", like_published=True, listing=options.listing))
+        print(simulate("dresden", options.to / "Dresden", like_published=True))
         print(simulate("floreview", options.to / "FloreView", like_published=True))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

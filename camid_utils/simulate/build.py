@@ -23,33 +23,26 @@ NETWORKS = {  # Forchheim's other versions, as we simulate them: factor of both 
 
 def simulate(
     kind: str, root: str | Path, *, seed: int = 0, models: int = 8, devices: int = 2, scenes: int = 24, shots: int = 1,
-    size: tuple[int, int] = (640, 480), workers: int = -1, like_published: bool = False, listing: str | None = None,
+    size: tuple[int, int] = (640, 480), workers: int = -1, like_published: bool = False,
 ) -> Path:  # fmt: skip
     """Make a simulated data set in the layout of the real one, unless it is there already; returns the root.
 
-    kind: "dresden", "floreview", "forchheim" or "vision". models: 1 to 8; devices of each model; scenes, each shot
-    `shots` times by every device; size: nominal width and height (some models differ). Forchheim and VISION take some
-    of FloreView's models and two others, one device and one shot each. workers: processes, -1 for one per core; the
-    photos do not depend on it. like_published: instead, as many small photos as the real Dresden or FloreView has,
-    under the real names; listing: Dresden's public one, a CSV file, whose file names and scenes are used.
-    Simulated photos of other settings are replaced; other files in the root raise FileExistsError.
+    kind: a key of layouts.LAYOUTS; models: 1 to 8; devices per model; scenes, each shot `shots` times by every device;
+    size: nominal width and height. Forchheim and VISION take some of FloreView's models and two others, one device and
+    one shot each. workers: processes, -1 for one per core. like_published: instead, as many small photos as the real
+    Dresden or FloreView has, under the real names. Simulated photos of other settings are replaced; other files in the
+    root raise FileExistsError.
     """
     kinds = layouts.PUBLISHED_SIZES if like_published else layouts.LAYOUTS
     if kind not in kinds:
         raise ValueError(f"{kind!r} cannot be simulated like this: give one of {', '.join(kinds)}")
-    if listing and not (like_published and kind == "dresden"):
-        raise ValueError("a listing is used for Dresden with like_published only: leave it out")
     devices, shots = (1, 1) if kind in layouts.COMMON else (devices, shots)
-    table = pd.read_csv(listing, dtype=str) if listing else None
     if like_published:
-        size = layouts.PUBLISHED_SIZES[kind]
-        photos = layouts.published_plan(kind, seed, table)
-        names, settings = "real", f"photos={len(photos)} listing={'public' if listing else 'none'}"
+        size, photos = layouts.PUBLISHED_SIZES[kind], layouts.published_plan(kind, seed)
+        names, settings = "real", f"photos={len(photos)} listing=none"
     else:
         photos = layouts.plan(kind, seed, size, models, scenes, devices, shots)
         names, settings = "fictional", f"models={models} devices={devices} scenes={scenes} shots={shots}"
-    if kind == "dresden" and table is None:
-        table = layouts.dresden_listing(photos)
     note = (
         f"Simulated photographs: procedural scenes, simulated cameras with {names} names; none is real.\n"
         f"{layouts.LAYOUTS[kind].dataset} layout, version={VERSION} seed={seed} {settings} size={size[0]}x{size[1]}\n"
@@ -58,7 +51,9 @@ def simulate(
     if not _finished(target, note):
         with exclusive_folder(target) as aside:
             if not _finished(target, note):  # else another process made them while this one waited
-                _write(aside / "new", note, photos, table, partial(_shoot, kind=kind, seed=seed, size=size), workers)
+                _write(aside / "new", note, photos, partial(_shoot, kind=kind, seed=seed, size=size), workers)
+                if kind == "dresden":
+                    layouts.dresden_listing(photos).to_csv(aside / "new" / LISTING, index=False)
                 if target.exists():
                     target.rename(aside / "old")
                 (aside / "new").rename(target)
@@ -74,23 +69,17 @@ def _finished(root: Path, note: str) -> bool:
     return False
 
 
-def _write(folder: Path, note: str, photos: pd.DataFrame, listing: pd.DataFrame | None, shoot, workers: int) -> None:
-    """Write the photos of a plan by `shoot`, scene by scene, then the listing and the note."""
+def _write(folder: Path, note: str, photos: pd.DataFrame, shoot, workers: int) -> None:
+    """Write the photos of a plan by `shoot`, scene by scene, then the note."""
     jobs = (joblib.delayed(shoot)(folder, number, part) for number, part in photos.groupby("scene"))
     with progress(total=len(photos), desc="simulating", unit="photo") as bar:
         for done in joblib.Parallel(workers, return_as="generator_unordered")(jobs):
             bar.update(done)
-    if listing is not None:
-        listing.to_csv(folder / LISTING, index=False)
     (folder / SIMULATED).write_text(note, encoding="utf-8")
 
 
 def _shoot(folder: Path, number: int, photos: pd.DataFrame, kind: str, seed: int, size: tuple[int, int]) -> int:
-    """Make one scene and write all photos of it below the folder; returns how many.
-
-    One phone photo in four is taken upright: its stored pixels are as wide as ever, show the scene turned, and carry
-    orientation 6. Each photo has its own random stream, so the order of the work does not matter.
-    """
+    """Make one scene and write all photos of it, each with its own random stream; returns how many."""
     dataset, start, _ = layouts.LAYOUTS[kind]
     scene = make_scene([seed, *dataset.encode(), 2, number], size)
     turned = scene._replace(light=np.ascontiguousarray(np.rot90(scene.light, axes=(1, 2))))

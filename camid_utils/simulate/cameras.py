@@ -1,7 +1,7 @@
 """Simulated cameras: from linear light to a JPEG file, one small function for each step of a real camera.
 
-Images are float32 planes `[3, H, W]` in red, green, blue order; 1 is the sensor's saturation until white balance and
-display white after it. `camera` is a row of `layouts.make_devices`, as `itertuples` gives it.
+Images are float32 `[3, H, W]`; 1 is the sensor's saturation, after white balance display white. `camera` is a row of
+`layouts.make_devices`.
 """
 
 import io
@@ -19,24 +19,17 @@ View = tuple[float, float, float]  # y, x of the photo's top-left corner and wid
 _MODELS = pd.read_csv(files(__package__) / "models.csv", comment="#", skipinitialspace=True)
 COMPACTS, PHONES = (rows.drop(columns="kind").reset_index(drop=True) for _, rows in _MODELS.groupby("kind"))
 PROCESSING = list(_MODELS.loc[:, "demosaic":])  # columns of what the software does; those before are of the hardware
-
-
-def sloped_tables(first: float, slope: float) -> list[list[int]]:
-    """A maker's own luma and chroma tables: steps grow linearly with frequency; chroma's are 1.5 times as large."""
-    steps = first + slope * np.add.outer(np.arange(8), np.arange(8)).ravel()
-    return [np.rint(factor * steps).astype(int).tolist() for factor in (1, 1.5)]
-
-
-# the standard tables (ITU-T T.81, Annex K.1) at three qualities, and two makers' own
+# the standard tables (ITU-T T.81, Annex K.1) at three qualities; two makers' own: steps grow linearly with frequency
 JPEG_OPTIONS = {f"k{quality}": {"quality": quality} for quality in (90, 93, 95)}
-JPEG_OPTIONS |= {"even": {"qtables": sloped_tables(2, 0.4)}, "steep": {"qtables": sloped_tables(1, 0.8)}}
+for _name, _first, _slope in (("even", 2, 0.4), ("steep", 1, 0.8)):
+    _steps = _first + _slope * np.add.outer(np.arange(8), np.arange(8)).ravel()
+    JPEG_OPTIONS[_name] = {"qtables": [np.rint(factor * _steps).astype(int).tolist() for factor in (1, 1.5)]}
 
 
 def point_spread(pixels: int, start: float, step: float, blur: float, length: int) -> sparse.csr_array:
     """Weights `[pixels, length]` from scene samples to pixels: a Gaussian spread collected by square pixels.
 
-    start, step: left edge of the first pixel and width of a pixel, in scene samples; blur: standard deviation in
-    pixels. Each row sums to 1.
+    start, step: left edge of the first pixel and width of a pixel, in scene samples; blur: deviation in pixels.
     """
     edges = start + step * np.arange(pixels + 1)
     reach = int(np.ceil(step * (0.5 + 3 * blur)))

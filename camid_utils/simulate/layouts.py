@@ -1,7 +1,4 @@
-"""Devices, plans and file names of the simulated data sets: Dresden, FloreView, Forchheim and VISION.
-
-A plan has one row per photo: its device's row of `make_devices`, with `scene`, `shot` and `path` below the root.
-"""
+"""Devices, plans (one row per photo: its device, `scene`, `shot`, `path`) and file names of the simulated data sets."""
 
 import zlib
 from typing import NamedTuple
@@ -16,11 +13,9 @@ MOTIVES = 4  # scenes at each position (Dresden) or location (FloreView)
 
 
 class Layout(NamedTuple):
-    """How a data set names its photos, and when it began."""
-
     dataset: str  # its name, which is also part of every random seed
-    start: str
-    path: str
+    start: str  # when the first photo was taken
+    path: str  # template
 
 
 LAYOUTS = {  # Forchheim spells models in another way than FloreView, as in reality
@@ -41,11 +36,7 @@ FLOREVIEW_PHOTOS, FLOREVIEW_DEVICES = 6637, 46  # natural and flat; by model, on
 
 
 def make_devices(table: pd.DataFrame, per_model: int, size: tuple[int, int], seed: int) -> pd.DataFrame:
-    """One row per device: its model's row of `table`, with `device` (from 0 in each model) and its own deviations.
-
-    size: replaces 640 x 480, rounded to multiples of 8. Devices of a model differ in their sensor's pattern and in
-    `wb_red`, `wb_blue` (%), `blur`, `vignette` and `off_x`, `off_y`: the lens's axis, shares of width and height.
-    """
+    """One row per device: its model's row of `table`, `device` (from 0 in each model) and its own deviations."""
     rows = table.loc[table.index.repeat(per_model)].reset_index(drop=True)
     rows["device"] = np.tile(np.arange(per_model), len(table))
     keys = [(seed, 0, *row.model.encode(), row.device) for row in rows.itertuples()]
@@ -76,10 +67,7 @@ def corpus_devices(kind: str, models: int, size: tuple[int, int], seed: int) -> 
 
 
 def plan(kind: str, seed: int, size: tuple[int, int], models: int, scenes: int, devices=1, shots=1) -> pd.DataFrame:
-    """The photos of a simulated data set: every device takes `shots` photos of every scene.
-
-    Forchheim and VISION have one device per model. Raises ValueError for impossible numbers.
-    """
+    """The photos of a simulated data set: every device takes `shots` photos of every scene."""
     if not 1 <= models <= len(PHONES) or min(devices, scenes, shots) < 1 or min(size) < 64:
         asked = f"{models} models, {devices} devices, {scenes} scenes, {shots} shots, {size[0]} x {size[1]} pixels"
         raise ValueError(f"{asked}: give 1 to {len(PHONES)} models, 1 or more of the others, sides of 64 or more")
@@ -91,21 +79,16 @@ def plan(kind: str, seed: int, size: tuple[int, int], models: int, scenes: int, 
     return _named(fleet.merge(taken.to_frame(index=False), how="cross"), LAYOUTS[kind].path)
 
 
-def published_plan(kind: str, seed: int, listing: pd.DataFrame | None = None) -> pd.DataFrame:
-    """As many photos as the real Dresden (16,961) or FloreView (6,637) has, under the real names.
-
-    listing: Dresden's public one, whose file names and scenes are used. Every device has a simulated camera of its
-    own; devices of one model have cameras of one model.
-    """
-    photos, path = _counted(kind) if listing is None else _listed(listing), LAYOUTS[kind].path
-    table = COMPACTS if kind == "dresden" else PHONES
+def published_plan(kind: str, seed: int) -> pd.DataFrame:
+    """As many photos as the real Dresden or FloreView has, under the real names; each device has its own camera."""
+    photos, table, path = _counted(kind), COMPACTS if kind == "dresden" else PHONES, LAYOUTS[kind].path
     by_model = photos.groupby(["brand", "model"], sort=False)
     model, device = by_model.ngroup(), by_model["device"].transform(lambda names: pd.factorize(names)[0]).astype(int)
     most, rounds = device.max() + 1, model.max() // len(table) + 1  # several real models share a simulated one
     fleet = make_devices(table, most * rounds, PUBLISHED_SIZES[kind], seed).drop(columns=["brand", "model", "device"])
     rows = (model % len(table) * rounds + model // len(table)) * most + device
-    if kind == "dresden":  # the listing has file names, but no folders
-        path = "{brand}_{model}/" + (path.split("/")[1] if listing is None else "{filename}")
+    if kind == "dresden":
+        path = "{brand}_{model}/" + path.split("/")[1]
     return _named(pd.concat([photos, fleet.iloc[rows].reset_index(drop=True)], axis=1).assign(capture=1), path)
 
 
@@ -122,16 +105,6 @@ def _counted(kind: str) -> pd.DataFrame:
     scene = photos.groupby(["camera_model", "device"]).cumcount()
     photos["scene"] = scene % DRESDEN_SCENES if kind == "dresden" else scene
     return photos[["brand", "model", "device", "scene"]]
-
-
-def _listed(listing: pd.DataFrame) -> pd.DataFrame:
-    """File name, brand, model, device and scene of each photo in Dresden's public listing."""
-    columns = ["filename", "brand", "model", "instance", "position_num", "motive_num"]
-    if missing := [name for name in columns if name not in listing]:
-        raise ValueError(f"the listing lacks the columns {', '.join(missing)}: give Dresden's public dresden.csv")
-    photos = listing[columns].dropna(subset=columns[:4]).drop_duplicates("filename", ignore_index=True)
-    scene = pd.factorize(photos["position_num"].astype(str) + "-" + photos["motive_num"].astype(str))[0]
-    return photos[columns[:4]].rename(columns={"instance": "device"}).assign(scene=scene)
 
 
 def _named(photos: pd.DataFrame, path: str) -> pd.DataFrame:

@@ -9,18 +9,13 @@ OVERSAMPLING = 1.4  # scene samples per pixel of the nominal size
 
 
 class Scene(NamedTuple):
-    """A place to photograph."""
-
     light: np.ndarray  # linear light `[3, H, W]`: red, green, blue
     illuminant: np.ndarray  # its colour `[3]`
     iso: int  # the sensitivity that a photographer would choose
 
 
 def power_law_field(rng: np.random.Generator, shape: tuple[int, int], slope: float, stretch: float) -> np.ndarray:
-    """Random texture of zero mean and unit variance whose amplitude falls as 1 / frequency**slope.
-
-    Natural scenes have a slope near 1 (Field 1987). stretch: ratio of the grain's length to its width.
-    """
+    """Texture of unit variance, amplitude 1 / frequency**slope (Field 1987); stretch: length / width of the grain."""
     y = fft.fftfreq(shape[0])[:, None] * shape[0] * stretch
     x = fft.rfftfreq(shape[1]) * shape[0]
     amplitude = np.maximum(y * y + x * x, 1).astype(np.float32) ** np.float32(-slope / 2)
@@ -45,8 +40,8 @@ def palette(rng: np.random.Generator, colours: int) -> np.ndarray:
 def leaf_map(rng: np.random.Generator, shape: tuple[int, int], leaves: int, horizon: float) -> np.ndarray:
     """The visible leaf at each sample of a dead-leaves scene: int16 `[H, W]`, 0 where there is none.
 
-    Leaves fall on one another and radii follow the scale-invariant law r**-3 (Lee, Mumford and Huang 2001). Here they
-    are ellipses or boxes, alike in slant and shape; none has its centre above `horizon` (share of the height).
+    Radii follow the scale-invariant law r**-3 (Lee, Mumford and Huang 2001); leaves are ellipses or boxes, alike in
+    slant and shape, with their centres below `horizon` (share of the height).
     """
     height, width = shape
     smallest, largest = height * rng.uniform(0.008, 0.015), height * rng.uniform(0.2, 0.4)

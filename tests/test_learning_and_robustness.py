@@ -1,0 +1,80 @@
+"""Learning: the epochs behind a figure, short runs. Robustness: a planted colour cast, and statistics adapted to it."""
+
+from copy import deepcopy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from camid_utils import experiments, models, planning, published
+from camid_utils.analyses import learning, robustness
+from camid_utils.intervals import photo_accuracy
+from camid_utils.training import History
+
+SETTINGS = dict(input_range="-1..1", epochs=9, batch_size=16, learning_rate=0.5, select="val_loss")
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
+
+def test_the_epochs_of_best_accuracy_and_of_lowest_loss_are_reported():
+    epochs = pd.DataFrame({"epoch": [1, 2, 3], "train_accuracy": [0.5, 0.9, 1.0], "val_accuracy": [0.6, 0.8, 0.7],
+                           "val_loss": [1.0, 1.5, 2.0]})  # fmt: skip
+    model = models.Model(None, [], 8, "0..1", {"seed": 5})
+    runs = [experiments.Experiment("equal-photo", "photo", [model], [History(None, epochs, 2)], None, None)]
+    assert learning.two_epochs(runs).loc[0].tolist() == ["equal-photo", 5, 3, 2, 0.8, 1.5, 1, 0.6, 1.0]
+    assert learning.accuracies_at_best(runs).loc["photo"].tolist() == [0.9, 0.8]
+    log, printed = published.read("dresden_log"), published.read("table2").iloc[0]
+    accuracy, loss = (log.set_index("epoch").loc[epoch] for epoch in learning.published_pair(log, printed).values())
+    assert accuracy["val_accuracy"] == pytest.approx(printed["val_accuracy"], abs=0.005)
+    assert loss["val_loss"] == pytest.approx(printed["val_loss"], abs=0.005) and accuracy.name != loss.name
+
+
+def test_short_runs_differ_only_in_rate_and_input_range(store, study, colour_net):
+    settings = dict(input_range="-1..1", epochs=2, batch_size=8, optimizer="adamw", schedule="one-cycle")
+    plan = planning.plan(store.table, "photo", 0)
+    found = learning.short_runs(study, lambda n, _, input_range: colour_net(n), store, plan, 24, settings)
+    assert list(found) == [(rate, fed) for rate in learning.RATES for fed in learning.RANGES]
+    first = {setting: history.steps["loss"][0] for setting, history in found.items()}  # same weights, same batch
+    assert first[0.01, "0..1"] == first[0.001, "0..1"] != first[0.001, "0..255"]
+    table = learning.rates_table(found)
+    assert table["run"].tolist() == ["0.001, 0..255", "0.001, 0..1", "0.01, 0..255", "0.01, 0..1"]
+    assert table["val_loss"].is_unique and table["val_loss"].tolist() == [
+        history.epochs["val_loss"].iloc[-1] for history in found.values()
+    ]
+
+
+@pytest.fixture
+def result(study, store, colour_net):
+    """A network with batch normalisation that classifies all test photos of the store correctly."""
+    plans = planning.plans(store.table, "scene+device", 0)
+    return experiments.run(study, "design-base", lambda n, _: colour_net(n, norm=True), store, plans, SETTINGS)
+
+
+@pytest.fixture
+def cast(store, make_store):
+    """The same photos in another order with a cast of one colour: all look like its class."""
+    order = np.random.default_rng(5).permutation(len(store.table))
+    table = store.table.iloc[order].reset_index(drop=True)
+    return make_store(store.pixels[order] + np.array([0, 150, 0], np.uint8), table, "random-8-cast")
+
+
+def test_adaptation_uses_the_statistics_of_the_tested_photos_and_no_others(result, cast):
+    before = deepcopy(result.models[0].net.state_dict())
+    cast.pixels[~cast.table["photo"].isin(result.test()["photo"])] = 255  # would spoil the statistics
+    plain, adapted = (experiments.predict_test(result, cast, how) for how in (None, robustness.adapted_network))
+    assert [photo_accuracy(table)["value"][0] for table in (plain, adapted)] == pytest.approx([1 / 3, 1])
+    assert adapted["photo"].tolist() == plain["photo"].tolist() and set(adapted["part"]) == {"test"}
+    assert all(torch.equal(t, before[name]) for name, t in result.models[0].net.state_dict().items())  # not changed
+
+
+def test_robustness_compares_each_run_with_the_first_under_the_same_degradation(result, store, cast):
+    stores, conditions = {"": store, "jpeg 70": cast}, [("none", "intact", ""), ("JPEG", "quality 70", "jpeg 70")]
+    rows = robustness.robustness({"base": result, "same": result}, stores.get, conditions)
+    assert rows["model"].tolist() == ["base", "base, adapted", "same", "same, adapted"] * 2
+    assert rows["value"].tolist() == pytest.approx([1, 1, 1, 1, 1 / 3, 1, 1 / 3, 1])
+    assert rows["change"].tolist() == pytest.approx([0, 0, 0, 0, 0, 2 / 3, 0, 2 / 3])
+    shown = robustness.change_table(rows, ["kind", "setting", "model"])
+    assert list(shown) == ["kind", "setting", "model", "accuracy", "change, points (95 %)", "verdict"]
+    assert shown["verdict"].tolist() == ["undecided"] * 5 + ["higher", "undecided", "higher"]
+    rows = robustness.without_traces({"crops": result}, lambda label, how: cast if how == "traces 0.5 90" else store)
+    assert rows["change"].tolist() == pytest.approx([0, -2 / 3]) and rows["change_high"][1] < 0
