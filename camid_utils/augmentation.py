@@ -1,7 +1,5 @@
 """Random changes of training images, floats 0..1 [n, 3, height, width]: flips, rotation, jitter, image degradations."""
 
-from __future__ import annotations
-
 import kornia.augmentation as K
 import numpy as np
 import torch

@@ -1,7 +1,5 @@
 """Batches: the device and its precision, rows of a store in batches on that device, and the logits of a network."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Checkpoints: what a training writes after every epoch, so that an interrupted run resumes to the bit."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

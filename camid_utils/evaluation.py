@@ -1,7 +1,5 @@
 """Evaluation: predictions (one row per patch), votes (one row per photo), metrics and confusion matrices."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable
@@ -10,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from scipy import sparse
 from scipy.special import log_softmax, logsumexp
 from sklearn.metrics import roc_curve
@@ -51,7 +48,8 @@ def predict(
     if features is not None:
         values = logits(model.net.classifier, features)
     else:
-        path = store.folder / f"logits-{_prediction_key(model, rows, fabric, adapt, batch_size)}.npy"
+        how = [fabric.device.type, fabric.strategy.precision.precision, adapt and adapt.__name__, batch_size]
+        path = store.folder / f"logits-{digest(model, np.asarray(rows, np.int64), how)}.npy"
         if not path.is_file():
             net = fabric.to_device(model.net.to(memory_format=torch.channels_last))
             net = adapt(model, store, rows) if adapt else net
@@ -64,14 +62,14 @@ def predict(
     return table.join(pd.DataFrame(log_softmax(values.astype(float), axis=1), columns=columns))
 
 
-def _prediction_key(model: Model, rows: np.ndarray, fabric: Fabric, adapt: Callable | None, batch_size: int) -> str:
-    """Digest of everything that decides the logits of a store's rows: weights, rows, input range, precision."""
-    how = [fabric.device.type, fabric.strategy.precision.precision, torch.__version__, adapt and adapt.__name__]
-    digest = hashlib.sha256(json.dumps([model.net.settings, model.input_range, batch_size, how]).encode())
-    digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
+def digest(model: Model, *others) -> str:
+    """Short digest of a model and of whatever else decides what it predicts: arrays, or anything for JSON."""
+    found = hashlib.sha256(json.dumps([model.net.settings, *model[1:], torch.__version__]).encode())
     for tensor in model.net.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for other in others:
+        found.update(other.tobytes() if isinstance(other, np.ndarray) else json.dumps(other).encode())
+    return found.hexdigest()[:16]
 
 
 def sample(store, rows: np.ndarray, input_range: str, count: int = 256) -> torch.Tensor:

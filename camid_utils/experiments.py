@@ -1,7 +1,5 @@
 """One experiment from plan to metrics, and what the notebooks share: folders, photographs, tables of results."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 from importlib.resources import files
@@ -83,11 +81,7 @@ def labels() -> dict[str, str]:
 
 
 def photographs(study: Study, kind: str, root: str = "", **options) -> pd.DataFrame:
-    """Catalogue of the photos in `root`, or of simulated ones where it is empty.
-
-    kind: a key of LOADERS; options: those of its loader. Simulated photos are made in the study's data folder if they
-    are not there yet.
-    """
+    """Catalogue of a data set's photos (see `photo_folder`); kind: a key of LOADERS, options: those of its loader."""
     return LOADERS[kind](photo_folder(study, kind, root), **options)
 
 
@@ -158,10 +152,11 @@ def _train(study, name, make_net, store, plan, settings, augment, features) -> t
     torch.manual_seed(plan.seed)
     net = make_net(len(plan.class_names), plan)
     dataset = store.table["dataset"].iloc[0]
+    path = model_path(study.data, dataset, name, plan.seed)
     trained, inputs = (net, store.pixels) if features is None else (net.classifier, features)
     history = training.fit(
         trained, inputs, plan.labels, plan.rows("train"), plan.rows("val"), settings,
-        run_path(study.data, dataset, name, plan.seed), augment=augment, seed=plan.seed, fabric=make_fabric(),
+        study.data / "runs" / path.parent.name / path.stem, augment=augment, seed=plan.seed, fabric=make_fabric(),
         wandb_project=study.wandb_project, title=name,
     )  # fmt: skip
     best = history.epochs.iloc[history.best_epoch - 1]
@@ -171,7 +166,7 @@ def _train(study, name, make_net, store, plan, settings, augment, features) -> t
         "epoch": history.best_epoch, **{k: round(float(v), 6) for k, v in best.items() if k != "epoch"},
     }  # fmt: skip
     model = models.Model(net.eval(), plan.class_names, store.pixels.shape[1], settings["input_range"], info)
-    models.save_model(model, model_path(study.data, dataset, name, plan.seed))
+    models.save_model(model, path)
     return model, history
 
 
@@ -216,22 +211,12 @@ def contrasts(runs: list[Experiment], levels: tuple[str, ...] = ()) -> pd.DataFr
         if base in by_name
         for level in levels or (table.loc[run.name, "level"],)
     ]
-    return pd.concat(rows, ignore_index=True)
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=CONTRAST_COLUMNS)
 
 
 def model_path(data_dir: str | Path, dataset: str, name: str, seed: int) -> Path:
     """Where the model of an experiment is kept."""
-    return Path(data_dir) / "models" / _slug(dataset) / f"{name}-{seed}.safetensors"
-
-
-def run_path(data_dir: str | Path, dataset: str, name: str, seed: int) -> Path:
-    """Where the checkpoint and the logs of an experiment's training are kept."""
-    return Path(data_dir) / "runs" / _slug(dataset) / f"{name}-{seed}"
-
-
-def _slug(name: str) -> str:
-    """A data set's name as part of a file name."""
-    return name.lower().replace(" ", "-")
+    return Path(data_dir) / "models" / dataset.lower().replace(" ", "-") / f"{name}-{seed}.safetensors"
 
 
 def load_trained(study: Study, dataset: str, name: str, seed: int) -> models.Model:

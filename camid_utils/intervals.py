@@ -1,7 +1,5 @@
 """95 % intervals of metrics and of differences, by bootstrap over photos; their one formatter and one verdict."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
@@ -48,27 +46,16 @@ def score(
     values = weighted_metrics(table, bootstrap_counts(photos, [seed, 95], resamples))
     by_seed = [own for _, own in table.groupby("seed")] if "seed" in table else [table]
     single = [weighted_metrics(own, np.ones((1, own["photo"].nunique()))) for own in by_seed]
-    rows = [
-        {
-            "experiment": experiment,
-            "dataset": ", ".join(sorted(table["dataset"].unique())),
-            "protocol": protocol,
-            "part": part,
-            "level": level,
-            "metric": metric,
-            "value": series[0],
-            "low": np.nanpercentile(series[1:], 2.5),
-            "high": np.nanpercentile(series[1:], 97.5),
-            "n": len(table),
-            "photos": photos,
-            "classes": len(class_names(table)),
-            "seed": seed,
-            "seeds": len(single),
-            "spread": np.std([one[metric][0] for one in single], ddof=min(1, len(single) - 1)),
-            "published": (published or {}).get(metric, np.nan),
-        }
-        for metric, series in values.items()
-    ]
+    common = dict(
+        experiment=experiment, dataset=", ".join(sorted(table["dataset"].unique())), protocol=protocol, part=part,
+        level=level, n=len(table), photos=photos, classes=len(class_names(table)), seed=seed, seeds=len(single),
+    )  # fmt: skip
+    rows = []
+    for metric, series in values.items():
+        low, high = np.nanpercentile(series[1:], [2.5, 97.5])
+        spread = np.std([one[metric][0] for one in single], ddof=min(1, len(single) - 1))
+        own = dict(metric=metric, value=series[0], low=low, high=high, spread=spread)
+        rows.append(common | own | {"published": (published or {}).get(metric, np.nan)})
     return pd.DataFrame(rows, columns=METRIC_COLUMNS)
 
 

@@ -1,7 +1,5 @@
 """Where things lie, what ran on what (run.json), and progress bars."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

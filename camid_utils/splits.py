@@ -151,7 +151,7 @@ def _unsplittable(units: pd.DataFrame, protocol: str) -> dict[str, str]:
 def _raise_unsplittable(protocol: str, dropped: Dropped, summary: str = "") -> None:
     advice = "Add photos, drop what it cannot serve (splits.splittable) or change the protocol (splits.strictest)"
     if any("unknown scene" in reason for _, reason in dropped):
-        advice += ". Dresden's scenes are in dresden.csv in its root"
+        advice = f"Dresden's scenes are in dresden.csv in its root. {advice}"
     raise ValueError(f"protocol {protocol!r} cannot split this table: {summary}{_format_reasons(dropped)}. {advice}")
 
 

@@ -4,8 +4,6 @@ A run writes to runs/<profile>/ and ends with its headline figures beside the pu
 Exit code 0: finished, and nothing disagrees; 1: a notebook failed or a figure disagrees; 2: it could not start.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import base64
@@ -228,7 +226,7 @@ def start_over(out: Path, parameters: dict) -> None:
     """Forget a run's record and what it cut, trained and predicted; simulated photographs stay."""
     (out / "run.json").unlink(missing_ok=True)
     data = parameters.get("data_dir") or known_parameters().get("data_dir")
-    for name in ("patches", "features", "runs", "models") if data else ():
+    for name in ("patches", "features", "predictions", "runs", "models") if data else ():
         shutil.rmtree(resolve(data) / name, ignore_errors=True)
 
 
@@ -250,10 +248,7 @@ def compare(out: Path, profile: str) -> int:
 
 
 def publish(out: Path, profile: str) -> int:
-    """Copy a finished, error-free run of the present, clean commit to results/<profile>, and its figures to README.
-
-    ValueError says what stands against it.
-    """
+    """Copy a finished, error-free run of the present, clean commit to results/<profile>, its headlines to README.md."""
     from .report import readme
 
     record = read_record(out)

@@ -1,7 +1,5 @@
 """Training: one explicit loop on Lightning Fabric, from stored uint8 pixels to the best epoch's weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -49,53 +50,31 @@ with exclusive_folder(target) as aside:
 """
 
 
-def start(target, seconds: float) -> subprocess.Popen:
-    command = [sys.executable, "-c", BUILDER, str(target), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def test_of_two_builders_one_builds_and_the_other_waits(tmp_path):
-    first = start(tmp_path / "store", 1)
+@pytest.mark.parametrize("killed", [False, True])
+def test_of_two_builders_the_second_waits_and_takes_over_if_the_first_is_killed(tmp_path, killed):
+    command = [sys.executable, "-c", BUILDER, str(tmp_path / "store")]
+    first = subprocess.Popen([*command, "60" if killed else "1"], stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline() == "building\n"
-    second = start(tmp_path / "store", 0)
-    assert second.communicate()[0] == "reused\n"
-    assert first.communicate()[0] == "built\n"
-
-
-def test_if_the_builder_is_killed_the_other_takes_over(tmp_path):
-    first = start(tmp_path / "store", 60)
-    assert first.stdout.readline() == "building\n"
-    second = start(tmp_path / "store", 0)
-    first.kill()
-    first.wait()
-    assert second.communicate()[0] == "building\nbuilt\n"
-    assert [path.name for path in (tmp_path / "store").iterdir()] == ["half"]
-    assert not list(tmp_path.glob(".*.partial"))
-
-
-CRAMPED = """
-import resource, signal, sys
-from camid_utils import files
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-files.write_text(sys.argv[1], "x" * 5000)
-"""
+    second = subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, text=True)
+    if killed:
+        first.kill()
+    assert first.communicate()[0] == ("" if killed else "built\n")
+    assert second.communicate()[0] == ("building\nbuilt\n" if killed else "reused\n")
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["half"] and not list(tmp_path.glob(".*.partial"))
 
 
 def test_a_full_disk_is_named_in_the_error_and_leaves_nothing(tmp_path):
     path = tmp_path / "folder" / "note.txt"
-    run = subprocess.run([sys.executable, "-c", CRAMPED, str(path)], capture_output=True, text=True)
+    code = "import resource, sys; from camid_utils import files; resource.setrlimit(resource.RLIMIT_FSIZE, (999, 999))"
+    code += "; files.write_text(sys.argv[1], 'x' * 5000)"  # Python ignores SIGXFSZ: the write fails
+    run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert run.returncode == 1 and f"{path} cannot be written; make room" in run.stderr.splitlines()[-1]
     assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, number):
-    def refuse(*args, **options):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(Path, "mkdir", MagicMock(side_effect=OSError(number, os.strerror(number))))
     with pytest.raises(OSError, match="store cannot be written; make room or choose another folder") as found:
-        with exclusive_folder(tmp_path / "store"):
-            pass
+        exclusive_folder(tmp_path / "store").__enter__()
     assert found.value.errno == number

@@ -90,7 +90,7 @@ def test_cells_are_small_and_prose_keeps_pace(path):
     imports = [node for node in ast.walk(ast.parse("\n".join(others))) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert len(imports) <= 8
     source = "\n".join(others)
-    assert not any(word in source for word in ("sys.path", "chdir", "class ", "!pip", "%pip", "globals(", "exec("))
+    assert not any(word in source for word in ("sys.path", "chdir", "\nclass ", "!pip", "%pip", "globals(", "exec("))
     assert source.count("\ndef ") + source.startswith("def ") <= 2
 
 
@@ -303,13 +303,12 @@ def kill(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def assert_same_files(a: Path, b: Path, pattern: str) -> None:
-    """Metrics, predictions and figures of two runs agree to the bit."""
-    for folder in ("metrics", "predictions", "figures"):
-        names = sorted(path.name for path in (a / folder).glob(pattern))
-        assert names == sorted(path.name for path in (b / folder).glob(pattern)) and names
-        for name in names:
-            assert (a / folder / name).read_bytes() == (b / folder / name).read_bytes(), f"{folder}/{name}"
+def assert_same_files(whole: Path, rerun: Path) -> int:
+    """Metrics, predictions and figures of a rerun agree to the bit with an uninterrupted run; returns their number."""
+    files = [path for name in ("metrics", "predictions", "figures") for path in (rerun / name).glob("[!.]*")]
+    for path in files:
+        assert path.read_bytes() == (whole / path.relative_to(rerun)).read_bytes(), path.name
+    return len(files)
 
 
 def run_and_kill(place: Path, seconds, *arguments: str) -> int:
@@ -342,14 +341,15 @@ def test_a_notebook_killed_in_training_resumes_and_ends_with_the_same_bits(smoke
     assert process.poll() is None
     kill(process)
     assert run_and_kill(tmp_path, [], "--only", "02") == 0
-    assert_same_files(smoke, tmp_path / "out", "02_[!m]*")
+    assert assert_same_files(smoke, tmp_path / "out") > 20
 
 
 @pytest.mark.slow
 def test_a_run_killed_ten_times_ends_with_the_same_bits(smoke, tmp_path):
     """Another folder, one thread to cut patches, killed at random moments."""
     assert run_and_kill(tmp_path, np.random.default_rng().uniform(5, 25, 10)) >= 5
-    assert_same_files(smoke, tmp_path / "out", "[!.]*")
+    count = assert_same_files(smoke, tmp_path / "out")
+    assert count == sum(len(list((smoke / name).glob("[!.]*"))) for name in ("metrics", "predictions", "figures"))
 
 
 def test_plain_papermill_repeats_a_notebook_to_the_bit(smoke, tmp_path):

@@ -22,6 +22,7 @@ CLASSES = ["Cold_Blue", "Warm_Red"]
 def model() -> Model:
     """A network with weights set by hand, which tells red from blue; its features are a patch's mean colour."""
     net = nn.Module()
+    net.settings = {}
     net.features, net.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, 2)
     net.classifier.weight.data = torch.tensor([[0.0, 0, 0], [0.1, 0, -0.1]])
     return Model(net, CLASSES, 48, "0..255", {"dataset": "simulated x", "kind": "grid"})
@@ -40,7 +41,8 @@ def catalogue(tmp_path) -> pd.DataFrame:
     paths = [tmp_path / f"{i}.jpg" for i in range(4)]
     for path, colour in zip(paths, [BLUE, RED] * 2, strict=True):
         path.write_bytes(simplejpeg.encode_jpeg(halves(colour, colour), 95))
-    return pd.DataFrame({"path": map(str, paths), "dataset": "simulated x", "camera_model": CLASSES * 2})
+    others = dict.fromkeys(["brand", "device", "scene"], pd.NA)
+    return pd.DataFrame({"path": map(str, paths), "dataset": "simulated x", "camera_model": CLASSES * 2, **others})
 
 
 def table(logits: np.ndarray, true: np.ndarray) -> pd.DataFrame:
@@ -137,30 +139,32 @@ def test_groups_of_photos_share_no_photo_and_unknown_cameras_no_model():
 
 def test_each_readable_photo_gets_a_row(catalogue, model, tmp_path):
     (tmp_path / "2.jpg").write_text("no photo")
-    seen = open_set.predict_photos(catalogue, model)
+    seen = open_set.predict_photos(catalogue, model, tmp_path)
     assert list(seen["photo"]) == ["0.jpg", "1.jpg", "3.jpg"] and not {"path", "feature_similarity"} & set(seen)
     found = open_set.calibrate(seen, 1.0)
     assert found["right"].all() and (found["vote_share"] == 1).all()
     assert intervals.score(found, experiment="x", protocol="photo", level="photo")["value"].iloc[0] == 1
     with pytest.raises(ValueError, match="none of 1 photos"):
-        open_set.predict_photos(catalogue.iloc[[2]], model)
+        open_set.predict_photos(catalogue.iloc[[2]], model, tmp_path)
 
 
 def test_photos_of_known_cameras_are_near_the_mean_of_their_own(catalogue, model, tmp_path):
     with pytest.raises(ValueError, match="no readable photo of Warm_Red"):
-        open_set.camera_means(catalogue.iloc[[0, 2]], model)
+        open_set.camera_means(catalogue.iloc[[0, 2]], model, tmp_path)
     (tmp_path / "2.jpg").write_bytes((tmp_path / "2.jpg").read_bytes()[:300])  # truncated
-    means = open_set.camera_means(catalogue, model)
+    means = open_set.camera_means(catalogue, model, tmp_path)
     assert means == [pytest.approx(BLUE, abs=1), pytest.approx(RED, abs=1)]
     (tmp_path / "purple.jpg").write_bytes(simplejpeg.encode_jpeg(halves(PURPLE, PURPLE), 95))
     catalogue.loc[2, "path"] = str(tmp_path / "purple.jpg")
-    seen = open_set.predict_photos(catalogue, model._replace(info=model.info | {"identification": {"means": means}}))
+    seen = open_set.predict_photos(
+        catalogue, model._replace(info=model.info | {"identification": {"means": means}}), tmp_path
+    )
     near = seen["feature_similarity"] > -1e-3
     assert near.tolist() == [True, True, False, True] and seen["feature_similarity"][2] < -10
 
 
-def test_the_halves_of_a_splice_vote_for_their_own_cameras(catalogue, model):
-    known = open_set.calibrate(open_set.predict_photos(catalogue, model), 1.0)
+def test_the_halves_of_a_splice_vote_for_their_own_cameras(catalogue, model, tmp_path):
+    known = open_set.calibrate(open_set.predict_photos(catalogue, model, tmp_path), 1.0)
     pairs = open_set.splice_pairs(known, catalogue, 5)
     assert len(pairs) == 2 and all(a["camera_model"] != b["camera_model"] for a, b in pairs)
     assert len({row["path"] for pair in pairs for row in pair}) == 4

@@ -1,13 +1,21 @@
-"""Pixels as stored, errors that say what is wrong with a file, and degradations that do what their names say."""
+"""Pixels as stored, degradations as named; broken and hostile files are named or left out and exhaust nothing."""
 
 import io
+import json
+import os
 import re
+import subprocess
+import sys
+from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from camid_utils.photos import degrade, read_image, read_photo
+from camid_utils import catalogues, datasets
+from camid_utils.photos import MAX_PIXELS, degrade, quantisation_tables, read_image, read_photo
 
 
 def scene(height=96, width=160):
@@ -24,20 +32,23 @@ def encoded(pixels, form="JPEG", mode=None, **options) -> bytes:
     return buffer.getvalue()
 
 
+@cache
+def jpeg(mode: str = "RGB", progressive: bool = False) -> bytes:
+    """A photo of 160 x 96 pixels as a camera would save it, with a place and a serial number in its EXIF data."""
+    exif = Image.Exif()
+    exif[0x8825], exif[0xA431] = {1: "N", 2: (7.0, 7.0, 7.0)}, "SERIAL-12345"
+    return encoded(scene(), mode=mode, quality=90, exif=exif, progressive=progressive)
+
+
 def with_frame(position: int, new: bytes) -> bytes:
-    """A JPEG with `new` written at a position of its frame header."""
-    data = bytearray(encoded(scene()))
-    start = data.index(b"\xff\xc0") + position
-    data[start : start + len(new)] = new
-    return bytes(data)
+    """The photo with `new` written at a position of its frame header."""
+    start = jpeg().index(b"\xff\xc0") + position
+    return jpeg()[:start] + new + jpeg()[start + len(new) :]
 
 
 def detail(photo):
     """The average difference between neighbouring pixels."""
     return np.abs(np.diff(photo.astype(int), axis=1)).mean()
-
-
-# reading
 
 
 def test_pixels_are_read_as_stored(tmp_path):
@@ -53,8 +64,10 @@ def test_pixels_are_read_as_stored(tmp_path):
     np.testing.assert_array_equal(read_image(path), pixels)
 
 
-def test_grey_photos_have_three_equal_channels(tmp_path):
+def test_a_grey_photo_has_three_equal_channels_and_no_chroma_table(tmp_path):
     (tmp_path / "grey.jpg").write_bytes(encoded(scene()[..., 1], quality=100))
+    luma, chroma, subsampling = quantisation_tables(tmp_path / "grey.jpg")
+    assert luma.shape == (8, 8) and chroma is None and subsampling == "grey"
     pixels = read_photo(tmp_path / "grey.jpg")
     assert (pixels == pixels[..., :1]).all() and abs(pixels[..., 0].astype(int) - scene()[..., 1]).max() <= 2
 
@@ -62,9 +75,9 @@ def test_grey_photos_have_three_equal_channels(tmp_path):
 BAD_FILES = {
     "empty": (b"", "not a JPEG: the file is empty"),
     "html": (b"<!DOCTYPE html>", "not a JPEG: it begins with b'<!DOCTYP'"),
-    "cut": (encoded(scene())[:-400], "truncated JPEG"),
-    "cut in its header": (encoded(scene())[:200], "its JPEG header is damaged, cut short"),
-    "cmyk": (encoded(scene(), mode="CMYK"), "a CMYK JPEG"),
+    "cut": (jpeg()[:-400], "truncated JPEG"),
+    "cut in its header": (jpeg()[: jpeg().index(b"\xff\xc0") + 20], "its JPEG header is damaged, cut short"),
+    "cmyk": (jpeg("CMYK"), "a CMYK JPEG"),
     "huge": (with_frame(5, b"\xff\xdc\xff\xdc"), "65500 x 65500 pixels; the limit is 300 megapixels"),
     "4:4:1": (with_frame(11, b"\x14"), "of a form that the decoder does not know"),
     "16 bits": (encoded(scene()[..., 0].astype(np.uint16), "PNG"), "16 bits per sample"),
@@ -80,13 +93,29 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path, name):
         read_image(path)
 
 
-@pytest.mark.parametrize("read", [read_photo, read_image])
-def test_a_missing_file_is_named_with_the_reason(tmp_path, read):
-    with pytest.raises(ValueError, match=r"gone\.jpg: cannot be read \(No such file"):
-        read(tmp_path / "gone.jpg")
+def test_a_missing_file_is_named_with_the_reason(tmp_path):
+    for read in (read_photo, read_image):
+        with pytest.raises(ValueError, match=r"gone\.jpg: cannot be read \(No such file"):
+            read(tmp_path / "gone.jpg")
 
 
-# degradations
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+def test_quantisation_tables_written_are_tables_read_without_the_zigzag_order_of_the_file(tmp_path, subsampling):
+    written = np.arange(2, 130).reshape(2, 8, 8)  # luma and chroma, which Pillow takes in natural order
+    data = encoded(scene(), qtables=written.reshape(2, 64).tolist(), quality=-1, subsampling=subsampling)
+    (tmp_path / "p.jpg").write_bytes(data)
+    *read, found = quantisation_tables(tmp_path / "p.jpg")
+    assert np.array_equal(read, written) and found == subsampling
+    start = data.index(b"\xff\xdb") + 5  # marker, length, table number
+    zigzag = [(0, 0), (0, 1), (1, 0), (2, 0), (1, 1), (0, 2)]
+    assert list(data[start : start + 6]) == [read[0][at] for at in zigzag]
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff"])
+def test_tables_of_what_is_no_jpeg_are_refused_by_name(tmp_path, content):
+    (tmp_path / "bad.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=r"bad\.jpg: its JPEG tables cannot be read"):
+        quantisation_tables(tmp_path / "bad.jpg")
 
 
 def test_jpeg_is_that_of_pillow_with_halved_chroma():
@@ -136,3 +165,89 @@ def test_an_unknown_degradation_is_refused_with_those_there_are(how):
     known = "write one of jpeg QUALITY, scale FACTOR, traces FACTOR QUALITY"
     with pytest.raises(ValueError, match=rf"degradation '{how}': {known}.*QUALITY 1 to 100"):
         degrade(scene(), how)
+
+
+READ = [jpeg(), jpeg(progressive=True), jpeg("L")]
+LEFT_OUT = [data for data, _ in BAD_FILES.values()] + [jpeg()[: len(jpeg()) * i // 16] for i in range(16)]
+LEFT_OUT += [bytes(5000), b"\xff\xd8" + b"\xff\xe1\xff\xff" * 2000]  # the header of the last has no end
+LEFT_OUT += [with_frame(1, b"\xc3"), with_frame(1, b"\xc9")]  # lossless; arithmetic coding
+LEFT_OUT += [with_frame(4, b"\x0c"), with_frame(5, bytes(4))]  # 12 bits per sample; no pixels
+ENTRY = """
+import json, resource, sys
+from camid_utils import catalogues, datasets, patches
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+catalogue = datasets.load_dresden(sys.argv[1])
+store = patches.extract(catalogue, sys.argv[2], size=48, per_photo=4)
+left = [*catalogues.left_out(catalogue).to_numpy().tolist(), *store.left_out.to_numpy().tolist()]
+shown = catalogue.to_csv() + store.table.to_csv() + json.dumps(catalogue.attrs, default=str)
+print(json.dumps({
+    "left": {path.rsplit("/", 1)[-1]: reason for path, reason in left},
+    "read": sorted(store.table["photo"].unique()),
+    "grown": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024**2,
+    "private": [word for word in ("SERIAL", "GPS", "7.0") if word in shown],
+}))
+"""
+
+
+def test_a_folder_of_hostile_files_is_read_or_left_out_with_reasons(tmp_path):
+    root = tmp_path / "Dresden"
+    root.mkdir()
+    for device, kind in enumerate((READ, LEFT_OUT)):
+        for i, data in enumerate(kind):
+            (root / f"Nikon_D70_{device}_{i}.JPG").write_bytes(data)
+    Image.new("RGB", (1, 1)).save(root / "Nikon_D200_1_1.JPG")
+    (root / "Nikon_D200_1_2.JPG").symlink_to(root / "Nikon_D200_1_2.JPG")
+    (root / "odd\nname_with space_é.JPG").write_bytes(jpeg())
+    (root / "loop").symlink_to(root, target_is_directory=True)
+    os.mkfifo(root / "Nikon_D200_1_3.JPG")
+    (root / ".hidden.JPG").write_bytes(jpeg())
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "Nikon_D70_0_9.JPG").write_bytes(jpeg())
+    (root / "linked").symlink_to(tmp_path / "else")
+    command = [sys.executable, "-c", ENTRY, str(root), str(tmp_path / "stores")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert [name.rsplit("/", 1)[-1] for name in found["read"]] == [f"Nikon_D70_0_{i}.JPG" for i in (0, 1, 2, 9)]
+    bad = {f"Nikon_D70_1_{i}.JPG" for i in range(len(LEFT_OUT))} | {f"Nikon_D200_1_{i}.JPG" for i in (1, 2, 3)}
+    assert set(found["left"]) == bad | {"odd\nname_with space_é.JPG"}
+    assert all(reason and str(root) not in reason for reason in found["left"].values())
+    assert found["private"] == []  # neither places nor serial numbers reach the results
+    assert found["grown"] < 2  # GiB
+
+
+@pytest.mark.parametrize("examples", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def test_flipped_bits_give_a_photo_or_an_error_that_names_the_file(tmp_path, examples):
+    path = tmp_path / "flipped.JPG"
+
+    @settings(max_examples=examples, deadline=None)
+    @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=20))
+    def check(flips):
+        data = bytearray(jpeg())
+        for place, bit in flips:
+            data[int(place * len(data))] ^= 1 << bit
+        path.write_bytes(data)
+        try:
+            photo = read_photo(path)
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: ")
+        else:
+            assert photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3
+            assert photo.shape[0] * photo.shape[1] <= MAX_PIXELS
+
+    check()
+
+
+@pytest.mark.parametrize("examples", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_any_bytes_are_left_out_by_the_catalogue(tmp_path, examples):
+    (tmp_path / "Nikon_D70_0_2.JPG").write_bytes(jpeg())
+
+    @settings(max_examples=examples, deadline=None)
+    @given(st.binary(max_size=400), st.booleans())
+    def check(data, start):
+        (tmp_path / "Nikon_D70_0_1.JPG").write_bytes((b"\xff\xd8\xff" if start else b"") + data)
+        catalogue = datasets.load_dresden(tmp_path)
+        assert [os.path.basename(path) for path in catalogue["path"]] == ["Nikon_D70_0_2.JPG"]
+        assert len(catalogues.left_out(catalogue)) == 1
+
+    check()

@@ -33,19 +33,14 @@ def labels_are_right(table: pd.DataFrame, plan: planning.Plan) -> bool:
     return bool(named.all() and (plan.labels[~used] == -1).all())
 
 
-# one plan
-
-
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_plan_gives_each_row_its_own_class_and_part_whatever_the_order(patch_table, protocol):
     table = patch_table()
     plan = planning.plan(table, protocol, seed=3)
     assert (plan.protocol, plan.target, plan.seed) == (protocol, "camera_model", 3)
-    assert plan.note == "every class is in every part" and plan.class_names == MODELS
-    assert labels_are_right(table, plan)
+    assert plan.note == "every class is in every part" and plan.class_names == MODELS and labels_are_right(table, plan)
     for part in ("train", "val", "test"):
-        assert set(plan.labels[plan.rows(part)]) == {0, 1, 2}
-        assert (plan.part[plan.rows(part)] == part).all()
+        assert set(plan.labels[plan.rows(part)]) == {0, 1, 2} and (plan.part[plan.rows(part)] == part).all()
     other, order = shuffled(table)
     moved = planning.plan(other, protocol, seed=3)
     assert (plan.part[order] == moved.part).all() and (plan.labels[order] == moved.labels).all()
@@ -55,17 +50,6 @@ def test_a_protocol_that_the_data_do_not_allow_is_replaced_and_the_note_says_so(
     plan = planning.plan(patch_table(devices=1), "scene+device", 0)
     assert plan.protocol == "scene" and plan.class_names == MODELS
     assert "scene+device can split 0 of 3 classes" in plan.note and "used instead: scene" in plan.note
-
-
-def test_a_class_that_the_protocol_cannot_serve_is_left_out_by_name(with_single):
-    plan = planning.plan(with_single, "scene+device", 0)
-    assert plan.protocol == "scene+device" and plan.class_names == MODELS
-    assert "Aa_X is left out: fewer than 2 devices" in plan.note
-    assert (plan.part[with_single["camera_model"] == "Aa_X"] == "unused").all()
-    assert labels_are_right(with_single, plan)  # no class moved up by one
-
-
-# plans for several seeds
 
 
 def test_each_seed_has_another_split_and_the_same_classes(patch_table):
@@ -93,28 +77,21 @@ def test_at_most_some_patches_per_photo_are_evaluated_and_all_are_trained_on(pat
     assert (planning.plans(table, protocol, 0, evaluate=5)[0].part == whole.part).all()
 
 
-# plans to compare
-
-
 def test_compared_plans_train_on_the_same_number_of_patches_of_each_class(patch_table):
     table = patch_table(scenes=10)
     found = planning.matched_plans(table, list(PROTOCOLS), seed=0, seeds=2)
-    assert {name: [(plan.protocol, plan.seed) for plan in own] for name, own in found.items()} == {
-        name: [(name, 0), (name, 1)] for name in PROTOCOLS
-    }
+    asked = {name: [(plan.protocol, plan.seed) for plan in own] for name, own in found.items()}
+    assert asked == {name: [(name, 0), (name, 1)] for name in PROTOCOLS}
     alone = {(name, seed): planning.plan(table, name, seed) for name in PROTOCOLS for seed in (0, 1)}
     least = {name: min(count_classes(table, plan)[name] for plan in alone.values()) for name in MODELS}
     for plan in (plan for own in found.values() for plan in own):
         whole = alone[plan.protocol, plan.seed]
-        assert count_classes(table, plan) == least
-        assert labels_are_right(table, plan)
+        assert count_classes(table, plan) == least and labels_are_right(table, plan)
         assert all((plan.rows(part) == whole.rows(part)).all() for part in ("val", "test"))
         assert np.isin(plan.rows("train"), whole.rows("train")).all()
         left = table["photo"].iloc[plan.rows("train")].value_counts()
-        if plan.protocol == "patch":  # single patches are set aside: more photos, fewer patches of each
-            assert left.min() < 4 and len(left) > len(plan.rows("train")) / 4
-        else:  # whole photos are
-            assert (left == 4).all()
+        single = left.min() < 4 and len(left) > len(plan.rows("train")) / 4  # patches are set aside, not whole photos
+        assert single if plan.protocol == "patch" else (left == 4).all()
 
 
 def test_training_patches_per_photo_are_limited_before_plans_are_matched(patch_table):
@@ -152,17 +129,15 @@ def test_photos_set_aside_depend_on_the_seed_and_not_on_the_order_of_the_rows(pa
     assert len(kept[0]) == len(kept[1]) and set(kept[0]) != set(kept[1])
 
 
-def test_a_class_that_one_protocol_cannot_serve_is_left_out_of_all(with_single):
+def test_a_class_that_one_protocol_cannot_serve_is_left_out_of_all_by_name(with_single):
     found = planning.matched_plans(with_single, ["patch", "scene", "scene+device"], seed=0, seeds=2, evaluate=2)
-    for plan in (plan for own in found.values() for plan in own):
-        assert plan.class_names == MODELS and labels_are_right(with_single, plan)
+    alone = planning.plan(with_single, "scene+device", 0)
+    for plan in (alone, *(plan for own in found.values() for plan in own)):
+        assert plan.class_names == MODELS and labels_are_right(with_single, plan)  # no class moved up by one
         assert (plan.part[with_single["camera_model"] == "Aa_X"] == "unused").all()
-        assert "only the 3 classes that all compared splits can serve are used" in plan.note
-    assert "Aa_X is left out: fewer than 2 devices" in found["scene+device"][0].note
+        assert plan is alone or "only the 3 classes that all compared splits can serve are used" in plan.note
+    assert "Aa_X is left out: fewer than 2 devices" in alone.note and alone.note in found["scene+device"][0].note
     assert planning.plan(with_single, "scene", 0).class_names == ["Aa_X", *MODELS]  # alone, scene serves it
-
-
-# plans as tables
 
 
 def test_a_plan_is_counted_by_part(patch_table):

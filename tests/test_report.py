@@ -133,7 +133,8 @@ def test_the_summary_figure_gets_each_change_with_the_accuracy_it_starts_from(tm
     scene = rows.set_index("label").loc[labels()["equal-scene"]]
     figures = ["difference", "low", "high", "baseline_accuracy"]
     assert scene[figures].tolist() == pytest.approx([-0.2, -0.25, -0.15, 0.6])
-    assert scene[["photos", "photos_b", "baseline_label"]].tolist() == [40, 70, labels()["equal-patch"]]
+    baseline = f"{labels()['equal-patch']} (scene), per patch"
+    assert scene[["photos", "photos_b", "baseline_label"]].tolist() == [40, 70, baseline]
 
 
 ROW = "02_metrics experiment=equal-patch,part=test,level=patch,metric=accuracy"

@@ -29,13 +29,11 @@ def roots(tmp_path_factory) -> dict:
 
 @pytest.mark.parametrize(
     "kind, load, models, photo",
-    [
-        ("dresden", datasets.load_dresden, 3, PHOTO),
-        ("floreview", datasets.load_floreview, 3, "D04_Drumsel_X1/Nat/jpeg-h264/L1/S2/D04_L1S2C1.jpg"),
-        ("forchheim", datasets.load_forchheim, 4, "D02_Vintoro_m5_1/orig/D02_img_orig_0003.jpg"),
-        ("vision", datasets.load_vision, 4, "D04_Orvane_T1/images/nat/D04_I_nat_0003.jpg"),
-    ],
-)
+    [("dresden", datasets.load_dresden, 3, PHOTO),
+     ("floreview", datasets.load_floreview, 3, "D04_Drumsel_X1/Nat/jpeg-h264/L1/S2/D04_L1S2C1.jpg"),
+     ("forchheim", datasets.load_forchheim, 4, "D02_Vintoro_m5_1/orig/D02_img_orig_0003.jpg"),
+     ("vision", datasets.load_vision, 4, "D04_Orvane_T1/images/nat/D04_I_nat_0003.jpg")],
+)  # fmt: skip
 def test_the_loader_of_the_real_data_set_reads_every_photo(roots, kind, load, models, photo):
     found, root = load(roots[kind]), roots[kind]
     devices, versions = 1 if kind in layouts.COMMON else 2, 6 if kind == "forchheim" else 1
@@ -124,14 +122,15 @@ def test_an_interrupted_run_leaves_nothing_and_the_next_one_completes(tmp_path, 
     assert len(list(build.simulate("dresden", root, **TINY).rglob("*.JPG"))) == 18
 
 
-def test_other_files_are_never_replaced(tmp_path):
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "Nikon_D70_0_1.JPG").write_bytes(b"precious")
+def test_other_files_are_never_replaced(tmp_path, capsys):
+    (tmp_path / "Dresden").mkdir()
+    (tmp_path / "Dresden" / "Nikon_D70_0_1.JPG").write_bytes(b"precious")
     (tmp_path / "file").write_text("")
-    for name in ("own", "file"):
+    for name in ("Dresden", "file"):
         with pytest.raises(FileExistsError, match="not ours to replace"):
             build.simulate("vision", tmp_path / name, **TINY)
-    assert (tmp_path / "own" / "Nikon_D70_0_1.JPG").read_bytes() == b"precious"
+    assert main(["--to", str(tmp_path)]) == 2 and "not ours to replace" in capsys.readouterr().err
+    assert (tmp_path / "Dresden" / "Nikon_D70_0_1.JPG").read_bytes() == b"precious"
 
 
 @pytest.mark.parametrize(
@@ -158,16 +157,10 @@ def test_published_sizes_with_a_camera_of_its_own_for_each_device(kind, photos, 
     assert ratio.between(*((1, 1) if kind == "dresden" else (1.03, 1.1))).all()  # FloreView's sum counts flat photos
 
 
-def test_photos_of_a_listing_have_its_names_and_scenes(tmp_path, capsys):
-    rows = [("Nikon", "D70", device, f"{device}{scene}", "1", str(scene)) for device in ("0", "1") for scene in (1, 2)]
-    table = pd.DataFrame(rows, columns=["brand", "model", "instance", "shot", "position_num", "motive_num"])
-    table["filename"] = "Nikon_D70_" + table["instance"] + "_" + table["shot"] + ".JPG"
-    table.to_csv(tmp_path / "list.csv", index=False)
-    settings = dict(like_published=True, listing=tmp_path / "list.csv", workers=1)
-    found = datasets.load_dresden(build.simulate("dresden", tmp_path / "Dresden", **settings))
-    assert sorted(found["path"].str.split("/").str[-1]) == sorted(table["filename"])
-    assert set(found["dataset"]) == {"simulated Dresden"} and set(found["scene"]) == {"1-1", "1-2"}
-    assert set(found["device"]) == {"Nikon_D70_0", "Nikon_D70_1"} and found[["width", "height"]].min(axis=None) >= 48
-    table.drop(columns="filename").to_csv(tmp_path / "bad.csv", index=False)
-    assert main(["--to", str(tmp_path / "new"), "--listing", str(tmp_path / "bad.csv")]) == 2
-    assert "lacks the columns filename" in capsys.readouterr().err
+def test_the_command_makes_both_data_sets_at_their_published_sizes(tmp_path, monkeypatch):
+    whole = layouts.published_plan
+    monkeypatch.setattr(layouts, "published_plan", lambda *args: whole(*args).groupby(["brand", "model"]).head(1))
+    assert main(["--to", str(tmp_path)]) == 0
+    for load, folder, models in ((datasets.load_dresden, "Dresden", 27), (datasets.load_floreview, "FloreView", 40)):
+        found = load(tmp_path / folder)
+        assert found["camera_model"].nunique() == models and set(found["dataset"]) == {f"simulated {folder}"}

@@ -211,7 +211,7 @@ def test_two_runs_at_once_do_not_meet(notebooks, tmp_path):
 
 def test_fresh_forgets_what_was_cut_trained_and_predicted(notebooks, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "known_parameters", lambda: {"number": 1, "data_dir": str(tmp_path / "data")})
-    for name in ("runs", "models", "features", "patches", "simulated-dresden"):
+    for name in ("runs", "models", "features", "predictions", "patches", "simulated-dresden"):
         (tmp_path / "data" / name).mkdir(parents=True)
     study.start_over(tmp_path / "out", {})
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["simulated-dresden"]

@@ -1,5 +1,7 @@
 """How sure an answer may be, and when it must be "none of the known cameras": calibration, thresholds, splices."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
@@ -7,8 +9,9 @@ from scipy.special import log_softmax
 from scipy.stats import rankdata
 
 from .. import splits
-from ..catalogues import relative_photos
-from ..evaluation import LOG_PROB, class_names, log_probabilities, roc_points
+from ..catalogues import fingerprint, relative_photos
+from ..evaluation import LOG_PROB, class_names, digest, log_probabilities, roc_points
+from ..files import atomic_path
 from ..identify.predict import PATCHES, SCORES, combine, predict_photo
 from ..intervals import wilson
 from ..models import Model
@@ -42,11 +45,21 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
     return shuffled.loc[turn.sort_values(kind="stable").index[:most]].sort_values("path").reset_index(drop=True)
 
 
-def predict_photos(catalogue: pd.DataFrame, model: Model) -> pd.DataFrame:
+def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
     """One row per readable photo: the catalogue's columns, `photo`, `true`, means of `log_prob:<class>` and `features`.
 
-    Also SCORES but the confidence, which needs calibration. ValueError if no photo can be read.
+    Also SCORES but the confidence, which needs calibration. Kept in `folder`, where a second call with the same photos
+    and model reads it. ValueError if no photo can be read.
     """
+    path = Path(folder) / f"photos-{digest(model, fingerprint(catalogue))}.parquet"
+    if not path.is_file():
+        with atomic_path(path) as partial:
+            _predict_photos(catalogue, model).to_parquet(partial)
+    return pd.read_parquet(path)
+
+
+def _predict_photos(catalogue: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """`predict_photos`, computed."""
     rows, photos = [], catalogue.assign(photo=relative_photos(catalogue), true=catalogue["camera_model"])
     for row in progress(photos.to_dict("records"), "photos", unit="photo", disable=len(photos) < 20):
         try:
@@ -61,9 +74,9 @@ def predict_photos(catalogue: pd.DataFrame, model: Model) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="path")
 
 
-def camera_means(catalogue: pd.DataFrame, model: Model) -> list[list[float]]:
+def camera_means(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> list[list[float]]:
     """Mean features [classes, d] of each camera's photos; ValueError names the classes without a readable photo."""
-    seen = predict_photos(catalogue, model)
+    seen = predict_photos(catalogue, model, folder)
     means = pd.DataFrame(list(seen["features"])).groupby(seen["camera_model"]).mean()
     if missing := sorted(set(model.class_names) - set(means.index)):
         raise ValueError(f"no readable photo of {', '.join(missing)}: every camera that the model knows needs one")

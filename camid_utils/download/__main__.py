@@ -17,6 +17,7 @@ import argparse
 import io
 import math
 import multiprocessing
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -142,7 +143,7 @@ def fetch_all(
 
 
 def _absent(files: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    return files.loc[[not (folder / path).is_file() for path in files["path"]]]
+    return files.loc[[not os.path.isfile(folder / path) for path in files["path"]]]  # False for names too long
 
 
 def _check_scenes(path: Path) -> None:

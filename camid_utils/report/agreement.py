@@ -3,8 +3,6 @@
 The same platform and versions must give the same numbers; elsewhere they may differ as much as with another seed.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

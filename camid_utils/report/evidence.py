@@ -1,7 +1,5 @@
 """The evidence: the tables of a folder of metrics and the published ones, by name, and rows found in them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

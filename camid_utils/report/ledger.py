@@ -7,8 +7,6 @@ points from it; what remains undecided is not reproduced. Column `testable`: whe
 claim, in terms of its rows and `simulated`. Column `ours`: a template, if figures with intervals do not say enough.
 """
 
-from __future__ import annotations
-
 import html
 from types import SimpleNamespace
 

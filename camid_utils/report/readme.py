@@ -1,7 +1,5 @@
 """The README's table of the published results: `python -m camid_utils.report.readme` writes it into README.md."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

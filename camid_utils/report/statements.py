@@ -18,8 +18,6 @@ the values of the columns that both have.
     04_robustness experiment=efficientnet-best,kind!=intact: change lower in most rows
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tables of results for readers, from the metrics files, with the paper's figures."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd
