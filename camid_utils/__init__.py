@@ -29,6 +29,6 @@ The map, in the order in which a photograph flows; nothing imports from further 
 | `identify/`      | which camera took a photo: `predict`, the command line, `page` and its files in `web/`     |
 | `analyses/`      | `traces`, `learning`, `voting`, `transfer`, `robustness`, `fingerprints`, `open_set` (also |
 |                  | photos put together from two), `other_corpora`                                             |
-| `report/`        | `tables`, `evidence`, `statements` and the `ledger` of claims, `readme`, `agreement`       |
+| `report/`        | `tables`, `evidence`, `statements`, the `ledger` of claims, `headlines` (README's table)   |
 | `study`          | runs the notebooks, compares and publishes: `python -m camid_utils.study`                  |
 """

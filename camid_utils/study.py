@@ -232,7 +232,7 @@ def start_over(out: Path, parameters: dict) -> None:
 
 def compare(out: Path, profile: str) -> int:
     """Print the run's headline figures beside the published ones; 1 if one disagrees, else 0."""
-    from .report import agreement  # slow to import, and not needed before the end
+    from .report import headlines  # slow to import, and not needed before the end
 
     published = PUBLISHED / profile
     record, theirs = read_record(out), read_record(published)
@@ -241,15 +241,15 @@ def compare(out: Path, profile: str) -> int:
     elif record["parameters"] != theirs["parameters"]:
         print("not compared with the published figures: they were made with other parameters")
     else:
-        table = agreement.compare(published, out, PUBLISHED / "full")
-        print(agreement.in_words(table))
+        table = headlines.compare(published, out, PUBLISHED / "full")
+        print(headlines.in_words(table))
         return int((table["agreement"] == "no").any())
     return 0
 
 
 def publish(out: Path, profile: str) -> int:
     """Copy a finished, error-free run of the present, clean commit to results/<profile>, its headlines to README.md."""
-    from .report import readme
+    from .report import headlines
 
     record = read_record(out)
     missing = [path.stem for path in find_notebooks() if path.stem not in record.get("notebooks", {})]
@@ -268,7 +268,7 @@ def publish(out: Path, profile: str) -> int:
         if (PUBLISHED / profile).exists():
             (PUBLISHED / profile).rename(aside / "old")
         (aside / "new").rename(PUBLISHED / profile)
-    readme.update()
+    headlines.update()
     print(f"published: {PUBLISHED / profile}, and README.md")
     return 0
 

@@ -13,7 +13,7 @@ from camid_utils.analyses.fingerprints import QUESTIONS
 from camid_utils.experiments import CONTRAST_COLUMNS, labels, listed
 from camid_utils.intervals import METRIC_COLUMNS
 from camid_utils.project import PROJECT
-from camid_utils.report import agreement, evidence, ledger, readme, statements, tables
+from camid_utils.report import evidence, headlines, ledger, statements, tables
 from camid_utils.report.ledger import CANNOT, DIRECTION, NOT, REPRODUCED
 
 CLAIMS = published.read("claims").fillna("").set_index("id", drop=False)
@@ -323,13 +323,13 @@ def test_the_page_escapes_text_links_verdicts_and_counts_them(simulated):
 def test_the_readme_shows_both_profiles_beside_the_paper(tmp_path):
     page, text = tmp_path / "README.md", "# Title\n<!-- results -->\nold\n<!-- /results -->\nend\n"
     page.write_text(text)
-    readme.update(page, tmp_path)
+    headlines.update(page, tmp_path)
     assert page.read_text() == text  # no results, no change
     plant(tmp_path / "default" / "metrics")
-    readme.update(page, tmp_path)
+    headlines.update(page, tmp_path)
     assert "`full`" not in page.read_text() and "| **50.0 %** (40.0 to 60.0) | 40 photos, " in page.read_text()
     plant(tmp_path / "full" / "metrics", {name: (0.6, 0.1) for name in IDS.index})
-    _, _, head, _, *rows, last, end = readme.filled(page.read_text(), tmp_path).splitlines()
+    _, _, head, _, *rows, last, end = headlines.filled(page.read_text(), tmp_path).splitlines()
     assert (last, end) == ("<!-- /results -->", "end")
     assert [row.split(" | ")[0] for row in rows] == [f"| {label}" for label in SHOWN["label"]] and len(rows) <= 6
     assert {row.count("|") for row in (head, *rows)} == {7} and "| ours, `default` | ours, `full` |" in head
@@ -337,18 +337,18 @@ def test_the_readme_shows_both_profiles_beside_the_paper(tmp_path):
     assert f"| `scene` | 82.0 % | {ours} | patches of 40 and 40 photos, simulated Dresden |" in rows[0]
     assert f"| `scene` | not tested | {ours} | 40 and 40 photos, simulated FloreView |" in rows[-1]
     with pytest.raises(ValueError, match="<!-- results -->"):
-        readme.filled("# Title\n", tmp_path)
+        headlines.filled("# Title\n", tmp_path)
 
 
 @needs_results
 def test_the_readme_says_what_the_published_results_say():
     """Where this fails: python -m camid_utils.report.readme."""
-    text = readme.README.read_text(encoding="utf-8")
-    assert readme.filled(text) == text
-    assert readme.filled(text.replace("<!-- /results -->", "a row that nobody measured\n<!-- /results -->")) == text
+    text = headlines.README.read_text(encoding="utf-8")
+    assert headlines.filled(text) == text
+    assert headlines.filled(text.replace("<!-- /results -->", "a row that nobody measured\n<!-- /results -->")) == text
 
 
-RUNS = [(0.0, "here", agreement.BITWISE), (0.01, "here", agreement.NO), (0.025, "elsewhere", agreement.WITHIN)]
+RUNS = [(0.0, "here", headlines.BITWISE), (0.01, "here", headlines.NO), (0.025, "elsewhere", headlines.WITHIN)]
 
 
 @pytest.mark.parametrize("change, machine, kind", RUNS)
@@ -357,10 +357,10 @@ def test_a_run_agrees_to_the_bit_on_one_machine_and_within_the_seeds_spread_else
     for path, value, where in ((theirs, 0.5, "here"), (ours, 0.5 + change, machine)):
         plant(path / "metrics", {name: (value, 0.1) for name in IDS.index})
         (path / "run.json").write_text(json.dumps({"environment": {"platform": where}}))
-    table = agreement.compare(theirs, ours, theirs)
+    table = headlines.compare(theirs, ours, theirs)
     assert set(table["experiment"]) == set(SHOWN["label"]) and (table["agreement"] == kind).all()
-    assert agreement.in_words(table).endswith(f"agreement: {len(SHOWN)} {kind}")
+    assert headlines.in_words(table).endswith(f"agreement: {len(SHOWN)} {kind}")
     (ours / "metrics" / "02_metrics.csv").unlink()  # a figure that is missing does not agree
-    table = agreement.compare(theirs, ours, tmp_path / "no seeds").set_index("experiment")
-    assert (table["agreement"][SHOWN.loc[SHOWN["notebook"] == "02", "label"]] == agreement.NO).all()
-    assert set(table["tolerance"]) == {0.0 if machine == "here" else agreement.LEAST}
+    table = headlines.compare(theirs, ours, tmp_path / "no seeds").set_index("experiment")
+    assert (table["agreement"][SHOWN.loc[SHOWN["notebook"] == "02", "label"]] == headlines.NO).all()
+    assert set(table["tolerance"]) == {0.0 if machine == "here" else headlines.LEAST}

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from camid_utils import project, study
 from camid_utils.experiments import listed
 from camid_utils.intervals import METRIC_COLUMNS
-from camid_utils.report import agreement, readme
+from camid_utils.report import headlines
 
 PARAMETERS = {
     "01_first": 'text: str = "as is"  # a comment\nresults_dir: str = ""\n',
@@ -260,11 +260,11 @@ def results(folder: Path, value: float, spread: float = 0.0, **environment: str)
 @pytest.mark.parametrize(
     "value, environment, agreement_, code",
     [
-        (0.5, {}, agreement.BITWISE, 0),
-        (0.5001, {}, agreement.NO, 1),  # the same machine has to give the same
-        (0.5001, {"cores": "4"}, agreement.WITHIN, 0),
-        (0.58, {"cores": "4"}, agreement.WITHIN, 0),  # within three standard deviations over seeds
-        (0.6, {"cores": "4"}, agreement.NO, 1),
+        (0.5, {}, headlines.BITWISE, 0),
+        (0.5001, {}, headlines.NO, 1),  # the same machine has to give the same
+        (0.5001, {"cores": "4"}, headlines.WITHIN, 0),
+        (0.58, {"cores": "4"}, headlines.WITHIN, 0),  # within three standard deviations over seeds
+        (0.6, {"cores": "4"}, headlines.NO, 1),
     ],
 )
 def test_a_run_is_compared_with_the_published_one(tmp_path, monkeypatch, capsys, value, environment, agreement_, code):
@@ -289,7 +289,7 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     now = {"commit": "abc", "clean": True}
     for module in (study, project):
         monkeypatch.setattr(module, "commit", lambda: dict(now))
-    monkeypatch.setattr(readme, "update", lambda: None)
+    monkeypatch.setattr(headlines, "update", lambda: None)
     asked = ["--profile", "small", "--out", str(tmp_path / "out")]
     assert study.main(asked) == 0
     for part in ("figures", "metrics", "predictions"):
