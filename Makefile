@@ -11,8 +11,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROFILE ?= default
 ARGS ?=
-# whole files go to one of two processes, so that a file's costly fixtures are made once
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# whole files go to one of two processes, so that a file's costly fixtures are made once; with more threads than cores each
+# would wait for the others
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: study publish test test-all lab photographs demo
 .DELETE_ON_ERROR:

@@ -7,28 +7,28 @@ The map, in the order in which a photograph flows; nothing imports from further 
 | room             | what is in it                                                                              |
 |------------------|--------------------------------------------------------------------------------------------|
 | `files`          | atomic writes, one process at a time                                                       |
-| `project`        | where things lie, the record of a run (run.json), progress bars                            |
+| `project`        | where files belong, the record of a run (run.json), progress bars                          |
 | `photos`         | one photograph: the decoder, its header and quantisation tables, its degradations          |
-| `published/`     | what was published, as data: the paper's tables and claims, its log, the data sets' counts |
+| `published/`     | what was published, as data: tables, log, counts; the claims, each with its rule           |
 | `catalogues`     | a folder of photos as a table with one row per photo                                       |
 | `datasets`       | the layouts of Dresden, FloreView, Forchheim, VISION and of your own folders               |
-| `download/`      | fetch and check real photographs: `python -m camid_utils.download`                         |
+| `download/`      | real photographs: `sources`, `fetch` (resumes), `check`; `python -m camid_utils.download`  |
 | `simulate/`      | `scenes`, `cameras` (lens, sensor, demosaicing, JPEG), `layouts`, `build`                  |
 | `splits`         | train, val and test by five protocols                                                      |
-| `planning`       | which rows of a patch store are for what; plans that compare like with like                |
+| `planning`       | which rows of a patch store train, validate and test; plans that compare like with like    |
 | `patches`        | the patch store: cutting, its key, which patches carry traces                              |
 | `models`         | the two networks, the model file                                                           |
 | `augmentation`   | flips, rotation, jitter and degradations of training images                                |
 | `batches`        | device, precision, batches, logits                                                         |
-| `checkpoints`    | what an interrupted training resumes from                                                  |
-| `training`       | the loop, its hyperparameters                                                              |
+| `checkpoints`    | what an interrupted training run resumes from                                              |
+| `training`       | the loop, its hyperparameters, optimizers and learning-rate schedules                      |
 | `evaluation`     | predictions, votes, confusion matrices, metrics                                            |
 | `intervals`      | bootstrap, differences, one formatter, one verdict                                         |
 | `figures/`       | `style`, `curves`, `results`, `scores`, `photographs`, `examples`, `summary`               |
 | `experiments`    | one experiment from plan to metrics; `experiments.csv` lists every one                     |
-| `identify/`      | which camera took a photo: `predict`, the command line, `page` and its files in `web/`     |
-| `analyses/`      | `traces`, `learning`, `voting`, `transfer`, `robustness`, `fingerprints`, `open_set` (also |
-|                  | photos put together from two), `other_corpora`                                             |
-| `report/`        | `tables`, `evidence`, `statements`, the `ledger` of claims, `headlines` (README's table)   |
+| `identify/`      | which camera took a photo: `predict`, the command line, `page`; `web/` (its own decoder)   |
+| `analyses/`      | `traces` (spectra of noise residuals), `learning`, `voting` (how many patches a photo      |
+|                  | needs), `transfer`, `robustness`, `fingerprints` (of sensors), `open_set`, `other_corpora` |
+| `report/`        | `tables`, `evidence`, `statements` (language of the rules), `ledger`, `headlines` (README) |
 | `study`          | runs the notebooks, compares and publishes: `python -m camid_utils.study`                  |
 """

@@ -11,7 +11,7 @@ JPEG_BLOCK = 16  # pixels coded together at 4:2:0: a crop can lie anywhere in th
 
 
 def augmentation(flip: bool = True, rotation: float = 0.0, jitter: float = 0.0) -> nn.Module:
-    """Flips, rotation up to so many degrees (resamples the pixels), jitter of brightness and contrast as a fraction."""
+    """Flips, rotation up to this many degrees (resamples the pixels), brightness and contrast jitter as a fraction."""
     steps = [K.RandomHorizontalFlip(p=0.5)] if flip else []
     steps += [K.RandomRotation(rotation, p=1.0)] if rotation else []
     steps += [K.ColorJitter(jitter, jitter, 0.0, 0.0, p=1.0)] if jitter else []
@@ -50,7 +50,7 @@ class DegradationAugmentation(nn.Module):
 def shrunk(images: Tensor, factors: Tensor) -> Tensor:
     """Square images at `factors` [n] (up to 1) of their scale, the rest filled with mirror images.
 
-    So every pixel is that of a downscaled photo: enlarging back would add traces of interpolation, an empty margin
+    Thus every pixel is from a downscaled photo: enlarging back would add traces of interpolation, an empty margin
     would give the factor away. Bilinear with anti-aliasing, as `photos.resize`; kornia's warps do not smooth first.
     """
     size = images.shape[-1]

@@ -128,7 +128,7 @@ def _read(root: Path, photo: Path, label: Label) -> dict:
             return {"skip": labels}
         camera_model, device, scene, key = labels
         if not os.path.isfile(path):
-            raise ValueError("it is not a file, or a link to none")
+            raise ValueError("it is not a file, or is a broken link")
         with open(path, "rb") as file:
             height, width = jpeg_header(file)
         if min(width, height) < MIN_SIDE:
@@ -145,7 +145,7 @@ def _read(root: Path, photo: Path, label: Label) -> dict:
 
 
 def _nothing_found(root: Path, name: str, layout: str, files: list[Path], unusable: list[dict]) -> str:
-    """The message for a root without a single photo that can be used."""
+    """The message for a root without any usable photo."""
     kinds = Counter(file.suffix or "no extension" for file in files).most_common(5)
     there = ", ".join(f"{count} {suffix}" for suffix, count in kinds) or "nothing"
     reasons = "".join(f"\n  {row['path']}: {row['reason']}" for row in unusable[:3])

@@ -1,4 +1,4 @@
-"""Checkpoints: what a training writes after every epoch, so that an interrupted run resumes to the bit."""
+"""Checkpoints: what training writes after every epoch, so that an interrupted run resumes bit for bit."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ def run_key(net: nn.Module, inputs: np.ndarray, labels, train, val, settings: di
 
 
 def save(folder: Path, key: str, net, opt, scheduler, best: dict[str, Tensor], steps: list, history: list) -> None:
-    """Write all that the next epoch needs to one safetensors file, atomically, and the logs beside it as CSV."""
+    """Write everything that the next epoch needs to one safetensors file, atomically, and the logs beside it as CSV."""
     for name, rows in (("steps", steps), ("epochs", history)):
         with atomic_path(folder / f"{name}.csv") as partial:
             pd.DataFrame(rows).to_csv(partial, index=False)

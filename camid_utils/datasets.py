@@ -46,7 +46,7 @@ def load_dresden(root: str | Path) -> pd.DataFrame:
 
 
 def load_floreview(root: str | Path, flat: bool = False) -> pd.DataFrame:
-    """Catalogue of the natural FloreView photos under `root`, or with `flat` of the flat-field ones, without scenes.
+    """Catalogue of the natural FloreView photos under `root`, or, with `flat`, of the flat-field ones, without scenes.
 
     Device and scene come from the file name, the class from the folder that names the phone, in either layout. Videos,
     HEIC and the photos of the other kind are skipped and counted in `attrs["skipped"]`.
@@ -72,7 +72,7 @@ def load_folder(root: str | Path) -> pd.DataFrame:
 
     def label(photo: Path) -> tuple:
         if len(photo.parts) == 1:
-            raise ValueError("it lies in no class's folder")
+            raise ValueError("it is not in a class's folder")
         return photo.parts[0], pd.NA, pd.NA, str(photo)
 
     return read_catalogue(root, Path(root).expanduser().resolve().name, FOLDER_LAYOUT, label)

@@ -33,7 +33,7 @@ def predict(
     """Log-probabilities of the store's patches `rows`: one row per patch.
 
     Columns: the patch table's, `true` (class name) and `log_prob:<class>` in the model's order of classes.
-    features: the output of the network's frozen part for the store (transfer.features), where it is known already.
+    features: the output of the network's frozen part for the store (transfer.features), if already known.
     Without it the logits are kept in the store's folder, and a second call with the same network and rows reads them.
     adapt(model, store, rows): the network to use instead of the model's; called where no logits are kept yet.
     """
@@ -63,7 +63,7 @@ def predict(
 
 
 def digest(model: Model, *others) -> str:
-    """Short digest of a model and of whatever else decides what it predicts: arrays, or anything for JSON."""
+    """Short digest of a model and of whatever else decides what it predicts: arrays, or anything that JSON can hold."""
     found = hashlib.sha256(json.dumps([model.net.settings, *model[1:], torch.__version__]).encode())
     for tensor in model.net.state_dict().values():
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -139,7 +139,7 @@ def confusion(predictions: pd.DataFrame, by: str | None = None, normalise: bool 
 
 
 def biggest_confusions(predictions: pd.DataFrame, count: int = 3) -> pd.DataFrame:
-    """The off-diagonal cells with most rows: true, predicted, rows, share of the true class."""
+    """The off-diagonal cells with the most rows: true, predicted, rows, share of the true class."""
     counts = confusion(predictions)
     share = confusion(predictions, normalise=True)
     cells = [

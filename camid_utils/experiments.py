@@ -51,7 +51,7 @@ class Experiment(NamedTuple):
     protocol: str
     models: list[models.Model]
     histories: list[training.History]
-    predictions: pd.DataFrame  # of val and test, told apart by the column `part`, under all seeds (column `seed`)
+    predictions: pd.DataFrame  # of val and test, distinguished by the column `part`, for all seeds (column `seed`)
     metrics: pd.DataFrame
 
     def test(self) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def run(
 ) -> Experiment:
     """Train for each plan, keep the models, predict `val` and `test` once, score both per patch and per photo.
 
-    name: an id of experiments.csv. make_net(classes, plan) gives the network; settings, augment: those of training.fit.
+    name: an id of experiments.csv. make_net(classes, plan) returns the network; settings, augment: see training.fit.
     features: for each plan those of its network's frozen part (transfer.features); then only the classifier is trained.
     """
     if len(used := {plan.protocol for plan in plans}) > 1:
@@ -255,7 +255,7 @@ def save_datasets(study: Study, found: Iterable[pd.DataFrame]) -> None:
 def end_notebook(reason: str) -> None:
     """End a notebook here, without an error, because its further questions do not apply to these data."""
     print(reason)
-    raise SystemExit(0)  # papermill takes this for a notebook that ended well
+    raise SystemExit(0)  # papermill treats this as a normal end
 
 
 def finish(study: Study, notebook: str, **tables: pd.DataFrame) -> dict:

@@ -1,4 +1,4 @@
-"""Atomic writes and locks: no half-written file is taken for a complete one, no two processes build the same folder."""
+"""Atomic writes and locks: no half-written file passes for a complete one, no two processes build the same folder."""
 
 import errno
 import os

@@ -146,7 +146,7 @@ def range_ratio(trained: str, fed: str) -> float:
 
 
 def save_model(model: Model, path: str | Path) -> Path:
-    """Write `model` as safetensors; all but the weights is JSON in the file's metadata."""
+    """Write `model` as safetensors; everything but the weights is JSON in the file's metadata."""
     if model.net.settings["num_classes"] != len(model.class_names):
         raise ValueError(f"{model.net.settings['num_classes']} outputs but {len(model.class_names)} class names")
     if model.input_range not in INPUT_RANGES:

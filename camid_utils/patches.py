@@ -40,7 +40,7 @@ def extract(
     catalogue: pd.DataFrame, folder: str | Path, *, kind: str = "random", size: int = 48, per_photo: int | None = 25,
     seed: int = 0, degrade: str = "", workers: int = -1,
 ) -> Store:  # fmt: skip
-    """Cut patches from every photo of a catalogue into a store under `folder`, or open the one made before.
+    """Cut patches from every photo of a catalogue into a store under `folder`, or open an existing one.
 
     kind "random": `per_photo` different positions, uniform over the photo;
     "grid": `per_photo` evenly spaced patches that do not overlap (None or 0: as many as fit);
@@ -132,7 +132,7 @@ def cut_patches(photo: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray
 
 
 def _checked_settings(kind: str, size: int, per_photo: int | None, seed: int, degrade: str) -> dict:
-    """The settings that affect a store of this kind, so that no others make a new one; ValueError for nonsense."""
+    """The settings that affect a store of this kind, so that no others make a new one; ValueError for invalid ones."""
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: choose one of {', '.join(KINDS)}")
     if size < 1:

@@ -126,7 +126,7 @@ def degrade(photo: np.ndarray, how: str) -> np.ndarray:
 
 
 def parse_degradation(how: str) -> tuple[str, list[float]]:
-    """Name and numbers of a degradation as `degrade` takes it, "" for none; ValueError if there is no such one."""
+    """Name and numbers of a degradation as `degrade` takes it, "" for none; ValueError for any other."""
     name, *words = how.split() or [""]
     try:
         ranges = [RANGES[number] for number in DEGRADATIONS[name]]

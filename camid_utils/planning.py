@@ -18,7 +18,7 @@ class Plan(NamedTuple):
     part: np.ndarray  # str [N]: train, val, test or unused
     labels: np.ndarray  # int [N]: class number, -1 for unused rows
     class_names: list[str]
-    note: str  # what was left out, why the protocol is not the one asked for, or that all is well
+    note: str  # what was left out, why the protocol is not the one asked for; or that nothing was left out
 
     def rows(self, part: str) -> np.ndarray:
         """Row numbers of a part."""

@@ -1,4 +1,4 @@
-"""Where things lie, what ran on what (run.json), and progress bars."""
+"""Where files belong, what ran on which data (run.json), and progress bars."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def resolve(path: str | Path) -> Path:
 
 
 def headless() -> bool:
-    """Whether notebooks run without a person (the runner says so)."""
+    """Whether notebooks run unattended (the runner says so)."""
     return bool(os.environ.get(HEADLESS))
 
 

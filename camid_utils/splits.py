@@ -21,7 +21,7 @@ LADDER = ("scene+device", "device", "scene", "photo")  # the strictest first
 PARTS = ("train", "val", "test", "unused")
 TRAIN, VAL, TEST, UNUSED = range(4)
 FRACTIONS = (0.6, 0.2, 0.2)  # of train, val and test
-DRAWS = 500  # random partitions tried before a split counts as impossible; in the later half the sizes vary
+DRAWS = 500  # random partitions tried before a split counts as impossible; in the second half the sizes vary
 Dropped = list[tuple[str, str]]  # class, reason
 LEAST_SHARE = 0.5  # of the classes that `photo` can split; see `strictest`
 
@@ -48,7 +48,7 @@ def splittable(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows that `split` can serve with these arguments, and what was dropped: columns class and reason.
 
-    Dropped are first photos whose scene or device is needed and unknown (their class may stay), then classes with too
+    Dropped first are photos whose scene or device is needed but unknown (their class may stay), then classes with too
     few photos, scenes or devices, then those that no draw can place. ValueError if fewer than two classes are left.
     """
     units, unit_of_row = _units(table, protocol, target)

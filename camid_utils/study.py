@@ -1,4 +1,4 @@
-"""Run the notebooks without a person: `python -m camid_utils.study --profile NAME [-p name=value ...]`.
+"""Run the notebooks unattended: `python -m camid_utils.study --profile NAME [-p name=value ...]`.
 
 A run writes to runs/<profile>/ and ends with its headline figures beside the published ones of results/<profile>/.
 Exit code 0: finished, and nothing disagrees; 1: a notebook failed or a figure disagrees; 2: it could not start.
@@ -100,7 +100,7 @@ def read_parameters(profile: str, assignments: list[str]) -> dict[str, object]:
             name, equals, value = text.partition("=")
             if not equals:
                 raise ValueError(f"-p {text}: write it as name=value")
-            # a string is taken as it stands: a folder's name may mean something in YAML
+            # a string is used as it is: a folder's name may mean something in YAML
             parameters[name] = value if isinstance(known.get(name), str) else yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ValueError(f"profile {profile} or a -p cannot be read: {' '.join(str(error).split())}") from error
@@ -113,7 +113,7 @@ def read_parameters(profile: str, assignments: list[str]) -> dict[str, object]:
 
 def _as_type(name: str, value: object, default: object) -> object:
     """`value` in the type of the notebook's default; an error where it is of another."""
-    if isinstance(default, float) and type(value) in (int, str):  # YAML takes 1e-3 for a string
+    if isinstance(default, float) and type(value) in (int, str):  # YAML reads 1e-3 as a string
         with contextlib.suppress(ValueError):
             return float(value)
     if isinstance(default, str) and type(value) in (int, float):
@@ -135,7 +135,7 @@ def default_out(profile: str, parameters: dict) -> Path:
 def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: str) -> int:
     """Execute each notebook into `out`; the first that fails is kept with its error and ends the run."""
     os.environ[HEADLESS] = "1"
-    # Memory that a training step frees is kept for the next one: given back to Linux and taken again it costs a tenth
+    # Memory that a training step frees is kept for the next one: returning it to Linux and asking again costs a tenth
     # of a small network's time.
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 28))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
@@ -168,7 +168,7 @@ def run_notebook(path: Path, parameters: dict, out: Path) -> str:
         target.unlink(missing_ok=True)
     failure = ""
     with tempfile.TemporaryDirectory(prefix="camid-") as sockets:
-        # the kernel listens on files in a folder of its own, not on ports: nobody else reaches it, and runs do not meet
+        # the kernel listens on files in its own folder, not on ports: nobody else can reach it, and runs do not collide
         kernel = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
         try:
             papermill.execute_notebook(path, executed, given, cwd=NOTEBOOKS, kernel_name="python3",
@@ -223,7 +223,7 @@ def _without_bars(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None
 
 
 def start_over(out: Path, parameters: dict) -> None:
-    """Forget a run's record and what it cut, trained and predicted; simulated photographs stay."""
+    """Delete a run's record and what it cut, trained and predicted; simulated photographs stay."""
     (out / "run.json").unlink(missing_ok=True)
     data = parameters.get("data_dir") or known_parameters().get("data_dir")
     for name in ("patches", "features", "predictions", "runs", "models") if data else ():
@@ -237,7 +237,7 @@ def compare(out: Path, profile: str) -> int:
     published = PUBLISHED / profile
     record, theirs = read_record(out), read_record(published)
     if not theirs:
-        print(f"nothing is published of the profile {profile}: there is nothing to compare with")
+        print(f"nothing is published for the profile {profile}: there is nothing to compare with")
     elif record["parameters"] != theirs["parameters"]:
         print("not compared with the published figures: they were made with other parameters")
     else:
@@ -248,7 +248,7 @@ def compare(out: Path, profile: str) -> int:
 
 
 def publish(out: Path, profile: str) -> int:
-    """Copy a finished, error-free run of the present, clean commit to results/<profile>, its headlines to README.md."""
+    """Copy a finished, error-free run of the current, clean commit to results/<profile>, its headlines to README.md."""
     from .report import headlines
 
     record = read_record(out)
@@ -259,7 +259,7 @@ def publish(out: Path, profile: str) -> int:
         reason = f"it failed in {record['failed']}" if record.get("failed") else f"{', '.join(missing)} did not run"
         raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")
     if not clean or commits != {commit()["commit"]}:
-        raise ValueError(f"{out} is not a run of the present, clean commit: commit, then run it again with --fresh")
+        raise ValueError(f"{out} is not a run of the current, clean commit: commit, then run it again with --fresh")
     with exclusive_folder(PUBLISHED / profile) as aside:
         (aside / "new").mkdir()
         for part in PARTS:

@@ -39,7 +39,7 @@ class History(NamedTuple):
 
 
 def hyperparameters(**chosen) -> dict:
-    """The settings of a training: those chosen, and DEFAULTS for the others; ValueError names what is wrong."""
+    """The settings of a training run: those chosen, and DEFAULTS for the others; ValueError names what is wrong."""
     unknown, missing = set(chosen) - {*REQUIRED, *DEFAULTS}, set(REQUIRED) - set(chosen)
     if unknown or missing:
         raise ValueError(f"hyperparameters: unknown {sorted(unknown)}, missing {sorted(missing)}")

@@ -117,7 +117,7 @@ def test_each_own_folder_is_a_class(tmp_path):
     table = datasets.load_folder(plant(tmp_path / "mine", ["Nikon_D70/deep/DSC_1.JPG", "phone/1.jpg", "stray.jpg"]))
     labels = table[["dataset", "brand", "camera_model"]].to_numpy().tolist()
     assert labels == [["mine", "Nikon", "Nikon_D70"], ["mine", "phone", "phone"]]
-    assert table[["device", "scene"]].isna().all(axis=None) and "no class's folder" in reasons(table)["stray.jpg"]
+    assert table[["device", "scene"]].isna().all(axis=None) and "not in a class's folder" in reasons(table)["stray.jpg"]
 
 
 FORCHHEIM = [

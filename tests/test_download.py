@@ -226,7 +226,7 @@ def test_a_second_run_downloads_only_what_failed_and_resumes_it(server, florevie
     server.plans[f"/FloreView/Dataset/{PHONES[0]}"] = ["drop", "500", "500", "500"]
     assert floreview() == 1 and downloaded(server) == [PHONES[1], PHONES[3], "failed.txt"]
     failed = (server.folder / "failed.txt").read_text()
-    assert f"{PHONES[2]}: the server answers 404" in failed and failed in capsys.readouterr().out.replace("\n  ", "\n")
+    assert f"{PHONES[2]}: the server answered 404" in failed and failed in capsys.readouterr().out.replace("\n  ", "\n")
     server.files[lost], server.ranges = data, []
     assert floreview() == 0 and "4 of 4 photos are in" in capsys.readouterr().out
     assert downloaded(server) == PHONES and (server.folder / PHONES[2]).read_bytes() == data

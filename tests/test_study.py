@@ -140,7 +140,7 @@ def test_a_run_writes_notebooks_pages_and_a_record(notebooks, tmp_path, capsys):
     out = tmp_path / "out"
     assert study.main(["--profile", "small", "-p", "text=my text", "--out", str(out)]) == 0
     *_, finished, last = capsys.readouterr().out.splitlines()
-    assert finished.startswith(f"results: {out}") and last.startswith("nothing is published of the profile small")
+    assert finished.startswith(f"results: {out}") and last.startswith("nothing is published for the profile small")
     assert outputs(out / "notebooks" / "01_first.ipynb") == f"my text {out}\n"
     assert outputs(out / "notebooks" / "02_second.ipynb") == "4\n"
     assert sorted(p.name for p in (out / "html").iterdir()) == ["01_first.html", "02_second.html"]
@@ -295,7 +295,7 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     for part in ("figures", "metrics", "predictions"):
         (tmp_path / "out" / part).mkdir()
     now["commit"] = "def"
-    assert study.main([*asked, "--publish"]) == 2 and "not a run of the present" in capsys.readouterr().err
+    assert study.main([*asked, "--publish"]) == 2 and "not a run of the current" in capsys.readouterr().err
     now["commit"] = "abc"
     (study.PUBLISHED / "small" / "stale").mkdir(parents=True)
     assert study.main([*asked, "--publish"]) == 0

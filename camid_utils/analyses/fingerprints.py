@@ -58,7 +58,7 @@ def _noise_and_light(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fingerprint(photos: Iterable[np.ndarray]) -> np.ndarray | None:
-    """Fingerprint float32 [h, w] of the one device that took all `photos`, uint8 [h, w, 3]; None without any photo.
+    """Fingerprint float32 [h, w] of the one device that took all `photos`, uint8 [h, w, 3]; None without photos.
 
     Maximum likelihood: Chen, Fridrich, Goljan and Lukas (2008). Flat, bright, unclipped frames are best.
     """
@@ -203,7 +203,7 @@ def compare_answers(answers: dict[str, pd.DataFrame], seed: int = 0, resamples: 
 
 
 def _rates(same: np.ndarray, energy: np.ndarray, best: np.ndarray, code: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """METRICS for each row of `weights` [draws, photos], of pairs by falling energy; code: their photo in weights."""
+    """METRICS for each row of `weights` [draws, photos], of pairs in descending order of energy; code: their photos."""
     last = np.append(energy[1:] != energy[:-1], True)[: len(energy)]  # of pairs with equal energies
     rows = np.full((len(weights), len(METRICS)), np.nan)
     for row, often in zip(rows, weights, strict=True):
@@ -231,7 +231,7 @@ def contrast_answers(prints: pd.DataFrame, net: pd.DataFrame, protocol: str, dat
 def as_predictions(table: pd.DataFrame) -> pd.DataFrame:
     """Pairs as predictions: photo, true and `log_prob:<device>`, one row per photo comparable with its own device.
 
-    Half the energy is the log-likelihood ratio of a fingerprint of unknown strength and none; it is not calibrated.
+    Half the energy is the log-likelihood ratio of a fingerprint of unknown strength against none; it is not calibrated.
     """
     devices = sorted(table["device"].unique())
     wide = _comparable(table).pivot(index=[*_units(table), "own"], columns="device", values="pce")
@@ -252,7 +252,7 @@ def as_pairs(votes: pd.DataFrame) -> pd.DataFrame:
 
 
 def mistakes(table: pd.DataFrame) -> dict[str, int]:
-    """Photos comparable with their own device, those assigned to another, and those to another of the same model."""
+    """Counts of photos comparable with their own device, of those assigned to another, and to another of its model."""
     known = _comparable(table)
     best = known.loc[known.groupby(_units(known))["pce"].idxmax()]
     wrong = ~best["same"]

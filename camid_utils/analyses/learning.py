@@ -41,7 +41,7 @@ def accuracies_at_best(runs: list[Experiment]) -> pd.DataFrame:
 def short_runs(study: Study, make_net: Callable, store: Store, plan: Plan, patches: int, settings: dict) -> dict:
     """A History for each of RATES and RANGES: short trainings with SGD on the same `patches` training patches.
 
-    make_net(classes, plan, input_range=...) gives the network. Every fourth validation patch validates.
+    make_net(classes, plan, input_range=...) returns the network. Every fourth validation patch validates.
     """
     rows = plan.rows("train")
     short = np.random.default_rng([plan.seed, 4]).choice(rows, min(patches, len(rows)), replace=False)

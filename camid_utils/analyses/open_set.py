@@ -1,4 +1,4 @@
-"""How sure an answer may be, and when it must be "none of the known cameras": calibration, thresholds, splices."""
+"""How confident an answer may be, and when it must be "none of the known cameras": calibration, thresholds, splices."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def photo_groups(
     settings = model.info["protocol"], model.info["seed"]
     kept, _ = splits.splittable(phones[phones["camera_model"].isin(model.class_names)], *settings)
     kept = kept[splits.split(kept, *settings) == "train"]
-    kept = kept[~relative_photos(kept).isin(predictions["photo"])]  # also if the folder has changed since the training
+    kept = kept[~relative_photos(kept).isin(predictions["photo"])]  # even if the folder has changed since training
     trained = sample_photos(kept, max(most, 8 * len(model.class_names)), seed)
     return {"train": trained} | {name: sample_photos(photos, most, seed) for name, photos in groups.items()}
 
@@ -48,8 +48,8 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
     """One row per readable photo: the catalogue's columns, `photo`, `true`, means of `log_prob:<class>` and `features`.
 
-    Also SCORES but the confidence, which needs calibration. Kept in `folder`, where a second call with the same photos
-    and model reads it. ValueError if no photo can be read.
+    Also SCORES, except the confidence, which needs calibration. Kept in `folder`, where a second call with the same
+    photos and model reads it. ValueError if no photo can be read.
     """
     path = Path(folder) / f"photos-{digest(model, fingerprint(catalogue))}.parquet"
     if not path.is_file():
@@ -95,7 +95,7 @@ def calibrate(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
 def fit_temperature(table: pd.DataFrame) -> float:
     """The temperature with the smallest log loss over known photos (Guo et al. 2017, who divide logits by it).
 
-    From 1 / PATCHES (patches are independent) to 20: without an error among the photos there is no minimum.
+    From 1 / PATCHES (patches are independent) to 20: if no photo is misclassified, there is no minimum.
     """
     logs, true = log_probabilities(table), pd.Index(class_names(table)).get_indexer(table["true"])
     rows, bounds = np.arange(len(true)), (-np.log(PATCHES), np.log(20))
@@ -104,7 +104,7 @@ def fit_temperature(table: pd.DataFrame) -> float:
 
 
 def threshold(scores: np.ndarray, refused: float) -> float:
-    """The score below which at most the share `refused` of these known photos lies."""
+    """The threshold below which at most the share `refused` of these known photos scores."""
     return float(np.sort(scores)[int(refused * len(scores))])
 
 
@@ -163,7 +163,7 @@ def limits(
 
 
 def splice(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The left half of one photo beside the right half of another, each where it was in its own."""
+    """The left half of one photo next to the right half of another, each in its original position."""
     height, width = np.minimum(left.shape[:2], right.shape[:2])  # from the top left corner: JPEG grids stay in place
     return np.concatenate([left[:height, : _seam(width)], right[:height, _seam(width) : width]], axis=1)
 

@@ -1,4 +1,4 @@
-"""Tests on other corpora: the same phone models, other devices, scenes and users, and social networks' copies."""
+"""Tests on other corpora: the same phone models, other devices, scenes and users, and copies from social networks."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -63,7 +63,7 @@ def compare(
     minus here, independent samples: CONTRAST_COLUMNS, and models and devices of the other corpus.
     """
     metrics, contrasts = [], []
-    fewer = 1 < len(names) < len(evaluation.class_names(own))  # one class could only be correct
+    fewer = 1 < len(names) < len(evaluation.class_names(own))  # a single class would always be correct
     for choice in ("all", "common") if fewer else ("all",):
         name = f"{corpus}-{choice}"
         samples = {OTHER: restrict_classes(other, names, choice), protocol: restrict_classes(own, names, choice)}

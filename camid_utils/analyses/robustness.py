@@ -18,7 +18,7 @@ CONDITIONS = {INTACT: "", "traces destroyed": "traces 0.5 90"}
 
 
 def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:
-    """The experiment with the highest validation accuracy per photo; among equals, the one with the lowest log loss."""
+    """The experiment with the highest validation accuracy per photo; in a tie, the one with the lowest log loss."""
     rows = metrics[(metrics["part"] == "val") & (metrics["level"] == "photo") & metrics["experiment"].isin(names)]
     table = rows.pivot(index="experiment", columns="metric", values="value")
     return table.sort_values(["accuracy", "log loss"], ascending=[False, True]).index[0]
@@ -27,7 +27,7 @@ def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:
 def adapted_network(model: Model, store: Store, rows: np.ndarray, batch_size: int = 64) -> nn.Module:
     """The model's network with batch normalisation statistics of the store's `rows` (AdaBN, no labels)."""
     device = next(model.net.parameters()).device
-    chunks = np.array_split(rows, -(-len(rows) // batch_size))  # of about one size: each counts alike
+    chunks = np.array_split(rows, -(-len(rows) // batch_size))  # of about equal size, as each counts equally
     inputs = (to_input(batch, model.input_range) for _, batch in batches(store.pixels, chunks, device))
     return adabn_batchnorm(model.net, inputs)
 

@@ -1,4 +1,4 @@
-"""Taking a trained network to other cameras: frozen filters, their features, input range and statistics.
+"""Transferring a trained network to other cameras: frozen filters, their features, input range and statistics.
 
 AdaBN, without labels: Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2016.
 """
@@ -23,7 +23,7 @@ from ..patches import Store
 from ..planning import Plan
 from ..project import progress
 
-BLOCK = 64  # patches that go through a layer at once: CameraConvNet's first one makes 0.9 MB of each at full width
+BLOCK = 64  # patches that pass through a layer at once: at full width CameraConvNet's first outputs 0.9 MB for each
 CONSTANT = 1e-9  # share of a signal's power; below it, float32 cannot tell variation from rounding
 
 
@@ -75,7 +75,7 @@ def filter_variants(
 ) -> dict[str, CameraConvNet]:
     """The filters of a trained CameraConvNet: as trained, with `trained_range` folded into them, adapted, and random.
 
-    The adapted ones have, on the store's `rows` fed in `fed_range`, the statistics of the familiar store (AdaBN).
+    The adapted ones, on the store's `rows` fed in `fed_range`, match the statistics of the `familiar` store (AdaBN).
     """
     known = sample(familiar, range(len(familiar.table)), trained_range)
     rewritten = fold_input_range(model.net, model.input_range, trained_range)
@@ -133,7 +133,7 @@ def channel_statistics(net: CameraConvNet, inputs: Tensor) -> pd.DataFrame:
 
 @torch.no_grad()
 def adabn(net: CameraConvNet, source: Tensor, target: Tensor) -> CameraConvNet:
-    """A copy of `net` whose activations have on `target` the mean and variance that those of `net` have on `source`.
+    """A copy of `net` whose activations on `target` have the mean and variance that those of `net` have on `source`.
 
     Each channel is scaled and shifted before its ReLU, layer by layer; one that is constant on `target` is only
     shifted. The change is folded into the weights. source, target: inputs [n, 3, 48, 48]; no labels are needed.

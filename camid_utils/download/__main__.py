@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return check.report(options.folder) if options.what == "check" else download(options)
     except filelock.Timeout:
-        print(f"error: another download into {options.to} is running; wait for it to end", file=sys.stderr)
+        print(f"error: another download into {options.to} is running; wait for it to finish", file=sys.stderr)
     except (fetch.Failed, OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
     return 2

@@ -113,7 +113,7 @@ def _receive(client: httpx.Client, address: str, part: Path, note: Path) -> None
         elif response.status_code != 200:
             wait = response.headers.get("Retry-After", "")  # counts if it is in seconds
             after = math.inf if response.status_code not in TEMPORARY else float(wait) if wait.isdecimal() else 0.0
-            raise Failed(f"the server answers {response.status_code} {response.reason_phrase}", after)
+            raise Failed(f"the server answered {response.status_code} {response.reason_phrase}", after)
         else:
             part.unlink(missing_ok=True)  # first, so that the new version's note is never beside old bytes
             note.write_text(_version(response), encoding="utf-8")

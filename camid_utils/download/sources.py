@@ -84,7 +84,7 @@ def list_dresden() -> pd.DataFrame:
 
 
 def fetch_from_kaggle(path: str, target: Path, check: Callable[[Path], object]) -> None:
-    """Download one file of the Dresden mirror by kagglehub, which compares checksums; raises Failed with the reason."""
+    """Download one file of the Dresden mirror with kagglehub, which compares checksums; raises Failed with a reason."""
     import kagglehub
 
     logging.getLogger("kagglehub").setLevel(logging.ERROR)

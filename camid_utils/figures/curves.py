@@ -33,7 +33,7 @@ def learning_curves(runs: dict[str, pd.DataFrame], note: str, published: pd.Data
 
 
 def _plain_numbers(axis, low: float, high: float) -> None:
-    """Numbers such as 0.5 or 20 on a logarithmic axis, however much it spans: a loss may hardly change, or diverge."""
+    """Numbers such as 0.5 or 20 on a logarithmic axis, whatever its span: a loss may hardly change, or diverge."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())

@@ -37,7 +37,7 @@ def centre_crop(photo: np.ndarray, size: int) -> np.ndarray:
 
 
 def best_crop(photo: np.ndarray, size: int) -> np.ndarray:
-    """The [size, size, 3] of a photo with most traces: well lit and textured (see patches.patch_quality)."""
+    """The crop [size, size, 3] of a photo with the most traces: well lit and textured (see patches.patch_quality)."""
     y, x = best_positions(photo, size, 1)[0]
     return photo[y : y + size, x : x + size]
 

@@ -13,7 +13,7 @@ def confusion_matrix(counts: pd.DataFrame, title: str, note: str) -> plt.Figure:
     """True classes down, predicted across, coloured by share of the true class, with percentages or counts."""
     totals = counts.sum(axis=1)
     shares = counts.div(totals.clip(lower=1), axis=0)
-    few = totals[totals > 0].min() < 10  # percentages would claim a precision that is not there
+    few = totals[totals > 0].min() < 10  # percentages would suggest more precision than there is
     rows, columns = counts.shape
     cell = float(np.clip(11 / max(rows, columns), 0.2, 0.52))  # inches
     fig, ax = plt.subplots(figsize=(max(6.5, cell * columns + 3), max(3, cell * rows + 2.2)))
@@ -33,7 +33,7 @@ def confusion_matrix(counts: pd.DataFrame, title: str, note: str) -> plt.Figure:
 
 
 def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero: float | None = None) -> plt.Figure:
-    """A point and its 95 % interval for each row: columns label, value, low, high; perhaps group (its colour),
+    """A point and its 95 % interval for each row: columns label, value, low, high; optionally group (its colour),
     published (the paper's value, a red diamond), photos.
 
     zero: where a line marks chance or, at 0, no effect; the values are then differences, in points.

@@ -50,7 +50,7 @@ def _strips(kinds: dict[str, pd.Series], title: str, note: str) -> tuple[plt.Fig
     """For each of three kinds a strip of points, spread so that few hide others, and their number."""
     fig, ax = plt.subplots(figsize=(8, 3))
     for y, (values, colour, marker) in enumerate(zip(kinds.values(), (OURS, PAPER, GREY), "oXs", strict=True)):
-        spread = y + 0.5 * (np.modf(np.arange(len(values)) * 0.618)[0] - 0.5)  # golden ratio: even, without a draw
+        spread = y + 0.5 * (np.modf(np.arange(len(values)) * 0.618)[0] - 0.5)  # golden ratio: even, not random
         ax.scatter(np.sort(values), spread, s=14, marker=marker, color=colour, alpha=0.6, lw=0)
     ax.set_yticks(range(len(kinds)), [f"{name} (n = {len(values):,})" for name, values in kinds.items()])
     ax.set_ylim(len(kinds) - 0.6, -0.4)

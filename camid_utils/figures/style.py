@@ -62,7 +62,7 @@ def bare_axes(rows: int, columns: int, size: tuple[float, float], title: str, no
 
 
 def photo_range(rows: pd.DataFrame) -> str:
-    """On how many photos these rows rest (columns photos and photos_b, or n): ", 40 to 384 photos", or ""."""
+    """How many photos these rows are based on (columns photos and photos_b, or n): ", 40 to 384 photos", or ""."""
     counts = rows.reindex(columns=["photos", "photos_b"] if "photos" in rows else ["n"])
     fewest, most = counts.min(axis=None), counts.max(axis=None)
     text = f"{fewest:,.0f} to {most:,.0f}" if fewest < most else f"{most:,.0f}"
@@ -70,5 +70,5 @@ def photo_range(rows: pd.DataFrame) -> str:
 
 
 def readable(names) -> list[str]:
-    """Class names as a person writes them."""
+    """Class names as people write them."""
     return [str(name).replace("_", " ") for name in names]

@@ -1,4 +1,4 @@
-"""The picture of results: what each change of the split or the recipe does to test accuracy."""
+"""The summary figure: what each change of the split or the recipe does to test accuracy."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -13,7 +13,7 @@ KEY = "filled: the 95 % interval excludes zero; hollow: it includes zero; square
 def summary(rows: pd.DataFrame) -> plt.Figure:
     """One panel per question: test accuracy of each experiment minus that of the panel's baseline, with its interval.
 
-    Columns as of report.ledger.summary_rows. Controls come last; what has no results yet is named as such.
+    Columns as in report.ledger.summary_rows. Controls come last; what has no results yet is marked as such.
     """
     rows = rows.sort_values("role", kind="stable")
     panels = [rows[rows["panel"] == panel].reset_index(drop=True) for panel in range(len(PANELS))]

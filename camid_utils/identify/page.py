@@ -66,7 +66,7 @@ def build(model: Model, to: Path) -> Path:
 def _install(site: Path) -> None:
     """Fetch the locked npm packages, without running their scripts, and keep what the page uses in vendor/."""
     if (npm := shutil.which("npm")) is None:
-        raise RuntimeError("npm is missing, which fetches the page's libraries: install Node.js from nodejs.org")
+        raise RuntimeError("npm, which fetches the page's libraries, is missing: install Node.js from nodejs.org")
     command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
     done = subprocess.run(command, cwd=site, capture_output=True, text=True)
     if done.returncode:
@@ -88,7 +88,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 def server(folder: str | Path, port: int = 0) -> ThreadingHTTPServer:
-    """A server of the folder for this machine alone; port 0 takes any free one."""
+    """A server of the folder for this machine only; port 0 takes any free one."""
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
     except (OSError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""What a model says of one photo: where its patches lie, what each looks like, and what they say together."""
+"""What a model says about one photo: where its patches lie, what each looks like, and what they say together."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -52,7 +52,7 @@ def patch_positions(height: int, width: int, size: int) -> np.ndarray:
 
 @torch.inference_mode()
 def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
-    """What the model says of a photo uint8 [h, w, 3], in float32; ValueError for one that is smaller than a patch."""
+    """What the model says about a photo uint8 [h, w, 3], in float32; ValueError if it is smaller than a patch."""
     size, device = model.input_size, make_fabric("32-true").device
     corners = patch_positions(*photo.shape[:2], size)
     if model.info.get("kind") == "resize":  # the whole photo as one patch

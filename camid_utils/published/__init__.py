@@ -32,7 +32,7 @@ def read(name: str) -> pd.DataFrame:
 
 @cache
 def dresden_spelling(camera_model: str) -> str:
-    """A camera model as the Dresden listing spells it, whatever the case of the letters; unknown names stay."""
+    """A camera model as the Dresden listing spells it, in any letter case; unknown names stay unchanged."""
     known = {name.casefold(): name for name in read("dresden_models")["camera_model"]}
     return known.get(camera_model.casefold(), camera_model)
 

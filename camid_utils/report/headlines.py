@@ -25,7 +25,7 @@ BITWISE, WITHIN, NO = "to the bit", "within the seeds' spread", "no"
 
 
 def results_table(profiles: dict[str, pd.DataFrame]) -> str:
-    """Markdown: the paper's accuracies beside ours, from the metrics of each profile, the first being the main one.
+    """Markdown: the paper's accuracies next to ours, from the metrics of each profile, the first being the main one.
 
     One row per experiment that has a number in the column `readme` of experiments.csv, in that order.
     """
@@ -47,9 +47,9 @@ def results_table(profiles: dict[str, pd.DataFrame]) -> str:
 
 
 def filled(text: str, results: str | Path = RESULTS) -> str:
-    """A README's text with its table filled from the results of `default` and `full`; unchanged where neither is there.
+    """A README's text with its table filled from the results of `default` and `full`; unchanged if neither exists.
 
-    The table stands between the lines `<!-- results -->` and `<!-- /results -->`.
+    The table is between the lines `<!-- results -->` and `<!-- /results -->`.
     """
     folders = {name: Path(results) / name / "metrics" for name in ("default", "full")}
     profiles = {name: read_metrics(folder) for name, folder in folders.items() if (folder / "02_metrics.csv").is_file()}

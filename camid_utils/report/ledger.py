@@ -1,9 +1,9 @@
 """The ledger: each claim of the paper with our figures in words, a verdict and a link; the summary figure's rows.
 
-A claim's rule stands in published/claims.csv, column `rule`: statements (see `statements`), separated by "; ". All must
-be true, or one of them where "or " precedes one. A rule knows no result: other numbers, another verdict. A claim is
-reproduced only where an interval shows it: "better" needs an interval above zero, "no different" one less than 5
-points from it; what remains undecided is not reproduced. Column `testable`: whether these photographs can test the
+A claim's rule is in published/claims.csv, column `rule`: statements (see `statements`), separated by "; ". All must
+be true, or at least one if "or " precedes one. A rule contains no results: new numbers, new verdict. A claim is
+reproduced only where an interval shows it: "better" needs an interval above zero, "no different" one within 5
+points of it; what remains undecided is not reproduced. Column `testable`: whether these photographs can test the
 claim, in terms of its rows and `simulated`. Column `ours`: a template, if figures with intervals do not say enough.
 """
 

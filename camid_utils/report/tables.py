@@ -29,7 +29,7 @@ def _read(folder: str | Path, name: str, columns: list[str]) -> pd.DataFrame:
 
 
 def accuracy_rows(metrics: pd.DataFrame, level: str | None = None) -> pd.DataFrame:
-    """Test accuracies, labelled, with the protocol as `group`; at one level, or each at what its network sees."""
+    """Test accuracies, labelled, with the protocol as `group`; at one level, or each at the level its network sees."""
     accuracies = metrics[metrics["metric"] == "accuracy"]
     rows = accuracies[accuracies["part"] == "test"]
     rows = rows[rows["level"] == (level or rows["experiment"].map(listed()["level"]))]

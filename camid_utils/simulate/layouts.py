@@ -18,7 +18,7 @@ class Layout(NamedTuple):
     path: str  # template
 
 
-LAYOUTS = {  # Forchheim spells models in another way than FloreView, as in reality
+LAYOUTS = {  # Forchheim spells models differently from FloreView, as in reality
     "dresden": Layout("Dresden", "2009-04-01 09:00", "{brand}_{model}_{device}/{brand}_{model}_{device}_{shot}.JPG"),
     "floreview": Layout("FloreView", "2021-06-01 09:00", "{unit}_{brand}_{model}/Nat/jpeg-h264/"
                         "L{position}/S{motive}/{unit}_L{position}S{motive}C{capture}.jpg"),
@@ -57,7 +57,7 @@ def make_devices(table: pd.DataFrame, per_model: int, size: tuple[int, int], see
 
 def corpus_devices(kind: str, models: int, size: tuple[int, int], seed: int) -> pd.DataFrame:
     """Devices of Forchheim or VISION: those of COMMON among the first `models` phones of FloreView, then OTHERS."""
-    seed = zlib.crc32(f"{LAYOUTS[kind].dataset} {seed}".encode())  # for other devices than FloreView's
+    seed = zlib.crc32(f"{LAYOUTS[kind].dataset} {seed}".encode())  # so that devices differ from FloreView's
     pairs = make_devices(PHONES, 2, size, seed)
     known, others = (pairs[pairs["device"] == i].reset_index(drop=True) for i in (0, 1))
     brands, names, hardware, processing = map(list, zip(*OTHERS[kind], strict=True))
