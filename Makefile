@@ -1,5 +1,5 @@
 # make study        runs the notebooks (PROFILE=default: simulated photographs) into runs/<profile>
-# make publish      copies a finished run of the present commit to results/<profile>, and its figures into README.md
+# make publish      copies a finished run of the current commit to results/<profile>, and its figures into README.md
 # make test         checks the code and runs the quick tests
 # make test-all     runs all tests: also long fuzzing, ten kills of a run, large photographs
 # make lab          opens the notebooks

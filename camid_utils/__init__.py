@@ -2,9 +2,9 @@
 
 photograph -> catalogue -> split -> patch store -> fit -> model file -> predictions -> metrics, figures -> claims
 
-The map, in the order in which a photograph flows; nothing imports from further down.
+The map, in the order in which a photograph passes through; no module imports from one further down.
 
-| room             | what is in it                                                                              |
+| module           | what is in it                                                                              |
 |------------------|--------------------------------------------------------------------------------------------|
 | `files`          | atomic writes, one process at a time                                                       |
 | `project`        | where files belong, the record of a run (run.json), progress bars                          |

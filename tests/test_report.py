@@ -342,7 +342,7 @@ def test_the_readme_shows_both_profiles_beside_the_paper(tmp_path):
 
 @needs_results
 def test_the_readme_says_what_the_published_results_say():
-    """Where this fails: python -m camid_utils.report.readme."""
+    """Where this fails: python -m camid_utils.report.headlines."""
     text = headlines.README.read_text(encoding="utf-8")
     assert headlines.filled(text) == text
     assert headlines.filled(text.replace("<!-- /results -->", "a row that nobody measured\n<!-- /results -->")) == text
