@@ -189,6 +189,14 @@ def test_a_paired_difference_compares_only_rows_that_both_have_matched_by_seed(n
             intervals.paired_difference(a, b)
 
 
+def test_a_paired_difference_weighs_photos_by_their_patches(noisy_predictions):
+    """Ten patches of a photo gained and two of another lost: eight of twelve, not nothing on average over photos."""
+    right = noisy_predictions(photos=2, per_photo=10, strength=50).drop(index=range(12, 20))
+    wrong = certain(right, right["true"].map(WRONG))
+    a, b = pd.concat([right[:10], wrong[10:]]), pd.concat([wrong[:10], right[10:]])
+    assert intervals.paired_difference(a, b)[0] == pytest.approx(8 / 12)
+
+
 def test_wilson_agrees_with_its_formula():
     """(p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n) with z = 1.96, at 8 of 10."""
     assert intervals.wilson(8, 10) == pytest.approx((0.8, 0.490162, 0.943318), abs=1e-5)

@@ -78,3 +78,15 @@ def test_robustness_compares_each_run_with_the_first_under_the_same_degradation(
     assert shown["verdict"].tolist() == ["undecided"] * 5 + ["higher", "undecided", "higher"]
     rows = robustness.without_traces({"crops": result}, lambda label, how: cast if how == "traces 0.5 90" else store)
     assert rows["change"].tolist() == pytest.approx([0, -2 / 3]) and rows["change_high"][1] < 0
+
+
+def test_validation_photos_choose_the_best_experiment_and_the_loss_decides_a_tie():
+    rows = [("a", "val", 0.8, 0.9), ("b", "val", 0.8, 0.5), ("c", "val", 0.7, 0.1), ("c", "test", 1.0, 0.0),
+            ("d", "val", 1.0, 0.0)]  # fmt: skip
+    metrics = pd.DataFrame(
+        [[name, part, "photo", metric, value] for name, part, *values in rows
+         for metric, value in zip(("accuracy", "log loss"), values, strict=True)],
+        columns=["experiment", "part", "level", "metric", "value"],
+    )  # fmt: skip
+    assert robustness.best_on_validation(metrics, ["a", "b", "c"]) == "b"
+    assert robustness.best_on_validation(metrics.iloc[::-1], ["a", "c"]) == "a"
