@@ -217,7 +217,7 @@ def test_positions_and_scores_are_those_of_python(opened, url):
 
 def test_the_page_says_what_its_model_knows(opened, url, colour_url):
     tab = opened(url)
-    expect(tab.locator("#fiction")).to_contain_text("simulated FloreView: photos by cameras that do not exist")
+    expect(tab.locator("#fiction")).to_contain_text("simulated FloreView: photos from cameras that do not exist")
     expect(tab.locator("#errors")).to_contain_text("always names one of them")
     assert tab.evaluate("crossOriginIsolated") is True  # several cores
     about = opened(colour_url).locator("main").inner_text()
