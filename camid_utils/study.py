@@ -242,8 +242,10 @@ def compare(out: Path, profile: str) -> int:
         print("not compared with the published figures: they were made with other parameters")
     else:
         table = headlines.compare(published, out, PUBLISHED / "full")
+        if table.empty:
+            raise ValueError(f"{published} has no headline figures to compare with: publish a run of this profile again")
         print(headlines.in_words(table))
-        return int((table["agreement"] == "no").any())
+        return int((table["agreement"] == headlines.NO).any())
     return 0
 
 
