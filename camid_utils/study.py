@@ -243,7 +243,7 @@ def compare(out: Path, profile: str) -> int:
     else:
         table = headlines.compare(published, out, PUBLISHED / "full")
         if table.empty:
-            raise ValueError(f"{published} has no headline figures to compare with: publish a run of this profile again")
+            raise ValueError(f"{published} has no headline figures: publish a run of this profile again")
         print(headlines.in_words(table))
         return int((table["agreement"] == headlines.NO).any())
     return 0
