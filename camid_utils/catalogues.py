@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,16 @@ from .photos import jpeg_header
 COLUMNS = ["path", "dataset", "brand", "camera_model", "device", "scene", "width", "height"]
 LISTING = "dresden.csv"  # the public listing of Dresden's natural images, or a simulated one in its form
 SIMULATED = "SIMULATED.txt"  # marks a folder of simulated photos
-KINDS = dict.fromkeys((".mp4", ".mov", ".3gp", ".m4v", ".avi", ".mkv"), "video")
-KINDS |= {".jpg": "photo", ".jpeg": "photo", ".heic": "HEIC", ".heif": "HEIC"}
+EXTENSIONS = {
+    "photo": ".jpg .jpeg .jpe .jif .jfif", "video": ".mp4 .mov .3gp .m4v .avi .mkv", "HEIC": ".heic .heif .hif",
+    "raw": ".dng .crw .cr2 .cr3 .nef .nrw .arw .srf .sr2 .raf .rw2 .orf .pef .srw .dcr .kdc .mrw .x3f .3fr .raw",
+    "AVIF": ".avif", "PNG": ".png", "TIFF": ".tif .tiff", "WebP": ".webp",
+}  # fmt: skip
+KINDS = {extension: kind for kind, extensions in EXTENSIONS.items() for extension in extensions.split()}
+LITTER = re.compile(  # hidden files, thumbnails, recycle bins: what systems leave in folders
+    r"\.|(@eadir|[@#]recycle|#snapshot|\$recycle\.bin|recycler|system volume information|lost\+found|__macosx"
+    r"|(eh)?thumbs\.db|desktop\.ini)$", re.IGNORECASE,
+)  # fmt: skip
 MIN_SIDE = 48  # pixels: photos with a shorter side are left out
 READERS = 16  # threads: they wait for disks, not for processors
 Label = Callable[[Path], tuple | str]  # see `read_catalogue`
@@ -41,9 +50,14 @@ def summary(catalogue: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe(catalogue: pd.DataFrame) -> str:
-    """The data in a few words: dataset, photos, camera models, devices, scenes."""
-    counts = {"photo": len(catalogue)} | {c: catalogue[c].nunique() for c in ("camera_model", "device", "scene")}
+    """The data of a catalogue or a patch store's table in a few words, and how many photos are left out, if any."""
+    photos, left = catalogue.get("path", catalogue.get("photo", catalogue.index)), catalogue.attrs.get("left_out", [])
+    counts = {"photo": photos.nunique()} | {c: catalogue[c].nunique() for c in ("camera_model", "device", "scene")}
     words = [f"{n:,} {what.replace('_', ' ')}{'s' * (n != 1)}" for what, n in counts.items() if n]
+    if left:
+        words.append(f"{len(left):,} photo{'s' * (len(left) != 1)} left out")
+    if gone := sorted({row.get("camera_model") for row in left} - {None, *catalogue["camera_model"]}):
+        words[-1] += f" (none is left of {', '.join(gone)})"
     return ", ".join([*sorted(catalogue["dataset"].unique()), *words])
 
 
@@ -59,14 +73,15 @@ def fingerprint(catalogue: pd.DataFrame, with_mtime: bool = True) -> str:
     """SHA-256 over the photos' names, bytes, labels and (`with_mtime`) times of change; the order does not matter."""
     labels = catalogue[COLUMNS[1:6]].astype(object)
     labels = labels.where(labels.notna(), None).to_numpy().tolist()
-    rows = zip(relative_photos(catalogue), map(os.stat, catalogue["path"]), labels, strict=True)
-    rows = [[name, stat.st_size, stat.st_mtime_ns if with_mtime else 0, *row] for name, stat, row in rows]
+    stats = [os.stat(path) if os.path.isfile(path) else None for path in catalogue["path"]]  # None: it has vanished
+    rows = zip(relative_photos(catalogue), stats, labels, strict=True)
+    rows = [[name, s and s.st_size, s.st_mtime_ns if s and with_mtime else 0, *row] for name, s, row in rows]
     rows.sort(key=lambda row: row[0])
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def kind(path: str | PurePath) -> str:
-    """ "photo", "video", "HEIC" or "other", by the file name's extension."""
+    """ "photo" (a JPEG), "video", "HEIC", "raw" and so on, or "other", by the file name's extension."""
     return KINDS.get(PurePath(path).suffix.lower(), "other")
 
 
@@ -79,8 +94,9 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Label) -> pd
     root = Path(root).expanduser()
     if not root.is_dir():
         error = NotADirectoryError if root.exists() else FileNotFoundError
-        raise error(f"there is no folder {root} for the {name} photos. Expected:\n{layout}")
-    files, unusable = _list_files(root)
+        raise error(f"there is no folder {shown(root)} for the {name} photos. Expected:\n{layout}")
+    files, unusable = list_files(root)
+    files = [file for file in files if file not in (Path(LISTING), Path(SIMULATED))]
     with ThreadPoolExecutor(READERS) as pool:
         rows = list(pool.map(lambda file: _read(root, file, label), files))
     unusable += [row for row in rows if "reason" in row]
@@ -100,8 +116,8 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Label) -> pd
     return table
 
 
-def _list_files(root: Path) -> tuple[list[Path], list[dict]]:
-    """All visible files under `root`, relative and sorted, and the folders that cannot be opened."""
+def list_files(root: str | Path) -> tuple[list[Path], list[dict]]:
+    """All files under `root` but LITTER, relative and sorted, and the folders that cannot be opened: path, reason."""
     files, errors, seen = [], [], set()
     for folder, subfolders, names in os.walk(root, followlinks=True, onerror=errors.append):
         real = os.path.realpath(folder)
@@ -109,24 +125,30 @@ def _list_files(root: Path) -> tuple[list[Path], list[dict]]:
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(name for name in subfolders if not LITTER.match(name))
         relative = Path(os.path.relpath(folder, root))
-        files += [relative / name for name in names if not name.startswith(".")]
-    files = sorted({*files} - {Path(LISTING), Path(SIMULATED)})
-    return files, [{"path": str(error.filename), "reason": "this folder cannot be opened"} for error in errors]
+        files += [relative / name for name in names if not LITTER.match(name)]
+    closed = [{"path": shown(error.filename), "reason": "this folder cannot be opened"} for error in errors]
+    return sorted(files), closed
+
+
+def shown(path: str | Path) -> str:
+    """A path that can be printed and written to tables, also where its name is not valid Unicode."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _read(root: Path, photo: Path, label: Label) -> dict:
     """A photo's row of the catalogue, or path and reason if it cannot be used, or a file's kind if it is skipped."""
     if kind(photo) != "photo":
         return {"skip": kind(photo)}
-    path = os.path.join(root, photo)
+    path, known = os.path.join(root, photo), {}
     try:
         path.encode()  # names that are not valid Unicode cannot be written to a table
         labels = label(photo)
         if isinstance(labels, str):
             return {"skip": labels}
         camera_model, device, scene, key = labels
+        known = {"camera_model": camera_model}
         if not os.path.isfile(path):
             raise ValueError("it is not a file, or is a broken link")
         with open(path, "rb") as file:
@@ -138,16 +160,16 @@ def _read(root: Path, photo: Path, label: Label) -> dict:
     except OSError as error:
         reason = f"it cannot be opened: {error.strerror}"
     except UnicodeEncodeError:
-        path, reason = os.fsencode(path).decode("utf-8", "replace"), "its name is not valid Unicode"
+        path, reason = shown(path), "its name is not valid Unicode"
     except ValueError as error:
         reason = str(error)
-    return {"path": path, "reason": reason}
+    return {"path": path, **known, "reason": reason}
 
 
 def _nothing_found(root: Path, name: str, layout: str, files: list[Path], unusable: list[dict]) -> str:
     """The message for a root without any usable photo."""
-    kinds = Counter(file.suffix or "no extension" for file in files).most_common(5)
+    kinds = Counter(shown(file.suffix) or "no extension" for file in files).most_common(5)
     there = ", ".join(f"{count} {suffix}" for suffix, count in kinds) or "nothing"
     reasons = "".join(f"\n  {row['path']}: {row['reason']}" for row in unusable[:3])
     reasons = f"\nLeft out, the first of {len(unusable)}:{reasons}" if reasons else ""
-    return f"no usable photo in the {name} layout under {root} (it holds {there}). Expected:\n{layout}{reasons}"
+    return f"no usable photo in the {name} layout under {shown(root)} (it holds {there}). Expected:\n{layout}{reasons}"

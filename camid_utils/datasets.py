@@ -10,9 +10,10 @@ from . import published
 from .catalogues import LISTING, left_out, read_catalogue, summary
 from .project import resolve
 
-DRESDEN_NAME = re.compile(r"([^_]+)_(.+)_([^_]+)_(\d+)\.jpe?g", re.IGNORECASE)  # brand, model, device, shot
-FLOREVIEW_NAME = re.compile(r"(D\d+)_(L\d+S\d+)C\d+\.jpe?g", re.IGNORECASE)
-FLOREVIEW_FLAT_NAME = re.compile(r"(D\d+)_.*\.jpe?g", re.IGNORECASE)
+JPEG = r"\.j(?:pe?g|pe|fif|if)"  # as in catalogues.KINDS
+DRESDEN_NAME = re.compile(rf"([^_]+)_(.+)_([^_]+)_(\d+){JPEG}", re.IGNORECASE)  # brand, model, device, shot
+FLOREVIEW_NAME = re.compile(rf"(D\d+)_(L\d+S\d+)C\d+{JPEG}", re.IGNORECASE)
+FLOREVIEW_FLAT_NAME = re.compile(rf"(D\d+)_.*{JPEG}", re.IGNORECASE)
 FLAT_FOLDER = re.compile(r"flat([-_ ]?fields?)?", re.IGNORECASE)
 PHONE_FOLDER = re.compile(r"(D\d+)_([^_]+_.+?)(?:_\d)?", re.IGNORECASE)  # the last digit counts devices of a model
 FORCHHEIM_VERSIONS = ("orig", "facebook", "instagram", "telegram", "twitter", "whatsapp")
@@ -93,7 +94,7 @@ def _load_version(root: str | Path, name: str, infix: str, versions: tuple[str, 
     if version not in versions:
         raise ValueError(f"{name} has no version {version!r}: choose one of {', '.join(versions)}")
     layout = f"  ROOT/D01_<Brand>_<Model>/[folders/]D01_{infix}_{version}_0001.jpg    versions: {', '.join(versions)}"
-    pattern = re.compile(rf"(D\d+)_{infix}_([A-Za-z]+)_(\d+)\.jpe?g", re.IGNORECASE)
+    pattern = re.compile(rf"(D\d+)_{infix}_([A-Za-z]+)_(\d+){JPEG}", re.IGNORECASE)
     usual = {one.casefold(): one for one in versions}
 
     def label(photo: Path) -> tuple | str:

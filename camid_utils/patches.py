@@ -21,7 +21,7 @@ from .photos import read_photo
 from .project import progress
 
 KINDS = ("random", "grid", "quality", "resize")
-FORMAT = 3  # part of a store's key: raise it when the same settings would give other patches or files
+FORMAT = 4  # part of a store's key: raise it when the same settings would give other patches or files
 PATCH_COLUMNS = ["dataset", "brand", "camera_model", "device", "scene", "photo", "y", "x"]
 GREY = np.array([299, 587, 114], np.int32)  # luma of ITU-R BT.601, in thousandths of red, green and blue
 
@@ -30,8 +30,8 @@ class Store(NamedTuple):
     """Patches on disk: row i of `table` describes `pixels[i]`."""
 
     pixels: np.ndarray  # memory-mapped uint8 [N, size, size, 3]
-    table: pd.DataFrame  # PATCH_COLUMNS; y, x: the patch's top left corner in the photo
-    left_out: pd.DataFrame  # photo, reason
+    table: pd.DataFrame  # PATCH_COLUMNS; y, x: the patch's top left corner in the photo; attrs: left_out, as rows
+    left_out: pd.DataFrame  # photo, camera_model, reason
     folder: Path  # its name ends in a digest of photos, labels and settings
     kind: str  # one of KINDS
 
@@ -69,6 +69,7 @@ def open_store(folder: str | Path) -> Store:
     folder = Path(folder)
     settings = json.loads((folder / "settings.json").read_text())
     table, left_out = (pd.read_parquet(folder / name) for name in ("table.parquet", "left_out.parquet"))
+    table.attrs["left_out"] = left_out.to_dict("records")  # goes where the table goes
     shape = (len(table), settings["size"], settings["size"], 3)
     pixels = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=shape)
     return Store(pixels, table, left_out, folder, settings["kind"])
@@ -165,7 +166,7 @@ def _build(catalogue: pd.DataFrame, folder: Path, settings: dict, workers: int) 
     rows = np.repeat(list(positions), [len(corners) for corners in positions.values()])
     y, x = np.concatenate(list(positions.values())).T
     table = listed.iloc[rows].assign(y=y, x=x)[PATCH_COLUMNS]
-    left_out = listed[["photo"]].iloc[list(reasons)].assign(reason=pd.Series(reasons, dtype=str))
+    left_out = listed[["photo", "camera_model"]].iloc[list(reasons)].assign(reason=pd.Series(reasons, dtype=str))
     for name, frame in (("table", table), ("left_out", left_out)):
         frame.attrs = {}
         frame.reset_index(drop=True).to_parquet(folder / f"{name}.parquet", index=False)

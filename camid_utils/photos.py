@@ -1,9 +1,10 @@
 """One photo: its pixels as stored, its JPEG header, and the degradations that robustness is tested with."""
 
 import io
+import re
 import warnings
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 MAX_PIXELS = 300_000_000  # the largest phone sensors have 200 million; a header that claims more than this is broken
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below those sensors
+FORMATS = {  # how files that are no JPEG begin
+    rb".{4}ftyp(avi|.{4,40}avif)": "an AVIF picture", rb".{4}ftyp(hei|hev|mif|msf)": "a HEIC photo",
+    rb"II\*\0|MM\0\*|II\x55\0|II\x52O|.{4}ftypcrx|FUJIFILM": "a raw photo or a TIFF", rb".{4}ftyp": "a video",
+    rb"\x89PNG\r\n": "a PNG picture", rb"RIFF.{4}WEBP": "a WebP picture", rb"GIF8": "a GIF picture",
+}  # fmt: skip
+MARKER = re.compile(rb"\xff([\x01-\xfe])")  # ITU-T T.81, B.1.1.2
+SCAN_END = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # the compressed data contain restart markers
+SOF, SOS, EOI = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, 0xDA, 0xD9
 HEADER_BYTES = (1 << 16, 1 << 20, -1)  # thumbnails and maker notes rarely fill 64 kB; -1 reads the whole file
 SUBSAMPLING = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
 DEGRADATIONS = {  # the numbers that follow each name
@@ -29,32 +39,99 @@ def read_photo(path: str | Path, at_least: tuple[int, int] = (0, 0)) -> np.ndarr
     Grey photos get three equal channels. With `at_least` (height, width) the decoder returns a smaller copy, reduced
     in eighths, but no smaller than that. Raises ValueError, with the path and the reason, if the file cannot be used.
     """
-    try:
-        data = Path(path).read_bytes()
-        jpeg_header(io.BytesIO(data))
-        return simplejpeg.decode_jpeg(data, "RGB", min_height=at_least[0], min_width=at_least[1], strict=True)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        reason = "truncated JPEG (premature end of file)" if "Premature end" in str(error) else error
-        raise ValueError(f"{path}: {reason}") from error
+    return _read(path, at_least)[0]
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Pixels of a JPEG, as `read_photo`, or of an 8-bit PNG, without alpha; the content decides, not the name."""
-    start = b""
-    with suppress(OSError), open(path, "rb") as file:  # read_photo will say why
-        start = file.read(25)
-    if not start.startswith(b"\x89PNG\r\n\x1a\n"):
-        return read_photo(path)
-    try:  # ISO/IEC 15948, 11.2.2: width, height and bit depth follow the signature and the first chunk's name
-        _check_pixels(height=int.from_bytes(start[20:24]), width=int.from_bytes(start[16:20]))
-        if start[24:] == b"\x10":
-            raise ValueError("a PNG with 16 bits per sample, which no camera's JPEG gave; save it with 8")
-        with warnings.catch_warnings(action="ignore"), PngImageFile(path) as image:
-            return np.asarray(image.convert("RGB"))
+    return read_noted(path)[0]
+
+
+def read_noted(path: str | Path) -> tuple[np.ndarray, str]:
+    """Pixels as `read_image`, and a note of what is odd about the file, or ""."""
+    return _read(path, png=True)
+
+
+def _read(path: str | Path, at_least: tuple[int, int] = (0, 0), png: bool = False) -> tuple[np.ndarray, str]:
+    """Pixels and note: a JPEG is decoded strictly, if need be once repaired."""
+    size = {"min_height": at_least[0], "min_width": at_least[1]}
+    try:
+        data = Path(path).read_bytes()
+        if png and data.startswith(b"\x89PNG\r\n\x1a\n"):
+            # ISO/IEC 15948, 11.2.2: width, height and bit depth follow the signature and the first chunk's name
+            _check_pixels(height=int.from_bytes(data[20:24]), width=int.from_bytes(data[16:20]))
+            if data[24:25] == b"\x10":
+                raise ValueError("a PNG with 16 bits per sample, which no camera's JPEG gave; save it with 8")
+            with warnings.catch_warnings(action="ignore"), PngImageFile(io.BytesIO(data)) as image:
+                return np.asarray(image.convert("RGB")), ""
+        jpeg_header(io.BytesIO(data))
+        try:
+            return simplejpeg.decode_jpeg(data, "RGB", strict=True, **size), ""
+        except ValueError:
+            data, note = _repaired(data)
+        return simplejpeg.decode_jpeg(data, "RGB", strict=True, **size), note
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        reason = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"cannot be read ({error.strerror})"
+        elif "premature end" in reason.lower():
+            reason = "truncated JPEG (premature end of file)"
+        raise ValueError(f"{path}: {reason}") from error
+
+
+def _segments(data: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    """A JPEG's markers up to its end (0: there is no end marker), each with the bytes before it (after a scan's header
+    its compressed data) and its segment, from the two bytes of its length on."""
+    at, pattern = 2, MARKER
+    while found := pattern.search(data, at):
+        marker, start = found[1][0], found.end()
+        bare = marker == 1 or 0xD0 <= marker <= EOI
+        end = start if bare else start + max(2, int.from_bytes(data[start : start + 2]))
+        yield data[at : found.start()].rstrip(b"\xff"), marker, data[start:end]
+        if marker == EOI:
+            return
+        at, pattern = end, SCAN_END if marker == SOS else MARKER
+    yield data[at:].rstrip(b"\xff"), 0, b""
+
+
+def _repaired(data: bytes) -> tuple[bytes, str]:
+    """A JPEG as the standard wants it, without what viewers pass over, and a note of that. Compressed data stay.
+
+    The end marker is added only after scans that complete every coefficient: what is cut short remains so.
+    """
+    parts, notes, last, baseline, missing = [data[:2]], [], 0, False, {None}
+    for before, marker, segment in _segments(data):
+        if last == SOS:
+            if baseline and before.endswith(b"\0\0"):
+                before = re.sub(rb"\xff\Z", b"\xff\0", before.rstrip(b"\0"))  # 0 after 255 belongs to the data
+                notes.append("extra bytes after its compressed data")
+            parts.append(before)
+        elif before:
+            notes.append("extra bytes between its segments")
+        last = marker
+        if marker in SOF:
+            baseline, missing = marker <= 0xC1, {(i, k) for i in segment[8::3] for k in range(64)}
+        elif marker == SOS and len(segment) > 5:
+            if baseline and segment[-3:] != b"\0\x3f\0":
+                segment = segment[:-3] + b"\0\x3f\0"
+                notes.append("a scan header of unusual values")
+            first, final, bits = segment[-3:]
+            if bits % 16 == 0:
+                missing -= {(i, k) for i in segment[3:-3:2] for k in range(first, final + 1)}
+        elif marker == 0xE0 and segment[2:7] == b"JFIF\0" and segment[7:8] != b"\1":
+            segment = segment[:7] + b"\1" + segment[8:]
+            notes.append("an unknown version of JFIF")
+        elif marker == 0xEE and segment[2:7] == b"Adobe" and segment[13:14] > b"\1":
+            segment = segment[:13] + b"\1" + segment[14:]
+            notes.append("an unknown Adobe colour transform")
+        elif 0xE1 <= marker <= 0xEF and marker != 0xEE or marker == 0xFE:
+            continue  # metadata, such as a damaged colour profile
+        if marker:
+            parts.append(bytes([0xFF, marker]) + segment)
+        elif not missing:
+            parts.append(bytes([0xFF, EOI]))
+            notes.append("no end marker")
+    return b"".join(parts), "an odd JPEG: " + ", ".join(dict.fromkeys(notes or ["damaged metadata"]))
 
 
 def jpeg_header(file: BinaryIO) -> tuple[int, int]:
@@ -63,7 +140,10 @@ def jpeg_header(file: BinaryIO) -> tuple[int, int]:
     for size in HEADER_BYTES:
         data += file.read(size)
         if not data.startswith(b"\xff\xd8"):
-            raise ValueError(f"not a JPEG: it begins with {data[:8]!r}" if data else "not a JPEG: the file is empty")
+            name = next((name for start, name in FORMATS.items() if re.match(start, data, re.DOTALL)), "")
+            other = f"{name}, whatever its name: a copy converted to JPEG lacks the camera's own compression"
+            unknown = f"it begins with {data[:8]!r}" if data else "the file is empty"
+            raise ValueError(other if name else f"not a JPEG: {unknown}")
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
         except (ValueError, KeyError):  # KeyError: colours or subsampling not known (yet)
@@ -72,6 +152,11 @@ def jpeg_header(file: BinaryIO) -> tuple[int, int]:
             raise ValueError("a CMYK JPEG, which no camera writes")
         _check_pixels(height, width)
         return height, width
+    frame = next((segment for _, marker, segment in _segments(data) if marker in SOF), b"")
+    samples = [divmod(sampling, 16) for sampling in frame[9::3]]
+    if len(samples) == 3 and samples[0] not in SUBSAMPLING:
+        form = ", ".join(f"{across} x {down}" for across, down in samples)
+        raise ValueError(f"a JPEG whose sampling factors, {form}, are of a form that the decoder does not know")
     raise ValueError("its JPEG header is damaged, cut short or of a form that the decoder does not know")
 
 
@@ -86,10 +171,15 @@ def quantisation_tables(path: str | Path) -> tuple[np.ndarray, np.ndarray | None
     Horizontal frequency grows with the column. A grey photo has no chroma table (None) and the subsampling "grey".
     """
     try:
-        with Image.open(path, formats=["JPEG"]) as image:
+        with open(path, "rb") as file:
+            jpeg_header(file)
+            end = file.tell()  # at least the first scan header
+            file.seek(0)
+            header = file.read(end)
+        with Image.open(io.BytesIO(_repaired(header)[0]), formats=["JPEG"]) as image:
             tables, layers = image.quantization, image.layer  # a layer: id, horizontal and vertical samples, table
             luma, *chroma = [np.reshape(tables[table], (8, 8)) for *_, table in layers]
-    except (OSError, SyntaxError, KeyError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: its JPEG tables cannot be read ({error})") from error
     if not chroma:
         return luma, None, "grey"

@@ -39,6 +39,46 @@ def by_name(catalogue: pd.DataFrame, *columns: str) -> dict[str, list]:
     return dict(zip(catalogue["path"].map(os.path.basename), table.to_numpy().tolist(), strict=True))
 
 
+def test_what_systems_leave_in_folders_is_neither_catalogued_nor_reported(tmp_path):
+    litter = ["@eaDir/Nikon_D70_0_1.JPG/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/Nikon_D70_0_2.JPG", ".DS_Store"]
+    litter += ["__MACOSX/._Nikon_D70_0_1.JPG", "a/lost+found/1.jpg", "System Volume Information/2.jpg", "a/Thumbs.db"]
+    litter += ["#recycle/Nikon_D70_0_3.JPG", ".Trashes/501/Nikon_D70_0_4.JPG", "a/._Nikon_D70_0_1.JPG", "desktop.ini"]
+    names = ["a/Nikon_D70_0_1.JPG", "@home/Nikon_D70_0_8.JPG", "#1/Nikon_D70_0_9.JPG"]
+    table = datasets.load_dresden(plant(tmp_path, names + litter))
+    assert sorted(by_name(table)) == sorted(os.path.basename(name) for name in names)
+    assert table.attrs == {"left_out": [], "skipped": {}}
+    assert [[path.as_posix() for path in catalogues.list_files(tmp_path)[0]]] == [sorted(names)]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "JPEG", "jpe", "jfif", "JIF"])
+def test_a_jpeg_of_any_spelling_is_read_in_every_layout(tmp_path, suffix):
+    names = {"dresden": "Nikon_D70_0_1", "folder": "Nikon_D70/x", "forchheim": "D01_Acme_A/D01_img_orig_0001"}
+    names |= {"floreview": "Acme_A/D01_L1S1C1", "vision": "D01_Acme_A/D01_I_nat_0001"}
+    for kind, name in names.items():
+        assert len(getattr(datasets, f"load_{kind}")(plant(tmp_path / kind, [f"{name}.{suffix}"]))) == 1
+    flat = plant(tmp_path / "flat", [f"Acme_A/Flat/D01_F1.{suffix}"])
+    assert len(datasets.load_floreview(flat, flat=True)) == 1
+
+
+def test_files_that_are_no_jpegs_are_skipped_and_counted_by_kind(tmp_path):
+    names = [
+        "Nikon_D70_0_1.JPG",
+        "1.HEIC",
+        "1.heif",
+        "1.avif",
+        "1.DNG",
+        "1.nef",
+        "1.Cr2",
+        "1.arw",
+        "1.png",
+        "1.txt",
+        "1.mov",
+    ]
+    table = datasets.load_dresden(plant(tmp_path, names))
+    skipped = {"HEIC": 2, "raw": 4, "AVIF": 1, "PNG": 1, "other": 1, "video": 1}
+    assert len(table) == 1 and table.attrs["skipped"] == skipped and not reasons(table)
+
+
 def reasons(catalogue: pd.DataFrame) -> dict[str, str]:
     return {os.path.basename(path): reason for path, reason in catalogues.left_out(catalogue).to_numpy()}
 
@@ -233,6 +273,10 @@ def test_a_name_that_is_not_unicode_is_left_out(tmp_path):
     table = datasets.load_dresden(plant(tmp_path, ["Nikon_D70_0_1.JPG", os.fsdecode(b"Nikon_\xe9_0_1.JPG")]))
     assert list(reasons(table).values()) == ["its name is not valid Unicode"]
     catalogues.left_out(table).to_parquet(tmp_path / "left_out.parquet")
+    for root in (tmp_path / os.fsdecode(b"\xe9"), plant(tmp_path / "x", [os.fsdecode(b"1.\xe9")])):
+        with pytest.raises(FileNotFoundError, match="\ufffd") as error:
+            datasets.load_dresden(root)
+        assert str(error.value).encode()  # can be printed
 
 
 def test_relative_photos_start_at_the_common_folder(tmp_path):
@@ -268,3 +312,17 @@ def test_a_description_counts_what_there_is():
     assert catalogues.describe(rows) == "simulated Dresden, 20 photos, 2 camera models, 4 devices, 5 scenes"
     bare = rows.assign(scene=pd.NA, dataset="mine")[:1]
     assert catalogues.describe(bare) == "mine, 1 photo, 1 camera model, 1 device"
+
+
+def test_a_description_names_what_is_left_out(tmp_path):
+    files = {"A_1_0_1.JPG": jpeg(), "A_1_0_2.JPG": b"", "B_2_0_1.JPG": b"", "x.jpg": jpeg(), "x.png": jpeg()}
+    table = datasets.load_dresden(plant(tmp_path, files))
+    counted = "Dresden, 1 photo, 1 camera model, 1 device, 3 photos left out (none is left of B_2)"
+    assert catalogues.describe(table) == counted
+
+
+def test_a_photo_that_vanishes_changes_the_fingerprint(tmp_path):
+    table = datasets.load_dresden(plant(tmp_path, ["X_Y_0_1.JPG", "X_Y_0_2.JPG"]))
+    before = catalogues.fingerprint(table)
+    os.remove(table["path"][0])
+    assert catalogues.fingerprint(table) != before

@@ -1,5 +1,6 @@
 """The pictures that figures show are the ones that their captions speak of."""
 
+import os
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,7 @@ from PIL import Image
 
 from camid_utils import catalogues
 from camid_utils.evaluation import LOG_PROB
-from camid_utils.figures import examples
+from camid_utils.figures import examples, photographs
 
 MODELS = ["Acme_A", "Acme_B", "Bolt_C"]
 
@@ -39,6 +40,18 @@ def test_a_photo_that_cannot_be_decoded_is_passed_over(catalogue):
         file.truncate(len(file.read()) * 3 // 4)
     chosen = examples.one_scene(catalogue)
     assert chosen["device"].tolist() == ["Acme_A_1", "Acme_B_0", "Bolt_C_0"] and set(chosen["scene"]) == {"0-1"}
+
+
+def test_a_photo_of_200_megapixels_is_drawn_reduced_in_place():
+    photo = np.broadcast_to(np.uint8(90), (12240, 16320, 3))
+    places = {"random": np.array([[12000, 16000]])}
+    for figure in (
+        photographs.picture_grid([photo], ["A"], 1, "title", "note"),
+        photographs.gallery([("caption", [photo])], "title", "note"),
+        photographs.patch_positions(photo, places, 48, "note"),
+    ):
+        assert max(figure.axes[0].images[0].get_array().shape) <= 1600
+    assert figure.axes[0].get_xlim() == (-0.5, 16319.5) and figure.axes[0].get_ylim() == (12239.5, -0.5)
 
 
 def test_crops_are_the_middle_and_the_textured_part():
@@ -88,6 +101,8 @@ def test_the_photos_behind_the_largest_confusions_are_shown_most_confident_first
     ((caption, pictures),) = examples.confused_photos(votes, catalogue, 48, ("Bolt_C", "Bolt_C"), count=5)
     assert caption == "Bolt C classified as Bolt C: 3 photos" and len(pictures) == 6
     assert examples.confused_photos(votes, catalogue, 48, ("Acme_B", "Bolt_C")) == []
+    os.remove(catalogue["path"][1])
+    assert colours(examples.confused_photos(votes, catalogue, 48, count=1)[0][1]) == [(0, 0)] * 2
     assert examples.confused_photos(votes_of(catalogue, {}), catalogue, 48) == []
 
 

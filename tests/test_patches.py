@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from camid_utils import patches
+from camid_utils import catalogues, patches
 from camid_utils.photos import degrade, read_photo, resize
 
 
@@ -126,6 +126,28 @@ def test_photos_that_fail_are_named_and_leave_no_hole(catalogue, tmp_path, kind)
     with pytest.raises(ValueError, match=r"(?s)none of the 4 photos.*text\.jpg: not a JPEG"):
         patches.extract(catalogue_of(bad_paths), tmp_path / "none", kind=kind)
     assert left_behind(tmp_path / "none") == []
+
+
+def test_what_a_store_leaves_out_goes_where_its_table_goes_and_is_said(catalogue, tmp_path):
+    lost = catalogue_of([tmp_path / "photos" / f"{i}.jpg" for i in range(2)]).assign(camera_model="Lost_Model")
+    for path in lost["path"]:
+        Path(path).write_bytes(b"")
+    table = patches.extract(pd.concat([catalogue, lost], ignore_index=True), tmp_path, size=16).table
+    left = [dict(photo=f"{i}.jpg", camera_model="Lost_Model", reason="not a JPEG: the file is empty") for i in range(2)]
+    table[table["y"] > 50].assign(true="x").reset_index(drop=True).to_parquet(tmp_path / "some.parquet")
+    for one in (table, pd.read_parquet(tmp_path / "some.parquet"), pd.concat([table, table])):
+        assert one.attrs["left_out"] == left
+    words = "made up, 6 photos, 1 camera model, 1 device, 1 scene"
+    assert catalogues.describe(table) == f"{words}, 2 photos left out (none is left of Lost_Model)"
+    assert catalogues.describe(patches.extract(catalogue, tmp_path, size=16).table) == words
+
+
+def test_a_photo_that_vanishes_before_the_store_is_built_is_left_out(catalogue, tmp_path):
+    os.remove(catalogue["path"][0])
+    store = patches.extract(catalogue, tmp_path, size=16)
+    assert (
+        store.left_out["photo"].tolist() == ["camera0/shot_0.jpg"] and "cannot be read" in store.left_out["reason"][0]
+    )
 
 
 def test_photos_too_small_once_degraded_are_left_out(catalogue, tmp_path):

@@ -10,12 +10,13 @@ from functools import cache
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from camid_utils import catalogues, datasets
-from camid_utils.photos import MAX_PIXELS, degrade, quantisation_tables, read_image, read_photo
+from camid_utils.photos import MAX_PIXELS, degrade, jpeg_header, quantisation_tables, read_image, read_noted, read_photo
 
 
 def scene(height=96, width=160):
@@ -33,17 +34,38 @@ def encoded(pixels, form="JPEG", mode=None, **options) -> bytes:
 
 
 @cache
-def jpeg(mode: str = "RGB", progressive: bool = False) -> bytes:
+def jpeg(mode: str = "RGB", **options) -> bytes:
     """A photo of 160 x 96 pixels as a camera would save it, with a place and a serial number in its EXIF data."""
     exif = Image.Exif()
     exif[0x8825], exif[0xA431] = {1: "N", 2: (7.0, 7.0, 7.0)}, "SERIAL-12345"
-    return encoded(scene(), mode=mode, quality=90, exif=exif, progressive=progressive)
+    return encoded(scene(), mode=mode, quality=90, exif=exif, **options)
 
 
 def with_frame(position: int, new: bytes) -> bytes:
     """The photo with `new` written at a position of its frame header."""
     start = jpeg().index(b"\xff\xc0") + position
     return jpeg()[:start] + new + jpeg()[start + len(new) :]
+
+
+def inserted(before: bytes, new: bytes) -> bytes:
+    """The photo with `new` before the first place where `before` stands."""
+    start = jpeg().index(before)
+    return jpeg()[:start] + new + jpeg()[start:]
+
+
+def with_scan(new: bytes) -> bytes:
+    """The photo with other last bytes in its scan header: first and last coefficient, bits."""
+    end = jpeg().index(b"\xff\xda") + 14
+    return jpeg()[: end - 3] + new + jpeg()[end:]
+
+
+def three_scans(last: bytes = b"\0\x3f\0", count: int = 3) -> bytes:
+    """A baseline JPEG whose layers are scanned one after the other, `count` of them; `last`: as for `with_scan`."""
+    grey = [encoded(scene()[..., i], quality=90) for i in range(3)]
+    head, scan = grey[0].index(b"\xff\xc0"), grey[0].index(b"\xff\xda")
+    frame = b"\xff\xc0\0\x11" + grey[0][head + 4 : head + 9] + b"\3\1\x11\0\2\x11\0\3\x11\0"
+    scans = [b"\xff\xda\0\x08\1" + bytes([i + 1, 0]) + last + grey[i][scan + 10 : -2] for i in range(count)]
+    return grey[0][:head] + frame + grey[0][head + 13 : scan] + b"".join(scans) + b"\xff\xd9"
 
 
 def detail(photo):
@@ -80,6 +102,18 @@ BAD_FILES = {
     "cmyk": (jpeg("CMYK"), "a CMYK JPEG"),
     "huge": (with_frame(5, b"\xff\xdc\xff\xdc"), "65500 x 65500 pixels; the limit is 300 megapixels"),
     "4:4:1": (with_frame(11, b"\x14"), "of a form that the decoder does not know"),
+    "4 x 2": (with_frame(11, b"\x42"), "sampling factors, 4 x 2, 1 x 1, 1 x 1, are of a form that the decoder"),
+    "12 bits": (with_frame(4, b"\x0c"), "precision 12"),
+    "heic": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo, whatever its name"),
+    "avif": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", "an AVIF picture, whatever its name"),
+    "tiff": (encoded(scene(), "TIFF"), "a raw photo or a TIFF, whatever its name"),
+    "cut, then an end marker": (jpeg()[:-400] + b"\xff\xd9", "truncated JPEG"),
+    "cut, then zeros": (jpeg()[:-400] + bytes(400), "truncated JPEG"),
+    "cut in its last bytes, then zeros": (jpeg()[:-5] + bytes(9), "truncated JPEG"),
+    "scans missing": (jpeg(progressive=True)[: jpeg(progressive=True).rindex(b"\xff\xda")], "truncated JPEG"),
+    "last scan cut": (jpeg(progressive=True)[:-20], "truncated JPEG"),
+    "layers missing": (three_scans(count=2)[:-2], "truncated JPEG"),
+    "wrong sampling": (with_frame(11, b"\x12"), "Corrupt JPEG data"),
     "16 bits": (encoded(scene()[..., 0].astype(np.uint16), "PNG"), "16 bits per sample"),
     "cut png": (encoded(scene(), "PNG")[:100], ""),
 }
@@ -91,6 +125,69 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path, name):
     path.write_bytes(BAD_FILES[name][0])
     with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}: .*{re.escape(BAD_FILES[name][1])}"):
         read_image(path)
+
+
+ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"  # the colour transform follows
+RESTARTED = jpeg(restart_marker_blocks=4)
+ODD = {
+    "scan header of zeros": (with_scan(bytes(3)), "scan header"),
+    "scan header of other values": (with_scan(b"\0\x3f\x11"), "scan header"),
+    "no end marker": (jpeg()[:-2], "no end marker"),
+    "half an end marker": (jpeg()[:-1], "no end marker"),
+    "no end marker, but zeros": (jpeg()[:-2] + bytes(2), "no end marker"),
+    "restart markers, no end marker": (RESTARTED[:-2], "no end marker"),
+    "progressive, no end marker": (jpeg(progressive=True)[:-2], "no end marker"),
+    "bytes before a table": (inserted(b"\xff\xdb", b"\0\1"), "between its segments"),
+    "bytes before the scan": (inserted(b"\xff\xda", b"\0\1"), "between its segments"),
+    "bytes at the start": (inserted(b"\xff\xe0", b"\0"), "between its segments"),
+    "zeros at the end": (jpeg()[:-2] + bytes(100) + jpeg()[-2:], "after its compressed data"),
+    "JFIF 2": (jpeg().replace(b"JFIF\0\1", b"JFIF\0\2", 1), "JFIF"),
+    "Adobe 5": (jpeg()[:2] + ADOBE + b"\5" + jpeg()[20:], "Adobe"),
+    "damaged profile": (inserted(b"\xff\xdb", b"\xff\xe2\0\x12ICC_PROFILE\0\2\3xx"), "metadata"),
+    "two at once": (with_scan(bytes(3))[:-2], "scan header of unusual values, no end marker"),
+}
+
+
+def test_every_scan_header_of_a_baseline_photo_is_repaired(tmp_path):
+    (tmp_path / "odd.jpg").write_bytes(three_scans(bytes(3)))
+    clean = simplejpeg.decode_jpeg(three_scans(), "RGB", strict=True)
+    np.testing.assert_array_equal(read_photo(tmp_path / "odd.jpg"), clean)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_file_gives_the_pixels_and_tables_of_the_clean_one_and_a_note(tmp_path, name):
+    path = tmp_path / "odd.jpg"
+    for data, note in ((jpeg(), ""), ODD[name]):
+        path.write_bytes(data)
+        pixels, found = read_noted(path)
+        np.testing.assert_array_equal(pixels, simplejpeg.decode_jpeg(jpeg(), "RGB"))
+        np.testing.assert_array_equal(read_photo(path, (1, 1)), simplejpeg.decode_jpeg(jpeg(), "RGB", min_height=1))
+        assert note in found and bool(found) == bool(note) and jpeg_header(io.BytesIO(data)) == (96, 160)
+        assert quantisation_tables(path)[2] == "4:2:0"
+
+
+SOUND = {name: simplejpeg.encode_jpeg(scene(), 90, colorsubsampling=name) for name in ("411", "440", "422", "444")}
+SOUND |= {"RGB by Adobe's marker": encoded(scene(), quality=90, keep_rgb=True), "restart markers": RESTARTED}
+SOUND |= {"two photos": encoded(scene(), "MPO", save_all=True, append_images=[Image.new("RGB", (80, 48))])}
+SOUND |= {"a video behind it": jpeg() + b"\0\0\0\x18ftypmp42" + jpeg()[::-1], "progressive": jpeg(progressive=True)}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_what_needs_no_repair_is_read_as_another_decoder_reads_it_without_a_note(tmp_path, name):
+    (tmp_path / "sound.jpg").write_bytes(SOUND[name])
+    pixels, note = read_noted(tmp_path / "sound.jpg")
+    with Image.open(io.BytesIO(SOUND[name])) as image:
+        np.testing.assert_array_equal(pixels, image.convert("RGB"))
+    assert note == ""
+
+
+def test_a_photo_of_200_megapixels_is_within_the_only_limit(tmp_path):
+    data = with_frame(5, (12240).to_bytes(2) + (16320).to_bytes(2))
+    (tmp_path / "large.jpg").write_bytes(data)
+    assert jpeg_header(io.BytesIO(data)) == (12240, 16320)
+    assert quantisation_tables(tmp_path / "large.jpg")[2] == "4:2:0"
+    with Image.open(tmp_path / "large.jpg") as image:
+        assert image.size == (16320, 12240)
 
 
 def test_a_missing_file_is_named_with_the_reason(tmp_path):
@@ -178,7 +275,7 @@ from camid_utils import catalogues, datasets, patches
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 catalogue = datasets.load_dresden(sys.argv[1])
 store = patches.extract(catalogue, sys.argv[2], size=48, per_photo=4)
-left = [*catalogues.left_out(catalogue).to_numpy().tolist(), *store.left_out.to_numpy().tolist()]
+left = [*catalogues.left_out(catalogue).to_numpy().tolist(), *store.left_out[["photo", "reason"]].to_numpy().tolist()]
 shown = catalogue.to_csv() + store.table.to_csv() + json.dumps(catalogue.attrs, default=str)
 print(json.dumps({
     "left": {path.rsplit("/", 1)[-1]: reason for path, reason in left},

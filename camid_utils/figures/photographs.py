@@ -32,13 +32,19 @@ def class_counts(catalogue: pd.DataFrame, published: pd.DataFrame | None = None)
     return fig
 
 
+def _for_screen(picture: np.ndarray) -> np.ndarray:
+    """Every n-th pixel, so that no side is longer than 1600: a screen shows no more, and drawing takes memory."""
+    step = -(-max(picture.shape[:2]) // 1600)
+    return picture[::step, ::step]
+
+
 def picture_grid(
     pictures: list[np.ndarray], titles, columns: int, title: str, note: str, size=(1.9, 1.65), scale="", **options
 ) -> plt.Figure:
     """Pictures (uint8 [h, w, 3], or numbers [h, w] with a colour scale) in rows, pixels shown as they are."""
     fig, axes = bare_axes(max(1, -(-len(pictures) // columns)), columns, size, title, note)
     for ax, picture, name in zip(axes.flat, pictures, readable(titles), strict=False):
-        image = ax.imshow(picture, interpolation="nearest", **options)
+        image = ax.imshow(_for_screen(picture), interpolation="nearest", **options)
         ax.set_title(textwrap.fill(name, 23), fontsize=8, loc="center")  # does not reach its neighbours
     if scale:
         fig.colorbar(image, ax=axes, shrink=0.7, label=scale)
@@ -73,7 +79,7 @@ def gallery(rows: list[tuple[str, list[np.ndarray]]], title: str, note: str) -> 
     fig, axes = bare_axes(len(rows), columns, (1.7, 1.75), title, note)
     for line, (caption, own) in zip(axes, rows, strict=True):
         for ax, picture in zip(line, own, strict=False):
-            ax.imshow(picture, interpolation="nearest")
+            ax.imshow(_for_screen(picture), interpolation="nearest")
             ax.set_anchor("NW")
         line[0].set_title(caption, fontsize=8)
     return fig
@@ -81,9 +87,10 @@ def gallery(rows: list[tuple[str, list[np.ndarray]]], title: str, note: str) -> 
 
 def patch_positions(photo: np.ndarray, corners: dict[str, np.ndarray], size: int, note: str) -> plt.Figure:
     """A photo with the outlines of its patches, once for each way of choosing them (corners [n, 2]: y, x)."""
+    height, width = photo.shape[:2]
     fig, axes = bare_axes(1, len(corners), (4.6, 3.4), f"Patches of {size} x {size} pixels", note)
     for ax, (name, places) in zip(axes[0], corners.items(), strict=True):
-        ax.imshow(photo)
+        ax.imshow(_for_screen(photo), extent=(-0.5, width - 0.5, height - 0.5, -0.5))
         for y, x in places:
             ax.add_patch(plt.Rectangle((x, y), size, size, fill=False, ec=PAPER, lw=1.6))
         ax.set_title(f"{len(places)} patch{'es' * (len(places) != 1)}, {name}", fontsize=9)
@@ -102,9 +109,8 @@ def camera_map(
     (height, width), (ys, xs) = photo.shape[:2], map(np.unique, corners.T)
     size, title = (5, 5 * height / width + 0.5), "Most likely camera model of each part of the photo"
     fig, ((left, right),) = bare_axes(1, 2, size, title, note)
-    step = -(-max(height, width) // 1600)  # a screen shows no more
     for ax in (left, right):
-        ax.imshow(photo[::step, ::step], extent=(0, width, height, 0))
+        ax.imshow(_for_screen(photo), extent=(0, width, height, 0))
     right.pcolormesh(_cell_edges(xs, width), _cell_edges(ys, height), cells.reshape(len(ys), len(xs), 4))
     names = [f"{readable([class_names[i]])[0]}, {counts[i]} patches" for i in order]
     names.append(f"others, {len(best) - counts[order].sum()}")
