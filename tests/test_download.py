@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import filelock
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +23,7 @@ from PIL import Image
 
 from camid_utils import published
 from camid_utils.download import __main__, check, fetch, sources
-from camid_utils.photos import read_photo
+from camid_utils.photos import read_noted, read_photo
 
 PHONES = [f"D0{d}_LG_G{d}/Nat/jpeg-h264/L1/S{s}/D0{d}_L1S{s}C1.jpg" for d in (1, 2) for s in (1, 2)]
 HOSTILE = [
@@ -29,6 +31,7 @@ HOSTILE = [
     "C:/D27_X/C:evil.jpg", "D27_X/%2e%2e/%2e%2e/evil.jpg", "D27_X/%2e%2e%2fevil.jpg", "file:///D27_X/evil.jpg",
     "D27_X//evil.jpg", "D27_X/.hidden.jpg", "D27_X/a%00b.jpg", "D27_X/nul.jpg", "D27_X/" + "a" * 300 + ".jpg",
     "D27_X/a:b.jpg", "ftp://host/D27_X/evil.jpg", "D27_X/evil.jpg%5C..%5Cevil.jpg", "D27_X./a.jpg", "http://[/D1_X/a.jpg",
+    "D27_X%1b[2J/evil.jpg",
 ]  # fmt: skip
 DRESDEN = [f"Dresden_Exp/{name}.JPG" for name in ("Nikon_D70_0_1", "Nikon_D70_1_2", "Sony_DSC-H50_0_3")]
 
@@ -40,6 +43,10 @@ def jpeg(seed: int = 0, make: str = "", model: str = "", **options) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 255, (80, 96, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(data, "JPEG", exif=exif, **options)
     return data.getvalue()
+
+
+def raises(error: Exception):
+    raise error
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -68,14 +75,14 @@ class Handler(BaseHTTPRequestHandler):
         body = data[start:]
         half = body[: len(body) // 2]
         length = {"truncate": len(half), "too long": len(body) + 9, "too short": len(body) - 9}.get(action, len(body))
-        framing = {"chunked": {"Transfer-Encoding": "chunked"}, "no length": {}}
+        framing = {"chunked": {"Transfer-Encoding": "chunked"}, "no length": {}, "cut": {}}
         headers |= framing.get(action, {"Content-Length": str(length)})
         if action == "chunked":
             body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
-        self.answer(206 if start else 200, headers, half if action in ("drop", "truncate", "stall") else body)
+        self.answer(206 if start else 200, headers, half if action in ("drop", "truncate", "stall", "cut") else body)
         if action == "stall":
             self.server.release.wait(20)
-        self.close_connection = action in ("drop", "stall", "too long", "no length", "too short")
+        self.close_connection = action in ("drop", "stall", "too long", "no length", "too short", "cut")
 
     def do_POST(self):
         """Kaggle's API: the list of files, two per page, the current version, and where a file is."""
@@ -115,7 +122,7 @@ def server(tmp_path, monkeypatch):
 
 def get(server, target, plan, check=read_photo):
     server.plans["/photo.jpg"] = list(plan)
-    fetch.fetch(server.client, server.address + "/photo.jpg", target, check)
+    return fetch.fetch(server.client, server.address + "/photo.jpg", target, check)
 
 
 def test_a_broken_or_stalled_connection_resumes_where_it_stopped(server, tmp_path):
@@ -134,7 +141,7 @@ def test_versions_of_the_same_length_are_never_mixed(server, tmp_path):
     assert (tmp_path / "file").read_bytes() == b"new " * 1000
 
 
-@pytest.mark.parametrize(("plan", "reason"), [("404", "404"), ("drop", "connection"), ("truncate", "truncated")])
+@pytest.mark.parametrize(("plan", "reason"), [("404", "404"), ("drop", "connection"), ("cut", "truncated")])
 def test_what_never_arrives_complete_never_gets_its_name(server, tmp_path, plan, reason):
     with pytest.raises(fetch.Failed, match=reason):
         get(server, tmp_path / "photo.jpg", [plan] * 9)
@@ -155,7 +162,7 @@ def test_pauses_grow_and_a_server_can_ask_for_longer_ones(server, tmp_path, monk
 
 
 ACTIONS = ["", "drop", "truncate", "too long", "too short", "500", "404", "ignore range", "wrong range", "no tag",
-           "no length", "chunked", "change", "ignore version"]  # fmt: skip
+           "no length", "chunked", "change", "ignore version", "cut"]  # fmt: skip
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -170,11 +177,12 @@ def test_whatever_goes_wrong_a_name_means_all_of_one_version(server, tmp_path_fa
     for plan in [*runs, []]:
         before = server.files["/photo.jpg"]
         try:
-            get(server, target, plan)
+            doubt = get(server, target, plan)
             break
         except fetch.Failed:
             assert not target.exists() and plan
-    assert target.read_bytes() in (before, server.files["/photo.jpg"])
+    photo, versions = target.read_bytes(), (before, server.files["/photo.jpg"])  # a server may announce too few bytes
+    assert photo in versions or "truncated" in doubt and any(version.startswith(photo) for version in versions)
     assert [path.name for path in target.parent.iterdir()] == ["photo.jpg"]
 
 
@@ -188,6 +196,35 @@ def test_no_path_leaves_the_folder(tmp_path_factory, line):
         except ValueError:
             continue
         assert target.resolve().is_relative_to(folder.resolve()) and not target.name.startswith(".")
+
+
+@pytest.mark.parametrize("name", ["nul .jpg", "conin$.jpg", "COM¹.jpg", "a\u2028b.jpg", "a\x85b.jpg"])
+def test_names_that_some_system_reserves_or_that_control_a_terminal_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="safe file name"):
+        fetch.inside(tmp_path, f"D27_X/{name}")
+
+
+def test_a_redirect_from_https_to_http_is_refused(tmp_path):
+    def answer(request: httpx.Request) -> httpx.Response:
+        redirect = httpx.Response(301, headers={"Location": "http://host/a.jpg"})
+        return redirect if request.url.scheme == "https" else httpx.Response(200, content=jpeg())
+
+    with httpx.Client(transport=httpx.MockTransport(answer), follow_redirects=True) as client:
+        with pytest.raises(fetch.Failed, match="redirects to http"):
+            fetch.fetch(client, "https://host/a.jpg", tmp_path / "a.jpg", read_photo)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_another_program_has_open_gets_its_name_later(server, tmp_path, monkeypatch):
+    refusals, replace = [PermissionError(13, "in use")], os.replace
+    monkeypatch.setattr(os, "replace", lambda *paths: raises(refusals.pop()) if refusals else replace(*paths))
+    assert get(server, tmp_path / "photo.jpg", []) == "" and (tmp_path / "photo.jpg").read_bytes() == jpeg()
+
+
+def test_a_resumed_file_that_cannot_be_decoded_is_fetched_again_as_a_whole(server, tmp_path):
+    server.files["/photo.jpg"] = jpeg()[:-900]
+    assert "truncated" in get(server, tmp_path / "photo.jpg", ["drop"])
+    assert [bool(asked) for asked in server.ranges] == [False, True, False]
 
 
 def test_links_out_of_the_folder_are_refused(tmp_path):
@@ -247,6 +284,47 @@ def test_hostile_lines_of_a_list_are_reported_and_the_others_downloaded(server, 
     assert floreview() == 1 and "\x1b" not in (shown := capsys.readouterr().out)
     assert "evil.jpg: its path leaves the folder" in shown and downloaded(server) == [PHONES[0], "failed.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    assert floreview("--dry-run") == 0 and floreview("--devices", "none") == 2
+    assert "\x1b" not in "".join(capsys.readouterr())
+
+
+def test_litter_in_a_list_is_not_taken_for_photos():
+    names = ("@eaDir/a.jpg/Nikon_D70_0_1.jpg", "._Nikon_D70_0_1.JPG", "__MACOSX/Nikon_D70_0_1.JPG")
+    assert sources.parse_list("\n".join(f"D01_A/{name}" for name in names)).empty
+    assert sources.dresden_listing((name, 5) for name in names).empty
+
+
+def test_complete_photos_that_cannot_be_decoded_are_kept_named_and_asked_for_once(server, floreview, capsys):
+    paths = sorted(PHONES[0].replace("C1", f"C{i}") for i in range(25))
+    server.files = {f"/FloreView/Dataset/{path}": jpeg(i)[:-900] for i, path in enumerate(paths)}
+    server.files["/FloreView/list.txt"] = "\n".join(f"Dataset/{path}" for path in paths).encode()
+    assert floreview() == 1 and "25 of 25 photos are in" in capsys.readouterr().out
+    assert downloaded(server) == [*paths, "doubted.txt"] and len(server.ranges) == 26  # the list, and each photo once
+    doubts = sorted((server.folder / "doubted.txt").read_text().splitlines())
+    assert doubts == [f"{path}: truncated JPEG (premature end of file)" for path in paths]
+    assert floreview() == 1 and len(server.ranges) == 27  # the list again
+    assert str(server.folder / "doubted.txt") in capsys.readouterr().out
+    for i, path in enumerate(paths):
+        server.files[f"/FloreView/Dataset/{path}"] = jpeg(i)
+        (server.folder / path).unlink()
+    assert floreview() == 0 and downloaded(server) == paths
+
+
+@pytest.mark.parametrize("data", [b"<html>not found</html>", b"", bytes(5000)])
+def test_what_is_no_image_is_not_kept_and_does_not_end_a_run(server, floreview, monkeypatch, data):
+    monkeypatch.setattr(__main__, "GIVE_UP_AFTER", 2)
+    server.files |= {f"/FloreView/Dataset/{path}": data for path in PHONES[:3]}
+    assert floreview("--connections", "1") == 1 and downloaded(server) == [PHONES[3], "failed.txt"]
+    assert len(server.ranges) == 5 and (server.folder / "failed.txt").read_text().count("not a JPEG") == 3
+
+
+def test_what_another_download_has_just_brought_is_not_downloaded_again(server, floreview, monkeypatch):
+    def other_download(folder):  # in the moment before the lock is taken
+        photo(server.folder, PHONES[0], 7)
+        return SimpleNamespace(free=10**12)
+
+    monkeypatch.setattr(__main__.shutil, "disk_usage", other_download)
+    assert floreview() == 0 and (server.folder / PHONES[0]).read_bytes() == jpeg(7) and len(server.ranges) == 4
 
 
 def test_a_list_without_photos_is_an_error(server, floreview, capsys):
@@ -268,22 +346,26 @@ def test_what_ends_a_run_early_is_said(server, floreview, monkeypatch, capsys):
     monkeypatch.setattr(__main__, "STALLED", 0.3)
     server.plans = {f"/FloreView/Dataset/{path}": ["stall"] for path in PHONES}
     assert floreview() == 1 and "stopped (TimeoutError)" in capsys.readouterr().out
-    monkeypatch.setattr(fetch, "accept", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left")))
-    assert floreview() == 2 and "No space left" in capsys.readouterr().err
+    full, accept = OSError(28, "No space left"), fetch.accept
+    monkeypatch.setattr(fetch, "accept", lambda part, *_: raises(full) if "Nat" in part.parts else accept(part, *_))
+    assert floreview() == 2 and f"left: {server.folder} cannot be written; make room" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("signal", [2, 9])  # Ctrl-C and a kill
-def test_an_interrupted_run_resumes_in_the_middle_of_a_file(server, floreview, signal):
+def test_an_interrupted_run_resumes_in_the_middle_of_a_file_and_knows_its_doubts(server, floreview, signal):
     server.plans[f"/FloreView/Dataset/{PHONES[0]}"] = ["stall"]
+    server.files[f"/FloreView/Dataset/{PHONES[1]}"] = jpeg()[:-900]
     part, half = fetch.partial_files(server.folder / PHONES[0])[0], len(jpeg(0)) // 2
+    doubted = server.folder / "doubted.txt"
     with subprocess.Popen([sys.executable, "-m", "camid_utils.download", *server.words]) as process:
-        while not (part.is_file() and part.stat().st_size == half):
+        while not (part.is_file() and part.stat().st_size == half and doubted.is_file() and doubted.stat().st_size):
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal)
         assert process.wait(15) == (1 if signal == 2 else -9)
     assert not (server.folder / PHONES[0]).exists()
-    assert floreview() == 0 and downloaded(server) == PHONES and f"bytes={half}-" in server.ranges
+    assert floreview() == 1 and downloaded(server) == [*PHONES, doubted.name] and f"bytes={half}-" in server.ranges
+    assert doubted.read_text().startswith(PHONES[1])
 
 
 @pytest.fixture
@@ -313,9 +395,11 @@ def test_dresden_comes_from_kaggle_with_its_scenes_and_nothing_is_written_elsewh
 
 def test_a_broken_photo_or_table_of_dresden_is_reported(server, dresden):
     server.files |= {"/dresden.csv": b"<html>moved</html>", f"/{DRESDEN[0]}": jpeg()[:-900]}
-    assert dresden() == 1 and downloaded(server) == [*DRESDEN[1:], "failed.txt"]
-    failed = (server.folder / "failed.txt").read_text()
-    assert "dresden.csv: it is not the table" in failed and f"{DRESDEN[0]}: truncated" in failed
+    server.plans = {f"/{DRESDEN[1]}": ["404"] * 4}
+    assert dresden() == 1 and downloaded(server) == [DRESDEN[0], DRESDEN[2], "doubted.txt", "failed.txt"]
+    failed, doubted = ((server.folder / name).read_text() for name in ("failed.txt", "doubted.txt"))
+    assert "dresden.csv: it is not the table" in failed and f"{DRESDEN[1]}: 404" in failed
+    assert doubted.startswith(f"{DRESDEN[0]}: truncated") and len(server.plans[f"/{DRESDEN[1]}"]) == 3  # asked once
 
 
 def test_dresden_without_permission_or_kagglehub_says_what_to_do(server, dresden, monkeypatch, capsys):
@@ -356,6 +440,13 @@ def test_nothing_is_found_where_nothing_is_wrong(cameras, tmp_path_factory, caps
     assert __main__.main(["check", str(cameras)]) == 0 and "nothing is wrong" in capsys.readouterr().out
 
 
+def test_names_outside_the_terminals_encoding_are_printed(cameras):
+    (cameras / "D70/Nikon_D70é_0_9.JPG").write_bytes(jpeg(90)[:-900])
+    command = [sys.executable, "-m", "camid_utils.download", "check", str(cameras)]
+    shown = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
+    assert shown.returncode == 1 and rb"D70/Nikon_D70\xe9_0_9.JPG truncated" in shown.stdout
+
+
 def test_each_planted_fault_is_found_and_no_other(cameras):
     for name, quality in (("1_900", 75), ("1_901", 75), ("1_902", 74)):  # the last has other pixels
         photo(cameras, f"D200/Nikon_D200_{name}.JPG", 50, "NIKON", "NIKON D200", quality=quality)
@@ -369,6 +460,26 @@ def test_each_planted_fault_is_found_and_no_other(cameras):
     assert double.to_numpy().tolist() == [["D200/Nikon_D200_1_901.JPG", "D200/Nikon_D200_1_900.JPG"]]
     assert others["path"].tolist() == [f"D70/Nikon_D70_0_{shot}.JPG" for shot in (7, 8, 9)]
     assert others["says"].tolist() == ["Nikon_D70s", "Canon_PowerShotA640", "Canon"]
+
+
+def test_odd_but_readable_photos_and_litter_are_not_wrong(cameras, capsys):
+    data = jpeg(70)
+    scan = data.index(b"\xff\xda") + 2
+    end = scan + int.from_bytes(data[scan : scan + 2])
+    photo(cameras, "SIMULATED.txt", 0)  # so that the published numbers do not matter
+    (cameras / "D70/Nikon_D70_0_70.JPG").write_bytes(data[: end - 3] + bytes(3) + data[end:])  # as Samsung's
+    (cameras / "D70/Nikon_D70_0_71.JPG").write_bytes(jpeg(71)[:-2])  # without its end marker
+    for name in ("@eaDir/Nikon_D70_0_1.JPG/THUMB_M.jpg", ".Trashes/Nikon_D70_0_2.JPG", "._Nikon_D70_0_3.JPG"):
+        photo(cameras, f"D70/{name}", 9, "Canon")
+    assert found(cameras)[check.ODD]["path"].tolist() == ["D70/Nikon_D70_0_70.JPG", "D70/Nikon_D70_0_71.JPG"]
+    assert __main__.main(["check", str(cameras)]) == 0 and "14 photos" in (shown := capsys.readouterr().out)
+    assert "nothing is wrong" in shown and "Nikon_D70_0_70.JPG" in shown
+
+
+def test_a_photo_too_large_for_the_memory_does_not_end_a_check(cameras, monkeypatch):
+    large = str(cameras / "D70/Nikon_D70_0_1.JPG")
+    monkeypatch.setattr(check, "read_noted", lambda path: raises(MemoryError()) if path == large else read_noted(path))
+    assert found(cameras)["cannot be decoded"]["reason"].tolist() == ["there is too little memory for it"]
 
 
 def test_the_ways_in_which_cameras_write_their_names_raise_no_alarm():
@@ -407,6 +518,8 @@ def test_a_folder_without_photos_is_an_error_that_shows_the_layouts(tmp_path, ca
 def test_damaged_exif_names_no_camera_and_a_make_cannot_control_the_terminal(tmp_path):
     beyond_the_end = b"\xff\xd8\xff\xe1\x00\x10Exif\x00\x00II*\x00\xff\xff\xff\xff"
     evil = jpeg(0, "EVIL\x1b[2J", "x" * 500)
-    for data, text in ((b"\xff\xd8", ""), (beyond_the_end, ""), (evil, "EVIL [2J, " + "x" * 60)):
+    huge = jpeg(0, "NIKON", "D70").replace(b"\x00\x50\x00\x60", struct.pack(">HH", 12240, 16320))  # 200 megapixels
+    tried = (b"\xff\xd8", ""), (beyond_the_end, ""), (evil, "EVIL [2J, " + "x" * 60), (huge, "NIKON, D70")
+    for data, text in tried:
         (tmp_path / "a.jpg").write_bytes(data)
         assert check.camera_text(str(tmp_path / "a.jpg")) == text

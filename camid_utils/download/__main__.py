@@ -5,12 +5,13 @@
     python -m camid_utils.download check DIR             what is missing, extra, duplicate, broken or of another camera
 
 The same command resumes an interrupted download and tries again what failed; DIR/failed.txt lists it. A file gets its
-name only when it is complete and can be decoded. Ctrl-C stops at any time.
+name only when it is complete. Complete photos that cannot be decoded are kept, as the server has them, and listed in
+DIR/doubted.txt; remove one to download it again. Ctrl-C stops at any time.
 
 Dresden needs `pip install kagglehub`. If Kaggle asks you to sign in, put a token from kaggle.com/settings into the
 environment variable KAGGLE_API_TOKEN. dresden.csv, the public table of the photos' scenes, is downloaded too.
 
-Exit code 0: everything is there (or nothing is wrong); 1: something failed (or is wrong); 2: it could not start.
+Exit code 0: all is there (or nothing is wrong); 1: something failed or is doubted (or is wrong); 2: it had to stop.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import filelock
 import pandas as pd
 
 from .. import catalogues
-from ..files import write_text
+from ..files import lock, printable_streams, write_text
 from ..photos import read_photo
 from ..project import progress
 from . import check, fetch, sources
@@ -38,9 +39,11 @@ from . import check, fetch, sources
 GIVE_UP_AFTER = 20  # temporary failures in a row: then the server or the network is down
 STALLED = 1800  # seconds without a finished file: kagglehub itself would wait forever
 FAILED = "failed.txt"  # in the user's folder: what the last run could not download, and why
+DOUBTED = "doubted.txt"  # beside it: the complete photos there that cannot be decoded, and why
 
 
 def main(arguments: list[str] | None = None) -> int:
+    printable_streams()
     options = _parser().parse_args(arguments)
     try:
         return check.report(options.folder) if options.what == "check" else download(options)
@@ -85,15 +88,18 @@ def download(options: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         if need > (free := shutil.disk_usage(folder).free):
             raise ValueError(f"{folder} has only {free / 1e9:.2f} GB free; choose --devices or another folder")
-        with filelock.FileLock(folder / ".download.lock", timeout=0):
+        with lock(folder / ".download.lock", timeout=0):
+            absent = _absent(absent, folder)  # without what another download has just brought
+            write_text(folder / DOUBTED, "".join(_doubts(folder)))  # without what the user removed to try it again
             fetch_file = sources.fetch_from_kaggle if dresden else from_server
             failures = fetch_all(absent, folder, fetch_file, options.connections)
             if dresden:
                 scenes = _absent(pd.DataFrame({"path": [catalogues.LISTING], "address": [sources.SCENES]}), folder)
                 failures += fetch_all(scenes, folder, from_server, 1, _check_scenes)
-            _write_failures(folder, failures)
+            _report("failed", folder / FAILED, [fetch.printable(f"{path}: {why}") + "\n" for path, why in failures])
+            _report("complete, but cannot be decoded", folder / DOUBTED, doubts := _doubts(folder))
     print(f"{len(chosen) - len(_absent(chosen, folder)):,} of {len(chosen):,} photos are in {folder}")
-    return int(bool(failures))
+    return int(bool(failures or doubts))
 
 
 def select(listing: pd.DataFrame, devices: list[str], limit: int | None) -> pd.DataFrame:
@@ -115,13 +121,13 @@ def select(listing: pd.DataFrame, devices: list[str], limit: int | None) -> pd.D
 def fetch_all(
     files: pd.DataFrame, folder: Path, fetch_file: Callable, connections: int, check: Callable = read_photo
 ) -> list[tuple[str, str]]:
-    """Download files (columns path, address) into `folder`, several at a time; returns failures (path, reason)."""
+    """Download files (columns path, address) to `folder`; returns failures (path, reason), adds doubts to DOUBTED."""
 
-    def one(file) -> tuple[str, Exception | None]:
+    def one(file) -> tuple[str, str, Exception | None]:
         try:
-            return file.path, fetch_file(file.address, fetch.inside(folder, file.path), check)
+            return file.path, fetch_file(file.address, fetch.inside(folder, file.path), check), None
         except (fetch.Failed, ValueError) as error:
-            return file.path, error
+            return file.path, "", error
 
     failures, in_a_row, end = [], 0, ""
     bar = progress(total=len(files), unit="photo", disable=len(files) < 2)
@@ -130,8 +136,11 @@ def fetch_all(
         results = pool.imap_unordered(one, files.itertuples())
         try:
             for _ in range(len(files)):
-                path, error = results.next(timeout=STALLED)
+                path, doubt, error = results.next(timeout=STALLED)
                 bar.update()
+                if doubt:
+                    with open(folder / DOUBTED, "a", encoding="utf-8") as doubted:
+                        doubted.write(fetch.printable(f"{path}: {doubt}") + "\n")
                 failures += [(path, str(error))] if error else []
                 in_a_row = in_a_row + 1 if isinstance(error, fetch.Failed) and error.after < math.inf else 0
                 if in_a_row >= GIVE_UP_AFTER:
@@ -139,6 +148,9 @@ def fetch_all(
                     break
         except (KeyboardInterrupt, multiprocessing.TimeoutError) as stop:
             end = f"stopped ({type(stop).__name__}); start the same command again"
+        except OSError as error:
+            advice = f"{folder} cannot be written; make room or choose another one, then start the same command again"
+            raise OSError(f"{error.strerror or error}: {advice}") from error
     return sorted(failures) + [("the other photos", end)] * bool(end)
 
 
@@ -151,12 +163,18 @@ def _check_scenes(path: Path) -> None:
         raise ValueError("it is not the table of Dresden's scenes, and without it no photo has a scene")
 
 
-def _write_failures(folder: Path, failures: list[tuple[str, str]], most: int = 20) -> None:
-    """Print the first failures and write all of them to FAILED; no file if there are none."""
-    (folder / FAILED).unlink(missing_ok=True)
-    if lines := [f"{path if path.isprintable() else repr(path)}: {reason}" for path, reason in failures]:
-        write_text(folder / FAILED, "\n".join(lines) + "\n")
-        print("failed:", *lines[:most], *["..."] * (len(lines) > most), f"see {folder / FAILED}", sep="\n  ")
+def _doubts(folder: Path) -> list[str]:
+    """The lines of DOUBTED whose photos are still there; a path has no colon."""
+    lines = (folder / DOUBTED).read_text(encoding="utf-8").splitlines(True) if (folder / DOUBTED).is_file() else []
+    return [line for line in lines if os.path.isfile(folder / line.split(":")[0])]
+
+
+def _report(title: str, file: Path, lines: list[str], most: int = 20) -> None:
+    """Print the first lines and write all of them to `file`; no file if there are none."""
+    file.unlink(missing_ok=True)
+    if lines:
+        write_text(file, "".join(lines))
+        print(f"{title}:\n ", "  ".join([*lines[:most], *["...\n"] * (len(lines) > most), f"see {file}"]))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from PIL import Image
 
 from .. import catalogues, datasets, published
 from ..datasets import spelling
-from ..photos import read_photo
+from ..photos import read_noted
 from ..project import progress
 
 SHOWN = 12  # rows of a table
+ODD = "odd, but read like any other (this is not an error)"
 
 
 def report(folder: str | Path) -> int:
@@ -30,8 +31,9 @@ def report(folder: str | Path) -> int:
         shown = table.head(SHOWN).map(lambda value: value if str(value).isprintable() else repr(value))
         more = f"\n... and {len(table) - SHOWN:,} more" * (len(table) > SHOWN)
         print(f"\n{title}: {len(table):,}\n{shown.to_string(index=False)}{more}")
-    print("" if found else "nothing is wrong")
-    return int(bool(found))
+    wrong = found.keys() - {ODD}
+    print("" if wrong else "nothing is wrong")
+    return int(bool(wrong))
 
 
 def load(folder: str | Path) -> pd.DataFrame:
@@ -62,6 +64,7 @@ def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame
     first = seen.groupby("pixels")["path"].transform("first")
     tables["left out by the study"] = catalogues.left_out(photos)
     tables["cannot be decoded"] = seen.loc[broken, ["path", "reason"]]
+    tables[ODD] = seen.loc[seen["note"] != "", ["path", "note"]]
     tables["duplicate pixels"] = seen[["path"]].assign(same_as=first)[~broken & (seen["path"] != first)]
     tables["EXIF names another camera"] = other_cameras(seen)
     parts = sorted(map(str, folder.rglob(".*.part")))
@@ -73,18 +76,19 @@ def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame
 
 
 def inspect_photos(photos: pd.DataFrame) -> pd.DataFrame:
-    """The catalogue with three more columns: a digest of the pixels, the reason if broken (else ""), and EXIF text."""
+    """The catalogue with a digest of each photo's pixels, the reason if it is broken, a note if odd, and EXIF text."""
     tasks = (joblib.delayed(_inspect)(path) for path in photos["path"])
     results = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)
     rows = list(progress(results, "photos", total=len(photos), unit="photo", disable=len(photos) < 100))
-    return photos.join(pd.DataFrame(rows, photos.index, ["pixels", "reason", "exif"]))
+    return photos.join(pd.DataFrame(rows, photos.index, ["pixels", "reason", "note", "exif"]))
 
 
-def _inspect(path: str) -> tuple[str, str, str]:
+def _inspect(path: str) -> tuple[str, str, str, str]:
     try:
-        return hashlib.sha256(read_photo(path).data).hexdigest(), "", camera_text(path)
-    except ValueError as error:
-        return "", str(error).removeprefix(f"{path}: "), camera_text(path)
+        pixels, note = read_noted(path)
+        return hashlib.sha256(pixels.data).hexdigest(), "", note, camera_text(path)
+    except (ValueError, MemoryError) as error:
+        return "", str(error).removeprefix(f"{path}: ") or "there is too little memory for it", "", camera_text(path)
 
 
 def camera_text(path: str) -> str:
@@ -93,7 +97,7 @@ def camera_text(path: str) -> str:
         with Image.open(path, formats=["JPEG"]) as image:
             exif = image.getexif()
             values = [exif.get(tag) for tag in (0x010F, 0x0110)]  # make and model
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error, Image.DecompressionBombError):
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
         return ""
     words = ["".join(c if c.isprintable() else " " for c in v).strip()[:60] for v in values if isinstance(v, str)]
     return ", ".join(word for word in words if word)

@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import tenacity
 
+from ..photos import FORMATS
+
 CONNECTIONS = 4  # at the same time: universities' web servers are shared
 TRIES = 6  # for one file in one run
 PAUSE = 1.0  # seconds after the first failed try; doubles after each further one
@@ -21,10 +23,11 @@ TIMEOUT = 30.0  # seconds without a single byte
 TEMPORARY = {408, 421, 425, 429, 500, 502, 503, 504}  # status codes that another try may change
 HEADERS = {"User-Agent": "camid-utils (research data sets; resumes, few connections)", "Accept-Encoding": "identity"}
 NAME = re.compile(  # one part of a path, safe on common file systems: neither hidden nor reserved by Windows
-    r"(?!\.|(con|prn|aux|nul|com\d|lpt\d)(\.|$))[^\x00-\x1f\x7f<>:\"/\\|?*]*[^\x00-\x1f\x7f<>:\"/\\|?*. ]",
+    r"(?!\.|(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\.|$))[^<>:\"/\\|?*]*[^<>:\"/\\|?*. ]",
     re.IGNORECASE,
 )
 LONGEST_NAME = 200  # bytes; file systems allow 255, and the hidden names are longer
+IMAGE = re.compile(b"|".join([rb"\xff\xd8", *FORMATS]), re.DOTALL)  # how image files begin
 
 
 class Failed(Exception):
@@ -47,7 +50,7 @@ with_retries = tenacity.retry(
 def inside(folder: str | Path, path: str) -> Path:
     """The file `path` in `folder`; a ValueError if it is unsafe on any system or a link leads elsewhere."""
     for part in path.split("/"):
-        if not NAME.fullmatch(part) or len(part.encode()) > LONGEST_NAME:
+        if not (part.isprintable() and NAME.fullmatch(part)) or len(part.encode()) > LONGEST_NAME:
             raise ValueError("its path leaves the folder or has a part that is not a safe file name")
     target = Path(folder, path)
     links = [file for file in (target, *partial_files(target)) if file.is_symlink()]
@@ -68,41 +71,58 @@ def open_client(connections: int) -> httpx.Client:
 
 
 @with_retries
-def fetch(client: httpx.Client, address: str, target: Path, check: Callable[[Path], object]) -> None:
+def fetch(client: httpx.Client, address: str, target: Path, check: Callable[[Path], object]) -> str:
     """Download `address` to `target`; resumes in the middle of the file if an earlier try or run began it.
 
-    The file gets its name when its length is as announced and `check` (of its hidden path) raises no ValueError; as
-    not every server announces a length, `check` must notice a truncated file. Raises Failed or OSError.
+    Returns what `accept` returns: a reason to doubt the file, or "". Raises Failed or OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part, note = partial_files(target)
     try:
-        _receive(client, address, part, note)
+        whole = _receive(client, address, part, note)
     except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
         raise Failed(f"the address cannot be opened: {error}", math.inf) from error
     except httpx.RequestError as error:
         raise Failed(f"the connection failed: {str(error) or type(error).__name__}") from error
-    accept(part, target, check)
-    note.unlink()
+    doubt = accept(part, target, check, whole)
+    note.unlink(missing_ok=True)
+    return doubt
 
 
-def accept(file: Path, target: Path, check: Callable[[Path], object]) -> None:
-    """Give a complete file its name; if `check` raises a ValueError, remove it and raise Failed."""
+def accept(file: Path, target: Path, check: Callable[[Path], object], whole: bool = True) -> str:
+    """Give a file its name; returns why `check` refuses it (ValueError), or "".
+
+    A file that `check` refuses is removed, and Failed raised, unless it is a `whole` image: that will not change.
+    """
+    doubt = ""
     try:
         check(file)
-    except ValueError as error:
-        file.unlink()
-        raise Failed(str(error).removeprefix(f"{file}: ")) from error
-    os.replace(file, target)
+    except (ValueError, MemoryError) as error:
+        doubt = str(error).removeprefix(f"{file}: ") or type(error).__name__
+        if not (whole and IMAGE.match(file.read_bytes())):
+            file.unlink()
+            raise Failed(doubt, math.inf if whole else 0.0) from error
+    try:
+        os.replace(file, target)
+    except PermissionError as error:  # on Windows, while a virus scanner reads the new file
+        raise Failed(f"{target} cannot be written ({error.strerror})") from error
+    return doubt
 
 
-def _receive(client: httpx.Client, address: str, part: Path, note: Path) -> None:
-    """Append to `part` what is missing of the version in `note`, or start again with the server's current version."""
+def printable(text: str) -> str:
+    """A text from elsewhere as one line that cannot control a terminal."""
+    return text if text.isprintable() else repr(text)
+
+
+def _receive(client: httpx.Client, address: str, part: Path, note: Path) -> bool:
+    """Append what is missing of the version in `note`, or start again; returns whether one answer surely had it all."""
     version = note.read_text(encoding="utf-8", errors="replace").strip() if note.is_file() else ""
     undamaged = version and version.isascii() and version.isprintable()
     have = part.stat().st_size if undamaged and part.is_file() else 0
     headers = {"Range": f"bytes={have}-", "If-Range": version} if have else {}
     with client.stream("GET", address, headers=headers) as response:
+        if address.startswith("https:") and "http" in {step.url.scheme for step in (*response.history, response)}:
+            raise Failed("the server redirects to http, where anyone on the way can change a file", math.inf)
         length = int(response.headers.get("Content-Length", 0))
         if response.status_code in (206, 416):
             place = re.fullmatch(rf"bytes {have}-\d+/(\d+)", response.headers.get("Content-Range", ""))
@@ -122,6 +142,7 @@ def _receive(client: httpx.Client, address: str, part: Path, note: Path) -> None
                 file.write(chunk)
     if length and part.stat().st_size != length:
         raise Failed(f"{part.stat().st_size:,} of {length:,} bytes arrived")
+    return response.status_code == 200 and not {"content-length", "transfer-encoding"}.isdisjoint(response.headers)
 
 
 def _version(response: httpx.Response) -> str:

@@ -1,6 +1,7 @@
 """What there is to download, one row per photo: from FloreView's list of addresses and Dresden's mirror on Kaggle."""
 
 import logging
+import math
 import re
 import shutil
 import tempfile
@@ -43,7 +44,7 @@ def parse_list(text: str, base: str = FLOREVIEW) -> pd.DataFrame:
         start = next((i for i, part in enumerate(parts[:-1]) if DEVICE_FOLDER.fullmatch(part)), None)
         if line.startswith("#") or start is None or catalogues.kind(parts[-1]) != "photo":
             continue
-        device, camera_model = DEVICE_FOLDER.fullmatch(parts[start]).groups()
+        device, camera_model = map(fetch.printable, DEVICE_FOLDER.fullmatch(parts[start]).groups())
         with suppress(ValueError):  # not an address
             rows.append(("/".join(parts[start:]), urljoin(base, line), device.upper(), camera_model, TYPICAL))
     return _listing(rows)
@@ -54,12 +55,13 @@ def dresden_listing(files: Iterable[tuple[str, int]]) -> pd.DataFrame:
     rows = []
     for path, size in files:
         if match := datasets.DRESDEN_NAME.fullmatch(path.rsplit("/", 1)[-1]):
-            model = published.dresden_spelling(f"{match[1]}_{match[2]}")
-            rows.append((path, path, f"{model}_{match[3]}", model, size or TYPICAL))
+            model = fetch.printable(published.dresden_spelling(f"{match[1]}_{match[2]}"))
+            rows.append((path, path, f"{model}_{fetch.printable(match[3])}", model, size or TYPICAL))
     return _listing(rows)
 
 
 def _listing(rows: list[tuple]) -> pd.DataFrame:
+    rows = [r for r in rows if catalogues.LITTER.isdisjoint(r[0].casefold().split("/")) and "/._" not in "/" + r[0]]
     table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[:-1], "string") | {"size": "int64"})
     return table.drop_duplicates("path").sort_values("path", ignore_index=True)
 
@@ -83,15 +85,16 @@ def list_dresden() -> pd.DataFrame:
     return dresden_listing(files)
 
 
-def fetch_from_kaggle(path: str, target: Path, check: Callable[[Path], object]) -> None:
-    """Download one file of the Dresden mirror with kagglehub, which compares checksums; raises Failed with a reason."""
+def fetch_from_kaggle(path: str, target: Path, check: Callable[[Path], object]) -> str:
+    """Download one file of the Dresden mirror with kagglehub, which compares lengths and checksums; as fetch.fetch."""
     import kagglehub
 
     logging.getLogger("kagglehub").setLevel(logging.ERROR)
     aside = fetch.partial_files(target)[0]  # a folder: kagglehub uses the final name from the first byte on
     options = {"output_dir": str(aside), "force_download": True}  # replaces what an earlier try left there
-    fetch.accept(Path(_ask_kaggle(kagglehub.dataset_download, DRESDEN, path, **options)), target, check)
+    doubt = fetch.accept(Path(_ask_kaggle(kagglehub.dataset_download, DRESDEN, path, **options)), target, check)
     shutil.rmtree(aside)
+    return doubt
 
 
 @fetch.with_retries
@@ -103,4 +106,6 @@ def _ask_kaggle(call: Callable, *arguments, **options):
     try:
         return call(*arguments, **options)
     except (requests.RequestException, DataCorruptionError) as error:
-        raise fetch.Failed(f"{error} (how to sign in: python -m camid_utils.download --help)") from error
+        status = getattr(getattr(error, "response", None), "status_code", 503)
+        after = 0.0 if status in fetch.TEMPORARY else math.inf
+        raise fetch.Failed(f"{error} (how to sign in: python -m camid_utils.download --help)", after) from error
