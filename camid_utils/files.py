@@ -1,16 +1,23 @@
 """Atomic writes and locks: no half-written file passes for a complete one, no two processes build the same folder."""
 
+from __future__ import annotations
+
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, SoftFileLock
+
+if TYPE_CHECKING:
+    import pandas as pd  # slow to import, and most command lines write no table
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+UNLOCKABLE = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a folder on a network may say to a lock
 
 
 @contextmanager
@@ -34,13 +41,39 @@ def exclusive_folder(target: str | Path) -> Iterator[Path]:
     aside = target.with_name(f".{target.name}.partial")
     with _clear_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f".{target.name}.lock")):
+        with lock(target.with_name(f".{target.name}.lock")):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
             try:
                 yield aside
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def lock(path: str | Path, timeout: float = -1) -> Iterator[None]:
+    """Hold the lock `path`, which a process that dies lets go.
+
+    timeout: seconds to wait, -1 for ever; then filelock.Timeout. Where the folder cannot lock files, a file beside
+    stands for the lock; if its holder died on another computer, the file must be deleted by hand.
+    """
+    try:
+        held = FileLock(path).acquire(timeout)
+    except (OSError, NotImplementedError) as error:  # the latter: ENOSYS in the words of older filelocks
+        if getattr(error, "errno", errno.ENOSYS) not in UNLOCKABLE:
+            raise
+        if Path(f"{path}.soft").exists():
+            print(f"waiting for {path}.soft: delete it if no other process runs", file=sys.stderr)
+        held = SoftFileLock(f"{path}.soft").acquire(timeout)
+    with held:
+        yield
+
+
+def printable_streams() -> None:
+    """Let every text be printed: what the terminal's encoding lacks becomes an escape such as \\xb7."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # no stream, or one of a notebook or a test
+            stream.reconfigure(errors="backslashreplace")
 
 
 def write_text(path: str | Path, text: str) -> Path:

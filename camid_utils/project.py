@@ -3,15 +3,11 @@
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-
-import tqdm
-import tqdm.auto
 
 from .files import write_text
 
@@ -22,7 +18,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "
 
 def resolve(path: str | Path) -> Path:
     """A parameter's path: relative ones start at the project's folder, wherever a notebook runs."""
-    return PROJECT / Path(path).expanduser()
+    return PROJECT / Path(str(path)).expanduser()  # papermill makes a number of a folder named 2024
 
 
 def headless() -> bool:
@@ -30,9 +26,11 @@ def headless() -> bool:
     return bool(os.environ.get(HEADLESS))
 
 
-def progress(*args, **options) -> tqdm.tqdm:
-    """A progress bar: a widget in JupyterLab, text in a terminal and in a headless run."""
-    return (tqdm.tqdm if headless() else tqdm.auto.tqdm)(*args, **options)
+def progress(*args, **options):
+    """A progress bar of tqdm: a widget in JupyterLab, text in a terminal and in a headless run."""
+    from tqdm import auto, std  # slow to import, and not needed to find a folder
+
+    return (std.tqdm if headless() else auto.tqdm)(*args, **options)
 
 
 def has_bfloat16() -> bool:
@@ -73,12 +71,11 @@ def environment() -> dict[str, str]:
 
 def write_run_record(out: Path, profile: str, parameters: dict, name: str, seconds: float, failure: str) -> None:
     """run.json: what ran, with what, on what, for how long; entries of notebooks not run this time are kept."""
-    scale = 1024**3 if sys.platform == "darwin" else 1024**2  # ru_maxrss is in bytes there, in KiB elsewhere
     datasets = out / "metrics" / "datasets.json"
     notebook = {
         "seconds": seconds,
         **commit(),
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / scale, 2),
+        "peak_memory_gib": _peak_memory(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     record = {
@@ -86,11 +83,21 @@ def write_run_record(out: Path, profile: str, parameters: dict, name: str, secon
         **commit(),
         "failed": name if failure else None,
         "parameters": parameters,
-        "datasets": json.loads(datasets.read_text()) if datasets.is_file() else {},
+        "datasets": json.loads(datasets.read_text(encoding="utf-8")) if datasets.is_file() else {},
         "notebooks": read_record(out).get("notebooks", {}) | {name: notebook},
         "environment": environment(),
     }
     write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
+
+
+def _peak_memory() -> float | None:
+    """The most memory that a kernel of this process had, in GiB; None on Windows, which does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    scale = 1024**3 if sys.platform == "darwin" else 1024**2  # ru_maxrss is in bytes there, in KiB elsewhere
+    return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / scale, 2)
 
 
 def read_record(out: Path) -> dict:

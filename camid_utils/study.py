@@ -1,70 +1,71 @@
 """Run the notebooks unattended: `python -m camid_utils.study --profile NAME [-p name=value ...]`.
 
 A run writes to runs/<profile>/ and ends with its headline figures beside the published ones of results/<profile>/.
+With --grid, the notebooks run once per combination of the values given, each into a folder of its own, and the end is
+one table of headline figures. Interrupted runs resume: start the same command again.
 Exit code 0: finished, and nothing disagrees; 1: a notebook failed or a figure disagrees; 2: it could not start.
 """
 
 import argparse
 import ast
-import base64
 import contextlib
-import json
-import os
-import re
 import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Iterable
 from pathlib import Path
 
-import nbformat
-import papermill
 import yaml
-from nbclient.exceptions import DeadKernelError
-from nbconvert import HTMLExporter
-from traitlets.config import Config
 
-from .files import exclusive_folder, write_text
-from .project import HEADLESS, PROJECT, commit, read_record, resolve, write_run_record
+# what notebooks and reports need is slow to import: the functions that need it do so
+from .files import exclusive_folder, printable_streams, write_csv
+from .project import PROJECT, commit, read_record, resolve
 
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 PUBLISHED = PROJECT / "results"
 PARTS = ("notebooks", "html", "figures", "metrics", "predictions", "run.json")  # of a run
-BAR = re.compile(r"\d+%\|")  # a line of a progress bar
-PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
-LINK = re.compile(r'href="(\d\d\w*)\.ipynb')  # from one notebook to another: their HTML copies lie side by side
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    printable_streams()
     options = _parser().parse_args(arguments)
     try:
         parameters = read_parameters(options.profile, options.p)
         out = Path(options.out) if options.out else default_out(options.profile, parameters)
+        notebooks = find_notebooks(options.only)
+        if options.grid or options.cluster or options.jobs != 1:
+            return run_grid(options, notebooks, out if options.out else out / "grid")
         if options.publish:
             return publish(out, options.profile)
-        notebooks = find_notebooks(options.only)
+        check(notebooks, parameters)
         if options.fresh:
             start_over(out, parameters)
+        from .execution import run_notebooks
+
         failed = run_notebooks(notebooks, parameters, out, options.profile)
-        return failed or (0 if options.only else compare(out, options.profile))
+        return 1 if failed else 0 if options.only else compare(out, options.profile)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m camid_utils.study", description=__doc__, formatter_class=raw)
-    profiles = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
-    parser.add_argument("--profile", default="default", help=f"one of {profiles} (default: default)")
+    firsts = {
+        path.stem: path.read_text(encoding="utf-8").partition("\n")[0] for path in sorted(PROFILES.glob("*.yaml"))
+    }
+    parser = argparse.ArgumentParser(
+        prog="python -m camid_utils.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(["profiles:", *(f"  {name:<12} {line.lstrip('# ')}" for name, line in firsts.items())]),
+    )  # fmt: skip
+    parser.add_argument("--profile", default="default", help="one of those below (default: default)")
     parser.add_argument("-p", action="append", default=[], metavar="name=value", help="set a notebook parameter")
     parser.add_argument("--only", metavar="NN", help="run one notebook, for example 03")
     parser.add_argument("--fresh", action="store_true", help="train and predict everything again")
-    parser.add_argument("--out", help="folder of the run (default: runs/<profile>)")
+    parser.add_argument("--out", help="folder of the run (default: runs/<profile>, or runs/<profile>/grid)")
     parser.add_argument("--publish", action="store_true", help="copy a finished run to results/<profile> instead")
+    parser.add_argument("--grid", nargs="+", metavar="name=value,value", help="run every combination of these values")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="combinations at a time (default: 1)")
+    parser.add_argument("--cluster", metavar="tcp://HOST:8786", help="run them on the workers of this Dask scheduler")
     return parser
 
 
@@ -78,11 +79,15 @@ def find_notebooks(only: str | None = None) -> list[Path]:
     return chosen
 
 
-def known_parameters() -> dict[str, object]:
-    """Every parameter of every notebook with its default value."""
+def known_parameters(notebooks: list[Path] | None = None) -> dict[str, object]:
+    """Every parameter of these notebooks (of all, if none are given) with its default value."""
+    import papermill
+
+    from .execution import read_notebook
+
     found: dict[str, object] = {}
-    for path in find_notebooks():
-        for name, entry in papermill.inspect_notebook(path).items():
+    for path in notebooks or find_notebooks():
+        for name, entry in papermill.inspect_notebook(read_notebook(path)).items():
             found[name] = ast.literal_eval(entry["default"])
     return found
 
@@ -132,94 +137,53 @@ def default_out(profile: str, parameters: dict) -> Path:
     return PROJECT / "runs" / (f"{profile}-photographs" if given and not own else profile)
 
 
-def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: str) -> int:
-    """Execute each notebook into `out`; the first that fails is kept with its error and ends the run."""
-    os.environ[HEADLESS] = "1"
-    # Memory that a training step frees is kept for the next one: returning it to Linux and asking again costs a tenth
-    # of a small network's time.
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 28))
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
-    os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "20")
-    os.environ.setdefault("TQDM_NCOLS", "100")
-    out.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
-    for number, path in enumerate(notebooks, 1):
-        elapsed = (time.monotonic() - begun) / 60
-        print(f"[{number}/{len(notebooks)}] {path.stem}, {elapsed:.1f} min so far", flush=True)
-        started = time.monotonic()
-        failure = run_notebook(path, parameters, out)
-        write_run_record(out, profile, parameters, path.stem, round(time.monotonic() - started, 1), failure)
-        if failure:
-            print(f"{failure}\nFAILED {path.stem}, kept with its error: {out / 'notebooks' / path.name}", flush=True)
-            return 1
-    print(f"results: {out}, {(time.monotonic() - begun) / 60:.1f} min", flush=True)
-    return 0
+def check(notebooks: list[Path], parameters: dict) -> None:
+    """Raise an error for what would fail after minutes of work: a missing folder of photos, a tracker without a key."""
+    for name in known_parameters(notebooks).keys() & {name for name, value in parameters.items() if value}:
+        if name == "wandb_project":
+            _check_tracker()
+        if name.endswith("_root") and not (folder := resolve(parameters[name])).is_dir():
+            advice = f"name yours with -p {name}=FOLDER; `make photographs` downloads Dresden and FloreView"
+            raise ValueError(f"{name}: there is no folder {folder}: {advice}")
 
 
-def run_notebook(path: Path, parameters: dict, out: Path) -> str:
-    """Execute one notebook by papermill and write its HTML copy; returns the error's text, or ""."""
-    executed, html = out / "notebooks" / path.name, out / "html" / f"{path.stem}.html"
-    own = papermill.inspect_notebook(path)
-    given = {name: value for name, value in parameters.items() if name in own}
-    inside = out.resolve().is_relative_to(PROJECT)
-    given["results_dir"] = str(os.path.relpath(out, PROJECT) if inside else out.resolve())
-    for target in (executed, html):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-    failure = ""
-    with tempfile.TemporaryDirectory(prefix="camid-") as sockets:
-        # the kernel listens on files in its own folder, not on ports: nobody else can reach it, and runs do not collide
-        kernel = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
-        try:
-            papermill.execute_notebook(path, executed, given, cwd=NOTEBOOKS, kernel_name="python3",
-                                       progress_bar=False, stderr_file=sys.stderr, config=kernel)  # fmt: skip
-        except papermill.PapermillExecutionError as error:
-            failure = f"{error.ename}: {error.evalue}"
-        except DeadKernelError as error:
-            failure = f"{error}: perhaps memory ran out"
-    notebook = clean_notebook(nbformat.read(executed, as_version=4), (out.resolve(), PROJECT))
-    write_text(executed, nbformat.writes(notebook))
-    page = HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
-    write_text(html, link_figures(page, out / "figures"))
-    return failure
+def _check_tracker() -> None:
+    """Raise an error if Weights & Biases is not installed, or is to be online but has no key."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError("wandb is not installed: pip install wandb, or leave wandb_project empty") from error
+    online = wandb.setup().settings.mode in ("online", "shared")
+    if online and not wandb.login(prompt=False, verify=False):
+        raise ValueError("wandb has no key: `wandb login`, or set WANDB_API_KEY, or WANDB_MODE=offline")
 
 
-def link_figures(page: str, figures: Path) -> str:
-    """A notebook's HTML with links to the other pages, and to the figures in the folder beside instead of copies."""
-    names = {base64.b64encode(path.read_bytes()).decode(): path.name for path in figures.glob("*.png")}
+def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> int:
+    """Run the notebooks once per combination of --grid, each with folders of its own, and print their figures."""
+    if not options.grid or options.publish or (options.cluster and options.jobs != 1) or options.jobs < 1:
+        raise ValueError("--jobs N (1 or more) or --cluster go with --grid name=value,value; --publish goes with none")
+    from . import grid
 
-    def source(match: re.Match) -> str:
-        name = names.get("".join(match[1].split()))
-        return f"../figures/{name}" if name else match[0]
+    runs, varied, known = {}, {}, known_parameters()
+    for name, chosen in grid.combinations(options.grid).items():
+        assignments = [f"{key}={value}" for key, value in chosen.items()]
+        runs[out / name] = parameters = read_parameters(options.profile, [*options.p, *assignments])
+        # models are named by experiment and seed, so combinations would overwrite each other's
+        parameters["data_dir"] = f"{parameters.get('data_dir') or known.get('data_dir')}/grid/{name}"
+        varied[out / name] = {key: parameters[key] for key in chosen}
+        check(notebooks, parameters)
+    for folder, parameters in runs.items() if options.fresh else ():
+        start_over(folder, parameters)
+    failures = grid.run(notebooks, runs, options.profile, options.jobs, options.cluster)
+    from .report import headlines
 
-    return PICTURE.sub(source, LINK.sub(r'href="\1.html', page))
-
-
-def clean_notebook(notebook: nbformat.NotebookNode, folders: Iterable[Path] = ()) -> nbformat.NotebookNode:
-    """Without progress bars and times, paths below `folders` relative to them."""
-    notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
-        for entry in ("papermill", "execution"):
-            cell.metadata.pop(entry, None)
-        if cell.cell_type == "code":
-            outputs = [output for output in map(_without_bars, cell.outputs) if output]
-            cell.outputs = [_without_paths(output, folders) for output in outputs]
-    return notebook
-
-
-def _without_paths(output: nbformat.NotebookNode, folders: Iterable[Path]) -> nbformat.NotebookNode:
-    text = json.dumps(output)
-    for folder in folders:
-        text = text.replace(json.dumps(f"{folder}{os.sep}")[1:-1], "")
-    return nbformat.from_dict(json.loads(text))
-
-
-def _without_bars(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
-    if output.get("name") != "stderr":
-        return output
-    lines = [line for line in re.split(r"[\r\n]+", output["text"]) if line.strip() and not BAR.search(line)]
-    output["text"] = "\n".join(lines)
-    return output if lines else None
+    table = headlines.by_combination({folder: given for folder, given in varied.items() if folder not in failures})
+    if len(table):
+        print(table.to_string(index=False, na_rep="", float_format="{:.4g}".format))
+        print(f"table: {write_csv(out / 'headlines.csv', table)}")
+    for folder, failure in failures.items():
+        print(f"FAILED {folder.name}: {failure}")
+    return int(bool(failures))
 
 
 def start_over(out: Path, parameters: dict) -> None:

@@ -4,17 +4,26 @@ from collections import OrderedDict
 from itertools import product
 from unittest.mock import MagicMock
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from lightning_fabric import Fabric
+from nbformat.v4 import new_code_cell, new_notebook
 from scipy.special import log_softmax
 from torch import nn
 
-from camid_utils import evaluation, experiments, patches, training
+from camid_utils import evaluation, experiments, patches, project, training
+from camid_utils import study as runner
 from camid_utils.analyses import transfer
 
 MODELS = ["Acme_A", "Acme_B", "Bolt_C"]
+PARAMETERS = {  # of two tiny notebooks
+    "01_first": 'text: str = "as is"  # a comment\nresults_dir: str = ""\ndresden_root: str = ""\n'
+    'wandb_project: str = ""\n',
+    "02_second": 'number: int = 1\nrate: float = 0.5\nflag: bool = True\ndata_dir: str = "data"\nseed: int = 0\n'
+    'results_dir: str = ""\n',
+}
 
 
 @pytest.fixture
@@ -112,3 +121,25 @@ def interrupt_after(monkeypatch):
         monkeypatch.setattr(training, "progress", lambda **_: bar)
 
     return arrange
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    """A function that writes tiny notebooks (name -> code) where the runner looks for them, and two profiles."""
+    folder = tmp_path / "notebooks"
+    (folder / "profiles").mkdir(parents=True)
+    (folder / "profiles" / "small.yaml").write_text("number: 3  # fewer\n")
+    (folder / "profiles" / "odd.yaml").write_text("rate: 1e-3\n")
+    monkeypatch.setattr(runner, "NOTEBOOKS", folder)
+    monkeypatch.setattr(runner, "PROFILES", folder / "profiles")
+    monkeypatch.setattr(runner, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setenv(project.HEADLESS, "")  # restored afterwards, as the runner sets it
+
+    def write(**code: str) -> None:
+        for name, parameters in PARAMETERS.items():
+            cells = [new_code_cell(parameters, metadata={"tags": ["parameters"]}), new_code_cell(code.get(name, ""))]
+            kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+            nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
+
+    write()
+    return write

@@ -3,45 +3,24 @@
 import base64
 import json
 import shutil
+import socket
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import nbformat
 import pandas as pd
+import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from camid_utils import project, study
-from camid_utils.experiments import listed
+from camid_utils import execution, project, study
+from camid_utils.experiments import listed, open_study
 from camid_utils.intervals import METRIC_COLUMNS
 from camid_utils.report import headlines
-
-PARAMETERS = {
-    "01_first": 'text: str = "as is"  # a comment\nresults_dir: str = ""\n',
-    "02_second": "number: int = 1\nrate: float = 0.5\nflag: bool = True\n",
-}
-
-
-@pytest.fixture
-def notebooks(tmp_path, monkeypatch):
-    """A function that writes tiny notebooks (name -> code) where the runner looks for them, and two profiles."""
-    folder = tmp_path / "notebooks"
-    (folder / "profiles").mkdir(parents=True)
-    (folder / "profiles" / "small.yaml").write_text("number: 3  # fewer\n")
-    (folder / "profiles" / "odd.yaml").write_text("rate: 1e-3\n")
-    monkeypatch.setattr(study, "NOTEBOOKS", folder)
-    monkeypatch.setattr(study, "PROFILES", folder / "profiles")
-    monkeypatch.setattr(study, "PUBLISHED", tmp_path / "published")
-    monkeypatch.setenv(study.HEADLESS, "")  # restored afterwards, as the runner sets it
-
-    def write(**code: str) -> None:
-        for name, parameters in PARAMETERS.items():
-            cells = [new_code_cell(parameters, metadata={"tags": ["parameters"]}), new_code_cell(code.get(name, ""))]
-            kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-            nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
-
-    write()
-    return write
 
 
 def outputs(path: Path) -> str:
@@ -75,7 +54,7 @@ def test_a_small_number_may_be_written_in_any_way(notebooks, rate):
 @pytest.mark.parametrize(
     "assignment, message",
     [
-        ("numbr=3", "no notebook has a parameter 'numbr': there are flag, number, rate, results_dir, text"),
+        ("numbr=3", "no notebook has a parameter 'numbr': there are data_dir, dresden_root, flag, number, rate,"),
         ("number", "-p number: write it as name=value"),
         ("number=three", "parameter number must be int, not 'three'"),
         ("number=1.5", "must be int"),
@@ -110,10 +89,50 @@ def test_a_wrong_command_writes_nothing(notebooks, tmp_path, capsys, arguments, 
     assert not (tmp_path / "out").exists()
 
 
-def test_help_lists_the_profiles(capsys):
+def test_help_lists_each_profile_with_its_first_line(notebooks, capsys):
+    (study.PROFILES / "tour.yaml").write_text("# A tour: 20 % of it.\nnumber: 1\n")
     with pytest.raises(SystemExit):
         study.main(["--help"])
-    assert "default, full, paper, rehearsal, smoke" in " ".join(capsys.readouterr().out.split())
+    assert "\n  odd          rate: 1e-3\n" in (text := capsys.readouterr().out)
+    assert text.endswith("\n  tour         A tour: 20 % of it.\n")
+
+
+def test_the_command_line_is_imported_without_the_notebooks_packages():
+    slow = {"papermill", "nbformat", "nbconvert", "torch", "pandas", "tqdm"}
+    code = f"import sys, camid_utils.study; print({slow!r} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+MISSING = "dresden_root: there is no folder /nowhere: name yours with -p dresden_root=FOLDER; `make photographs`"
+
+
+@pytest.mark.parametrize(
+    "assignment, tracker, message",
+    [
+        ("dresden_root=/nowhere", None, MISSING),
+        ("wandb_project=cameras", None, "wandb is not installed: pip install wandb"),
+        ("wandb_project=cameras", ("online", False), "wandb has no key: `wandb login`, or set WANDB_API_KEY, or"),
+        ("wandb_project=cameras", ("online", True), ""),
+        ("wandb_project=cameras", ("offline", False), ""),
+    ],
+)
+def test_what_would_fail_after_minutes_is_told_before_the_first_kernel(
+    notebooks, tmp_path, monkeypatch, capsys, assignment, tracker, message
+):
+    wandb = tracker and SimpleNamespace(
+        setup=lambda: SimpleNamespace(settings=SimpleNamespace(mode=tracker[0])), login=lambda **options: tracker[1]
+    )
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setattr(execution, "run_notebooks", lambda *_: "")
+    command = ["--profile", "small", "--out", str(tmp_path / "out"), "-p", assignment]
+    assert study.main([*command, "--only", "01"]) == (2 if message else 0)
+    assert message in capsys.readouterr().err
+    assert study.main([*command, "--only", "02"]) == 0  # has no such parameter
+
+
+def test_folders_may_have_numbers_for_names():
+    study = open_study(2024, 2025, 7)
+    assert study[:2] == (project.PROJECT / "2024", project.PROJECT / "2025") and study.wandb_project == "7"
 
 
 def test_a_run_on_real_photographs_has_a_folder_of_its_own():
@@ -130,16 +149,19 @@ def test_the_pages_link_to_the_figures_and_keep_pictures_that_are_no_file(tmp_pa
     page = (
         f'<img src="data:image/png;base64,{known}"/><img src="data:image/png;base64,{other}"/><a href="02_b.ipynb#x">'
     )
-    found = study.link_figures(page, tmp_path)
+    found = execution.link_figures(page, tmp_path)
     assert '<img src="../figures/01_a.png"/>' in found and other in found and known not in found
     assert 'href="02_b.html#x"' in found
 
 
 def test_a_run_writes_notebooks_pages_and_a_record(notebooks, tmp_path, capsys):
     notebooks(**{"01_first": "print(text, results_dir)", "02_second": "print(number + 1)"})
-    out = tmp_path / "out"
+    out, sources = tmp_path / "out", set(study.NOTEBOOKS.rglob("*"))
     assert study.main(["--profile", "small", "-p", "text=my text", "--out", str(out)]) == 0
-    *_, finished, last = capsys.readouterr().out.splitlines()
+    assert set(study.NOTEBOOKS.rglob("*")) == sources  # the folder may be read-only
+    *lines, finished, last = capsys.readouterr().out.splitlines()
+    assert [line[:11] for line in lines] == ["[1/2] 01_fi"] * 2 + ["[2/2] 02_se"] * 2
+    assert "min so far" in lines[2] and "02_second finished in" in lines[3]
     assert finished.startswith(f"results: {out}") and last.startswith("nothing is published for the profile small")
     assert outputs(out / "notebooks" / "01_first.ipynb") == f"my text {out}\n"
     assert outputs(out / "notebooks" / "02_second.ipynb") == "4\n"
@@ -175,8 +197,80 @@ def test_a_kernel_that_dies_is_a_failure_like_others(notebooks, tmp_path, capsys
     out = tmp_path / "out"
     assert study.main(["--profile", "small", "--only", "01", "--out", str(out)]) == 1
     text = capsys.readouterr().out
-    assert text.splitlines()[-1].startswith("FAILED 01_first") and "memory" in text
-    assert (out / "notebooks" / "01_first.ipynb").is_file()
+    assert text.splitlines()[-1].startswith("FAILED 01_first, kept with its error") and "memory" in text
+    assert record(out)["failed"] == "01_first"
+    cell = nbformat.read(out / "notebooks" / "01_first.ipynb", as_version=4).cells[-1]
+    assert "memory" in cell.outputs[-1].evalue and "memory" in (out / "html" / "01_first.html").read_text()
+
+
+@pytest.fixture
+def launcher(tmp_path, monkeypatch):
+    """A function that gives kernels another beginning, in Python."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "launcher"))
+    (tmp_path / "launcher").mkdir()
+    return (tmp_path / "launcher" / "ipykernel_launcher.py").write_text
+
+
+SLOW = "import time; time.sleep(3); from ipykernel import kernelapp; kernelapp.launch_new_instance()"
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.exit('a bad\\nlibrary')", SLOW], ids=["dies", "slow"])
+def test_without_a_kernel_the_earlier_copies_stay(notebooks, tmp_path, monkeypatch, capsys, launcher, code):
+    out = tmp_path / "out"
+    command = ["--profile", "small", "--only", "01", "--out", str(out)]
+    if code == SLOW:
+        launcher(code)
+    assert study.main(command) == 0 and execution.START_SECONDS >= 600  # a slow one is waited for
+    copies = {path: path.read_bytes() for path in out.glob("[nh]*/*")}
+    launcher(code)
+    monkeypatch.setattr(execution, "START_SECONDS", 1 if code == SLOW else 600)
+    capsys.readouterr()
+    assert study.main(command) == 1 and record(out)["failed"] == "01_first"
+    assert len(copies) == 2 and all(path.read_bytes() == before for path, before in copies.items())
+    *_, reason, last = capsys.readouterr().out.splitlines()
+    assert reason.startswith("the kernel did not start; ") and (code == SLOW or reason.endswith("; library"))
+    assert last.startswith("FAILED 01_first, earlier copies stay: ")
+
+
+def test_an_interrupted_run_leaves_the_earlier_copies(notebooks, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    command = ["--profile", "small", "--only", "01", "--out", str(out)]
+    assert study.main(command) == 0
+    monkeypatch.setattr(papermill, "execute_notebook", MagicMock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        study.main(command)
+    assert (out / "notebooks" / "01_first.ipynb").is_file() and (out / "html" / "01_first.html").is_file()
+
+
+def test_the_kernel_is_this_interpreter_whatever_is_called_python3(notebooks, tmp_path, monkeypatch):
+    notebooks(**{"01_first": f"import sys; print(sys.executable == {sys.executable!r})"})
+    other = tmp_path / "jupyter" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    (other / "kernel.json").write_text('{"argv": ["/nowhere/python"], "display_name": "other", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    assert study.main(["--profile", "small", "--only", "01", "--out", str(tmp_path / "out")]) == 0
+    assert outputs(tmp_path / "out" / "notebooks" / "01_first.ipynb") == "True\n"
+
+
+@pytest.mark.parametrize("name", ["out{y}", "{", "{0}", "a·b"])
+def test_a_run_may_have_any_folder(notebooks, tmp_path, monkeypatch, name):
+    """Braces, temporary folders with names too long for sockets, and a terminal that cannot print the folder's name."""
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    stdout = open(tmp_path / "printed", "w", encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    command = ["--profile", "small", "--only", "01", "--out", str(tmp_path / name)]
+    with stdout:
+        assert study.main(command) == 0
+    assert outputs(tmp_path / name / "notebooks" / "01_first.ipynb") == "" and not list(folder.iterdir())
+
+
+def test_a_kernel_listens_on_ports_where_sockets_cannot_be_files(tmp_path, monkeypatch):
+    assert execution._transport(str(tmp_path)) == {"transport": "ipc", "ip": f"{tmp_path}/kernel"}
+    assert execution._transport(str(tmp_path / "missing")) == {}
+    monkeypatch.delattr(socket, "AF_UNIX")
+    assert execution._transport(str(tmp_path)) == {}
 
 
 def test_a_notebook_may_end_early_without_failing(notebooks, tmp_path):
@@ -203,7 +297,7 @@ def test_two_runs_at_once_do_not_meet(notebooks, tmp_path):
         "study.PROFILES = study.NOTEBOOKS / 'profiles';"
         "sys.exit(study.main(['--profile', 'small', '--only', '01', '--out', sys.argv[2]]))"
     )
-    command = [study.sys.executable, "-c", start, str(study.NOTEBOOKS)]
+    command = [sys.executable, "-c", start, str(study.NOTEBOOKS)]
     runs = [subprocess.Popen([*command, str(tmp_path / name)]) for name in ("a", "b")]
     assert [run.wait() for run in runs] == [0, 0]
     assert all(outputs(tmp_path / name / "notebooks" / "01_first.ipynb") == "done\n" for name in ("a", "b"))
@@ -233,7 +327,7 @@ def test_clean_strips_bars_times_and_paths(tmp_path):
     )
     text = new_markdown_cell("A 50 % share", metadata={"papermill": {"duration": 0}})
     notebook = new_notebook(cells=[text, cell], metadata={"papermill": {"input_path": str(tmp_path)}, "k": 1})
-    cleaned = study.clean_notebook(notebook, [tmp_path])
+    cleaned = execution.clean_notebook(notebook, [tmp_path])
     assert cleaned.metadata == {"k": 1} and text.metadata == {} and cell.metadata == {"tags": ["parameters"]}
     assert str(tmp_path) not in nbformat.writes(cleaned)
     assert [output.get("text") for output in cell.outputs[:2]] == [
@@ -308,6 +402,12 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
 
 
 # the record
+
+
+def test_the_record_does_without_what_windows_lacks(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)
+    project.write_run_record(tmp_path, "small", {}, "01_first", 1.0, "")
+    assert record(tmp_path)["notebooks"]["01_first"]["peak_memory_gib"] is None
 
 
 def test_the_record_repeats_the_fingerprints_of_the_photographs(tmp_path):

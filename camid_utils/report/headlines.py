@@ -71,20 +71,33 @@ def compare(published: str | Path, run: str | Path, seeds: str | Path) -> pd.Dat
     but at least LEAST.
     """
     same = read_record(Path(published))["environment"] == read_record(Path(run))["environment"]
-    theirs, ours, spread = (_metrics(folder) for folder in (published, run, seeds))
-    rows, ids = [], listed()
-    for key, row in theirs.iterrows():
-        experiment, _, _, part, level, metric = key
-        headline = ids.loc[experiment]
-        if not headline["readme"] or (part, level, metric) != ("test", headline["level"], "accuracy"):
-            continue
+    ours, spread, label = _metrics(run), _metrics(seeds), listed()["label"]
+    rows = []
+    for key, row in _headlines(published).iterrows():
         known = spread["spread"].get(key, 0.0) if len(spread) else 0.0
         tolerance = 0.0 if same else max(LEAST, SPREADS * known)
         value = ours["value"].get(key, np.nan)
         gap = abs(value - row["value"])
         agreement = BITWISE if gap == 0 else WITHIN if gap <= tolerance else NO
-        rows.append([headline["label"], row["value"], value, gap, tolerance, agreement])
+        rows.append([label[key[0]], row["value"], value, gap, tolerance, agreement])
     return pd.DataFrame(rows, columns=["experiment", "published", "run", "difference", "tolerance", "agreement"])
+
+
+def by_combination(runs: dict[Path, dict[str, object]]) -> pd.DataFrame:
+    """One row per run of a grid (results folder -> its parameters): the parameters, then its headline figures by id.
+
+    Runs that differ in their seed only are followed by two rows, whose `seed` is "mean" and "std": over the seeds.
+    """
+    rows = [given | _headlines(folder)["value"].droplevel(KEYS[1:]).to_dict() for folder, given in runs.items()]
+    table = pd.DataFrame(rows)
+    if "seed" not in table:
+        return table
+    names = [name for name in next(iter(runs.values())) if name != "seed"]
+    parts = []
+    for _, group in table.groupby(names, sort=False) if names else [(None, table)]:
+        spread = group.drop(columns=[*names, "seed"]).agg(["mean", "std"]).rename_axis("seed").reset_index()
+        parts += [group, spread.assign(**group[names].iloc[0])]
+    return pd.concat(parts, ignore_index=True)[table.columns]
 
 
 def in_words(table: pd.DataFrame) -> str:
@@ -94,6 +107,13 @@ def in_words(table: pd.DataFrame) -> str:
     text = shown.assign(**gaps).to_string(index=False)
     counts = table["agreement"].value_counts()
     return text + "\nagreement: " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def _headlines(folder: str | Path) -> pd.DataFrame:
+    """The headlines among a results folder's metrics."""
+    table, shown = _metrics(folder), listed().query("readme != ''")["level"]
+    keep = [shown.get(experiment) == level for experiment, *_, level, _ in table.index]
+    return table[np.array(keep, bool)].query("part == 'test' and metric == 'accuracy'")
 
 
 def _metrics(folder: str | Path) -> pd.DataFrame:

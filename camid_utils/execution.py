@@ -1,0 +1,165 @@
+"""Execute notebooks one after the other, each in a kernel of its own: executed copies, HTML pages, the run's record."""
+
+import base64
+import json
+import os
+import re
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import nbformat
+import papermill
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from nbclient.exceptions import DeadKernelError
+from nbconvert import HTMLExporter
+from traitlets import Unicode
+from traitlets.config import Config
+
+from .files import write_text
+from .project import HEADLESS, PROJECT, write_run_record
+
+START_SECONDS = 600  # a kernel may take minutes to start: packages on a network, other work on the machine
+NO_KERNEL = "the kernel did not start"
+BAR = re.compile(r"\d+%\|")  # a line of a progress bar
+PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+LINK = re.compile(r'href="(\d\d\w*)\.ipynb')  # from one notebook to another: their HTML copies lie side by side
+
+
+class OwnKernel(AsyncKernelManager):
+    """A kernel of this very interpreter, whatever the machine calls python3; its own stderr goes to a file."""
+
+    stderr_path = Unicode(config=True)
+    kernel_spec = KernelSpec(**get_kernel_dict())
+
+    async def start_kernel(self, **options) -> None:
+        """Start the kernel."""
+        with open(self.stderr_path, "wb") as stderr:
+            await super().start_kernel(stderr=stderr, **options)
+
+
+def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: str) -> str:
+    """Execute each notebook into `out`; the first that fails ends the run. Returns what failed and why, or ""."""
+    os.environ[HEADLESS] = "1"
+    # Memory that a training step frees is kept for the next one: returning it to Linux and asking again costs a tenth
+    # of a small network's time.
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 28))
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
+    os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "20")
+    os.environ.setdefault("TQDM_NCOLS", "100")
+    out.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    for number, path in enumerate(notebooks, 1):
+        started, place = time.monotonic(), f"[{number}/{len(notebooks)}] {path.stem}"
+        print(f"{place}, {(started - begun) / 60:.1f} min so far", flush=True)
+        failure = run_notebook(path, parameters, out)
+        seconds = round(time.monotonic() - started, 1)
+        write_run_record(out, profile, parameters, path.stem, seconds, failure)
+        if failure:
+            kept = "earlier copies stay" if failure.startswith(NO_KERNEL) else "kept with its error"
+            print(f"{failure}\nFAILED {path.stem}, {kept}: {out / 'notebooks' / path.name}", flush=True)
+            return f"{path.stem}: {failure}"
+        print(f"{place} finished in {seconds} s", flush=True)
+    print(f"results: {out}, {(time.monotonic() - begun) / 60:.1f} min", flush=True)
+    return ""
+
+
+def run_notebook(path: Path, parameters: dict, out: Path) -> str:
+    """Execute one notebook by papermill, then write its executed and HTML copies; returns the error's text, or ""."""
+    own = papermill.inspect_notebook(read_notebook(path))
+    given = {name: value for name, value in parameters.items() if name in own}
+    inside = out.resolve().is_relative_to(PROJECT)
+    given["results_dir"] = str(os.path.relpath(out, PROJECT) if inside else out.resolve())
+    notebook, failure = _execute(path, given)
+    if notebook:
+        notebook = clean_notebook(notebook, (out.resolve(), PROJECT))
+        page = HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
+        write_text(out / "notebooks" / path.name, nbformat.writes(notebook))
+        write_text(out / "html" / f"{path.stem}.html", link_figures(page, out / "figures"))
+    return failure
+
+
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """A notebook; papermill gets this and no path, because braces in a path are a template to it."""
+    return nbformat.read(path, as_version=4)
+
+
+def _execute(path: Path, parameters: dict) -> tuple[nbformat.NotebookNode | None, str]:
+    """The executed notebook, None where no kernel started, and the error's text, "" without an error."""
+    started = []  # gets the notebook, whose cells are then filled
+    with tempfile.TemporaryDirectory(prefix="camid-", ignore_cleanup_errors=True) as folder:
+        stderr = Path(folder, "stderr")
+        kernel = Config({"OwnKernel": {"stderr_path": str(stderr)} | _transport(folder)})
+        try:
+            papermill.execute_notebook(
+                read_notebook(path), None, parameters, cwd=path.parent, kernel_name="python3", progress_bar=False,
+                stderr_file=sys.stderr, start_timeout=START_SECONDS, kernel_manager_class=OwnKernel, config=kernel,
+                on_notebook_start=lambda notebook: started.append(notebook),
+            )  # fmt: skip
+            return started[0], ""
+        except papermill.PapermillExecutionError as error:
+            return started[0], f"{error.ename}: {error.evalue}"
+        except Exception as error:  # whatever a kernel dies of is a failed notebook, not the end of the runner
+            last = stderr.read_text(errors="replace").strip().splitlines()[-1:] if stderr.is_file() else []
+            kind = "perhaps memory ran out" if isinstance(error, DeadKernelError) else type(error).__name__
+            failure = "; ".join([kind if started else NO_KERNEL, " ".join(str(error).split()), *last])
+    for notebook in started:  # no cell could report this: it is put below the one that was being executed
+        code = [cell for cell in notebook.cells if cell.cell_type == "code" and "start_time" in cell.metadata.papermill]
+        code[-1].outputs.append(nbformat.v4.new_output("error", ename="Kernel", evalue=failure, traceback=[failure]))
+    return (started[0] if started else None), failure
+
+
+def _transport(folder: str) -> dict[str, str]:
+    """The kernel listens on files in its own folder: nobody else can reach it, and runs do not collide.
+
+    On ports, where that cannot be: on Windows, in folders with a long name or without sockets.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(f"{folder}/kernel-00")
+    except (AttributeError, OSError):
+        return {}
+    return {"transport": "ipc", "ip": f"{folder}/kernel"}
+
+
+def link_figures(page: str, figures: Path) -> str:
+    """A notebook's HTML with links to the other pages, and to the figures in the folder beside instead of copies."""
+    names = {base64.b64encode(path.read_bytes()).decode(): path.name for path in figures.glob("*.png")}
+
+    def source(match: re.Match) -> str:
+        name = names.get("".join(match[1].split()))
+        return f"../figures/{name}" if name else match[0]
+
+    return PICTURE.sub(source, LINK.sub(r'href="\1.html', page))
+
+
+def clean_notebook(notebook: nbformat.NotebookNode, folders: Iterable[Path] = ()) -> nbformat.NotebookNode:
+    """Without progress bars and times, paths below `folders` relative to them."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for entry in ("papermill", "execution"):
+            cell.metadata.pop(entry, None)
+        if cell.cell_type == "code":
+            outputs = [output for output in map(_without_bars, cell.outputs) if output]
+            cell.outputs = [_without_paths(output, folders) for output in outputs]
+    return notebook
+
+
+def _without_paths(output: nbformat.NotebookNode, folders: Iterable[Path]) -> nbformat.NotebookNode:
+    text = json.dumps(output)
+    for folder in folders:
+        text = text.replace(json.dumps(f"{folder}{os.sep}")[1:-1], "")
+    return nbformat.from_dict(json.loads(text))
+
+
+def _without_bars(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    if output.get("name") != "stderr":
+        return output
+    lines = [line for line in re.split(r"[\r\n]+", output["text"]) if line.strip() and not BAR.search(line)]
+    output["text"] = "\n".join(lines)
+    return output if lines else None
