@@ -1,8 +1,11 @@
-"""The answer for one photo, the answer "none of the known cameras", the command line, and the map of a splice."""
+"""The answer for one photo, "none of the known cameras", parts by different cameras, the command line and its map."""
 
+import io
 import json
+import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -109,6 +112,67 @@ def test_below_the_threshold_of_its_score_the_camera_is_unknown(model, score, va
         predict.combine(LOG_PROBS, FEATURES, with_threshold(model, "clarity", 0.5))  # a model file of an older version
 
 
+def grid(classes, height: int = 4, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of evenly spaced patches, and log-probabilities: 0.9 for the class that `classes(y, x)` gives."""
+    places = [(y, x) for y in range(height) for x in range(width)]
+    chances = np.full((len(places), 3), 0.05)
+    chances[range(len(places)), [int(classes(*place)) for place in places]] = 0.9
+    return np.multiply(places, 50), np.log(chances)
+
+
+GAIN = np.log(0.9 / 0.05)  # per patch that another camera explains better
+
+
+@pytest.mark.parametrize(
+    "classes, share, sides",
+    [
+        (lambda y, x: 2 * (x >= 2), 1 / 3, [("left", 0), ("right", 2)]),
+        (lambda y, x: y < 2, 1 / 2, [("top", 1), ("bottom", 0)]),
+        (lambda y, x: x == 5, 0, []),  # a single column of patches
+        (lambda y, x: 1, 0, []),
+        (lambda y, x: (x + y) % 2, 0, []),  # two cameras, but no seam
+    ],
+)
+def test_parts_by_two_cameras_gain_by_a_camera_each(classes, share, sides):
+    corners, logs = grid(classes)
+    shuffled = np.random.default_rng(0).permutation(len(logs))
+    for order in (slice(None), shuffled):
+        statistic, found = predict.parts_statistic(corners[order], logs[order])
+        assert (statistic, found) == (pytest.approx(share * GAIN, abs=1e-9), sides)
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (3, 3)])
+def test_photos_of_few_patches_have_no_seam(height, width):
+    assert predict.parts_statistic(*grid(lambda y, x: x, height, width)) == (0, [])
+
+
+def test_parts_differ_above_the_limit_of_the_model_file_only(model):
+    corners, logs = grid(lambda y, x: x >= 2)
+    statistic, _ = predict.parts_statistic(corners, logs)
+    for limit, differ in ((statistic - 0.01, True), (statistic, False)):
+        found = predict.compare_parts(corners, logs, with_threshold(model, "confidence", 0.0, splice_threshold=limit))
+        parts = [["left", "Cold_Blue"], ["right", "Warm_Red"]] if differ else []
+        assert found == {"parts_statistic": statistic, "parts_differ": differ, "parts": parts}
+    assert predict.compare_parts(corners, logs, model)["parts_differ"] is False
+
+
+@pytest.mark.parametrize("given, cores, threads", [("", 2, 1), ("", 6, 3), ("", 64, 4), ("", 1, 1), ("3", 3, 3)])
+def test_a_photo_takes_few_threads_unless_told_how_many(photos, model_file, monkeypatch, given, cores, threads):
+    before, seen, real = torch.get_num_threads(), [], predict.predict_photo
+    monkeypatch.setattr(predict, "predict_photo", lambda *args: seen.append(torch.get_num_threads()) or real(*args))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    try:
+        torch.set_num_threads(cores)
+        assert __main__.main([str(photos / "red.jpg"), "--model", str(model_file)]) == 0
+        with pytest.raises(KeyboardInterrupt), predict.few_threads():
+            raise KeyboardInterrupt
+        assert (seen, torch.get_num_threads()) == ([threads], cores)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture
 def photos(tmp_path):
     folder = tmp_path / "photos"
@@ -142,24 +206,86 @@ def test_unreadable_photos_are_left_out_with_their_reasons(photos, model_file, c
     assert err.count("bad.jpg") == 1
 
 
-def test_an_unknown_camera_is_an_answer(model, photos, tmp_path, capsys):
-    path = models.save_model(with_threshold(model, "vote_share", 0.9), tmp_path / "m.safetensors")
-    assert __main__.main([str(photos / "both.jpg"), str(photos / "red.jpg"), "--model", str(path)]) == 0
+NONE = "none of the known cameras; the most similar of them are Warm Red, Cold Blue"
+PARTS = "its parts look like different cameras: left most like Cold Blue, right most like Warm Red"
+
+
+@pytest.mark.parametrize("threshold, limit", [(0.9, 9.0), (0.9, 0.1), (0.0, 0.1), (0.0, 9.0)])
+def test_the_head_line_says_unknown_and_parts_differ(model, photos, tmp_path, capsys, threshold, limit):
+    facts = dict(splice_threshold=limit, splice_detected=0.75, splice_false_alarms=0.02)
+    path = models.save_model(with_threshold(model, "vote_share", threshold, **facts), tmp_path / "m.safetensors")
+    arguments = [str(photos / "both.jpg"), str(photos / "red.jpg"), "--model", str(path)]
+    assert __main__.main(arguments) == __main__.main([*arguments, "--json"]) == 0
     out, err = capsys.readouterr()
-    assert ["none of the known cameras" in answer for answer in out.split("red.jpg")] == [True, False]
-    assert "5% by known cameras were refused, 50% by unknown cameras accepted" in err
+    both, red = out.split("{")[0].split(str(photos / "red.jpg"))
+    assert (NONE in both, PARTS in both) == (threshold == 0.9, limit == 0.1)
+    assert ("%" in both, "patches vote" in both) == (threshold == 0.0,) * 2  # no camera of an unknown one has a share
+    assert ("if one camera took all of it:\n" in both) == ((threshold, limit) == (0.0, 0.1))
+    assert red.split()[:2] == ["Warm", "Red"] and "%" in red
+    both, red = (json.loads(line) for line in out.splitlines()[-2:])
+    assert (both["unknown"], both["parts_differ"], len(both["cameras"])) == (threshold == 0.9, limit == 0.1, 2)
+    assert both["parts_statistic"] > 0.1 > red["parts_statistic"] and red["parts"] == []
+    assert "5% by known cameras were refused, 50% by unknown cameras accepted; 75% of splices detected, 2% of" in err
 
 
-def test_errors_say_what_to_do(photos, model_file, tmp_path, monkeypatch, capsys):
+def test_litter_is_passed_over_and_what_is_skipped_is_counted(photos, model_file, capsys):
+    good = (photos / "red.jpg").read_bytes()
+    for name in ("blue", "both"):
+        (photos / f"{name}.jpg").unlink()
+    (photos / "@eaDir" / "red.jpg").mkdir(parents=True)
+    for name in ("@eaDir/red.jpg/thumb.jpg", "._red.jpg", ".Trashes/old.jpg", "a.HEIC", "b.heic", "c.mp4"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(good[:9])
+    for name in ("d.jfif", "e.JPE", "f.JPG"):
+        (photos / name).write_bytes(good)
+    (photos / "link.jpg").symlink_to("red.jpg")
+    given = [str(photos), str(photos / "red.jpg"), "--json", "--model", str(model_file)]
+    assert __main__.main(given) == 0
+    out, err = capsys.readouterr()
+    names = [json.loads(line)["photo"].rsplit("/")[-1] for line in out.splitlines()]
+    assert names == ["d.jfif", "e.JPE", "f.JPG", "link.jpg"]  # which is also red.jpg: each photo once
+    assert "skipped: 2 HEIC, 1 video" in err and "could not be read" not in err
+
+
+@pytest.mark.parametrize("name", ["Müller 猫.jpg", os.fsdecode(b"\xff.jpg")])
+def test_names_outside_the_terminals_encoding_are_printed(photos, model_file, monkeypatch, name):
+    (photos / "red.jpg").rename(photos / name)
+    (photos / f"bad {name}").touch()
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, io.TextIOWrapper(io.BytesIO(), "ascii"))
+    given = ["--model", str(model_file), str(photos / name), str(photos / f"bad {name}")]
+    assert __main__.main(given) == __main__.main([*given, "--json"]) == 1
+    sys.stdout.flush()
+    assert b"Warm Red" in sys.stdout.buffer.getvalue() and b"\\u" in sys.stdout.buffer.getvalue()
+
+
+def test_odd_files_are_read_with_a_note_and_heic_is_named(photos, model_file, capsys):
+    odd, heic = photos / "odd.jpg", photos / "heic.jpg"
+    odd.write_bytes((photos / "red.jpg").read_bytes()[:-2])  # no end marker
+    heic.write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    given = [str(odd), str(heic), "--model", str(model_file)]
+    assert __main__.main(given) == __main__.main([*given, "--json"]) == 1
+    out, err = capsys.readouterr()
+    note = json.loads(out.splitlines()[-1])["note"]
+    assert "no end marker" in note and f"odd.jpg\n  note: {note}\n  Warm Red" in out
+    assert "heic.jpg: a HEIC photo" in err
+
+
+def test_errors_say_what_to_do(photos, model, model_file, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(predict, "resolve", lambda path: tmp_path / path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("no folder")
     drawn = [photos, "--model", model_file, "--map"]
-    wrong = {"no trained model": [photos], "no model file": [photos, "--model", "no.safetensors"],
+    old = model._replace(info=model.info | {"identification": {"threshold": 0.5}})
+    old = models.save_model(old, tmp_path / "old.safetensors")
+    wrong = {"no trained model": [photos], "another version": [photos, "--model", old],
+             "standard input is not read": [photos, "-"], "no model file": [photos, "--model", "no.safetensors"],
              "JPEG and PNG files are read": [tmp_path / "empty"], "ends in .png": [*drawn, tmp_path / "map.jpg"],
              "File exists": [*drawn, tmp_path / "file" / "map.png"]}  # fmt: skip
     for message, arguments in wrong.items():
         assert __main__.main(list(map(str, arguments))) == 2 and message in capsys.readouterr().err
+    monkeypatch.setattr(predict, "newest_model", Mock(side_effect=KeyboardInterrupt))
+    assert __main__.main([str(photos)]) == 130
 
 
 def test_the_newest_calibrated_model_answers_before_the_best_network(model, tmp_path, monkeypatch):

@@ -71,6 +71,15 @@ def test_the_threshold_refuses_the_share_asked_for_and_no_more():
     assert (np.full(10, 0.7) < open_set.threshold(np.full(10, 0.7), 0.05)).sum() == 0
 
 
+def test_no_kind_of_camera_exceeds_the_limit_of_splices_more_often_than_promised():
+    tables = [pd.DataFrame({"parts_statistic": np.random.default_rng(i).permutation(100) / 100 + i}) for i in (0, 1)]
+    limit = open_set.splice_limit(tables, 0.05)
+    assert [(table["parts_statistic"] > limit).sum() for table in tables] == [0, 5]
+    assert open_set.splice_limit(tables[::-1], 0.05) == limit
+    rows = open_set.shares({"all": tables[0]["parts_statistic"] >= 0, "none": tables[0]["parts_statistic"][:0] > 0})
+    assert rows["value"][0] == 1 and rows["n"].tolist() == [100, 0] and rows["value"].isna().tolist() == [False, True]
+
+
 @pytest.mark.parametrize("known, unknown, area", [([3, 4], [1, 2], 1), ([1, 2], [3, 4], 0), ([1, 3], [1, 2], 2.5 / 4)])
 def test_the_area_under_the_roc_counts_pairs_in_the_right_order(known, unknown, area):
     known, unknown = np.array(known, float), np.array(unknown, float)
@@ -141,7 +150,8 @@ def test_each_readable_photo_gets_a_row(catalogue, model, tmp_path):
     (tmp_path / "2.jpg").write_text("no photo")
     seen = open_set.predict_photos(catalogue, model, tmp_path)
     assert list(seen["photo"]) == ["0.jpg", "1.jpg", "3.jpg"] and not {"path", "feature_similarity"} & set(seen)
-    found = open_set.calibrate(seen, 1.0)
+    found = open_set.calibrate(open_set.predict_photos(catalogue, model, tmp_path), 1.0)  # read from its file
+    assert catalogues.describe(found) == "simulated x, 3 photos, 2 camera models, 1 photo left out"
     assert found["right"].all() and (found["vote_share"] == 1).all()
     assert intervals.score(found, experiment="x", protocol="photo", level="photo")["value"].iloc[0] == 1
     with pytest.raises(ValueError, match="none of 1 photos"):
@@ -172,7 +182,11 @@ def test_the_halves_of_a_splice_vote_for_their_own_cameras(catalogue, model, tmp
     rates = open_set.splice_rates(pairs, model)
     assert len(rates) == 4 and (rates[["own", "others"]] == [1, 0]).all(axis=None) and (rates["patches"] > 10).all()
     assert rates["half"].tolist() == ["left", "right"] * 2 and (rates["camera"] != rates["other"]).all()
+    assert rates["named"].all() and (known["parts_statistic"] == 0).all() and (rates["parts_statistic"] > 1).all()
+    swapped = model._replace(class_names=CLASSES[::-1])
+    assert not open_set.splice_rates(pairs, swapped)["named"].any()
     whole = open_set.splice_rates(pairs, model._replace(info=model.info | {"kind": "resize"}))
     assert (whole["patches"] == 0).all() and whole[["own", "others"]].isna().all(axis=None)
+    assert (whole["parts_statistic"] == 0).all() and not whole["named"].any()
     both = open_set.splice(halves(BLUE, BLUE, 100, 200), halves(RED, RED, 120, 170))  # what both photos have
     assert both.shape == (100, 170, 3) and (both[:, :80] == BLUE).all() and (both[:, 80:] == RED).all()

@@ -12,11 +12,13 @@ from .. import splits
 from ..catalogues import fingerprint, relative_photos
 from ..evaluation import LOG_PROB, class_names, digest, log_probabilities, roc_points
 from ..files import atomic_path
-from ..identify.predict import PATCHES, SCORES, combine, predict_photo
+from ..identify.predict import PATCHES, SCORES, combine, compare_parts, parts_statistic, predict_photo
 from ..intervals import wilson
 from ..models import Model
 from ..photos import read_image
 from ..project import progress
+
+KEPT = (*SCORES[1:], "parts_statistic")  # what `predict_photos` keeps of an answer: what needs no calibration
 
 
 def photo_groups(
@@ -48,30 +50,31 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
     """One row per readable photo: the catalogue's columns, `photo`, `true`, means of `log_prob:<class>` and `features`.
 
-    Also SCORES, except the confidence, which needs calibration. Kept in `folder`, where a second call with the same
-    photos and model reads it. ValueError if no photo can be read.
+    Also KEPT. attrs["left_out"] has the photos that cannot be read; ValueError if none can. The table lies in `folder`,
+    where a second call with the same photos and model reads it.
     """
-    path = Path(folder) / f"photos-{digest(model, fingerprint(catalogue))}.parquet"
-    if not path.is_file():
-        with atomic_path(path) as partial:
-            _predict_photos(catalogue, model).to_parquet(partial)
-    return pd.read_parquet(path)
-
-
-def _predict_photos(catalogue: pd.DataFrame, model: Model) -> pd.DataFrame:
-    """`predict_photos`, computed."""
-    rows, photos = [], catalogue.assign(photo=relative_photos(catalogue), true=catalogue["camera_model"])
+    path = Path(folder) / f"photos-{digest(model, fingerprint(catalogue), KEPT)}.parquet"
+    if path.is_file():
+        return pd.read_parquet(path)
+    rows, left_out, photos = [], [], catalogue.assign(photo=relative_photos(catalogue), true=catalogue["camera_model"])
     for row in progress(photos.to_dict("records"), "photos", unit="photo", disable=len(photos) < 20):
         try:
-            _, log_probs, features = predict_photo(read_image(row["path"]), model)
-        except ValueError:
+            corners, log_probs, features = predict_photo(read_image(row["path"]), model)
+        except ValueError as error:
+            reason = str(error).removeprefix(f"{row['path']}: ")
+            left_out.append({"photo": row["photo"], "camera_model": row["camera_model"], "reason": reason})
             continue
         row |= {LOG_PROB + name: mean for name, mean in zip(model.class_names, log_probs.mean(axis=0), strict=True)}
         found = combine(log_probs, features, model) | {"features": features.mean(axis=0)}
-        rows.append(row | {name: found[name] for name in (*SCORES[1:], "features") if name in found})
+        found |= compare_parts(corners, log_probs, model)
+        rows.append(row | {name: found[name] for name in (*KEPT, "features") if name in found})
     if not rows:
         raise ValueError(f"none of {len(catalogue)} photos can be used: too few camera models, damaged or too small")
-    return pd.DataFrame(rows).drop(columns="path")
+    table = pd.DataFrame(rows).drop(columns="path")
+    table.attrs["left_out"] = left_out
+    with atomic_path(path) as partial:
+        table.to_parquet(partial)
+    return pd.read_parquet(path)
 
 
 def camera_means(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> list[list[float]]:
@@ -138,13 +141,17 @@ def reliability(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def error_rates(known: pd.DataFrame, unknown: pd.DataFrame, score: str, limit: float) -> pd.DataFrame:
-    """What a threshold does: rows (question, value, low, high, n) with 95 % intervals (intervals.wilson)."""
-    answers = {
+    """What a threshold does, as `shares`."""
+    return shares({
         "known cameras refused": known[score] < limit,  # false rejection rate
         "unknown cameras accepted": unknown[score] >= limit,  # false acceptance rate
         "known cameras correctly classified": known["right"],
         "accepted known cameras correctly classified": known.loc[known[score] >= limit, "right"],
-    }
+    })  # fmt: skip
+
+
+def shares(answers: dict[str, pd.Series]) -> pd.DataFrame:
+    """How often the answer is yes: rows (question, value, low, high, n) with 95 % intervals (intervals.wilson)."""
     rows = [[question, *wilson(int(each.sum()), len(each)), len(each)] for question, each in answers.items()]
     return pd.DataFrame(rows, columns=["question", "value", "low", "high", "n"])
 
@@ -187,9 +194,10 @@ def splice_pairs(known: pd.DataFrame, catalogue: pd.DataFrame, most: int) -> lis
 
 
 def splice_rates(pairs: list[tuple[pd.Series, pd.Series]], model: Model) -> pd.DataFrame:
-    """How the patches within each half of a splice vote: one row per half.
+    """How the patches within each half of a splice vote: one row per half, so two rows per splice.
 
     own and others: shares of `patches` that vote for the half's camera and for the other half's; NaN without patches.
+    parts_statistic: of the splice (predict.parts_statistic); named: whether its sides are named as its cameras.
     """
     rows = []
     for pair in pairs:
@@ -197,8 +205,16 @@ def splice_rates(pairs: list[tuple[pd.Series, pd.Series]], model: Model) -> pd.D
         corners, log_probs, _ = predict_photo(photo, model)
         votes, middle = np.array(model.class_names)[log_probs.argmax(axis=1)], _seam(photo.shape[1])
         across = model.input_size if len(corners) > 1 else photo.shape[1]  # a single patch is the whole photo
+        statistic, sides = parts_statistic(corners, log_probs)
+        named = [model.class_names[i] for _, i in sides] == [one["camera_model"] for one in pair]
         for half, inside in {"left": corners[:, 1] + across <= middle, "right": corners[:, 1] >= middle}.items():
             own, other = (one["camera_model"] for one in (pair if half == "left" else pair[::-1]))
             names = pd.Series(votes[inside])
-            rows.append([half, own, other, len(names), (names == own).mean(), (names == other).mean()])
-    return pd.DataFrame(rows, columns=["half", "camera", "other", "patches", "own", "others"])
+            voting = len(names), (names == own).mean(), (names == other).mean()
+            rows.append([half, own, other, *voting, statistic, named])
+    return pd.DataFrame(rows, columns=["half", "camera", "other", "patches", "own", "others", KEPT[-1], "named"])
+
+
+def splice_limit(untouched: list[pd.DataFrame], share: float) -> float:
+    """The parts_statistic that at most this share of the photos of each table (`predict_photos`) exceeds."""
+    return max(-threshold(-table["parts_statistic"].to_numpy(), share) for table in untouched)

@@ -2,69 +2,103 @@
 
 import argparse
 import json
+import os
 import sys
+from collections import Counter
 from pathlib import Path
 
-SUFFIXES = {".jpg", ".jpeg", ".png"}
+from ..files import printable_streams
+
+JSON_HELP = """one JSON object per photo: cameras, each with its probability if one of them took the whole photo (in
+doubt where unknown or parts_differ is true); note, what is odd about the file; votes, parts, scores"""
 
 
-def find_photos(arguments: list[str]) -> list[Path]:
-    """The files that are named, and all photos in the folders that are named, at any depth."""
-    found = []
+def find_photos(arguments: list[str]) -> tuple[list[Path], Counter, list[str]]:
+    """Named files and photos in named folders, each once; what is skipped there, by kind; folders that are closed."""
+    from .. import catalogues  # here, as pandas takes a while: --help need not wait for it
+
+    if "-" in arguments:
+        raise ValueError("standard input is not read: name files or folders (./- for a file of this name)")
+    found, skipped, closed = {}, Counter(), []
     for path in map(Path, arguments):
-        found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-    return found
+        names, unopened = catalogues.list_files(path) if os.path.isdir(path) else ([""], [])
+        closed += [f"{row['path']}: {row['reason']}" for row in unopened]
+        for name in names:
+            if not name or (kind := catalogues.kind(name)) in ("photo", "PNG"):
+                found.setdefault(os.path.realpath(path / name), path / name)
+            else:
+                skipped[kind] += 1
+    return list(found.values()), skipped, closed
 
 
 def format_answer(found: dict) -> str:
-    """An answer as text: the three most probable cameras, and the votes of the patches."""
-    cameras = [(name.replace("_", " "), probability) for name, probability in found["cameras"]]
-    lines = ["none of the known cameras; the most similar are"] if found["unknown"] else []
-    lines += [f"{name:<28} {probability:6.1%}" for name, probability in cameras[:3]]
-    if found["patches"] > 1:
-        lines.append(f"{found['votes']} of {found['patches']} patches vote for {cameras[0][0]}")
-    return "\n  ".join([found["photo"], *lines])
+    """An answer as text: what is odd; the three most probable cameras, with percentages unless none is named."""
+    cameras = [(name.replace("_", " "), probability) for name, probability in found["cameras"][:3]]
+    lines = [found["photo"]] + [f"note: {found['note']}"] * bool(found["note"])
+    if found["parts_differ"]:
+        parts = ", ".join(f"{side} most like {name.replace('_', ' ')}" for side, name in found["parts"])
+        lines.append(f"its parts look like different cameras: {parts}")
+    if found["unknown"]:
+        similar = ", ".join(name for name, _ in cameras)
+        lines.append(f"none of the known cameras; the most similar of them are {similar}")
+    else:
+        lines += ["if one camera took all of it:"] * found["parts_differ"]
+        lines += [f"{name:<28} {probability:6.1%}" for name, probability in cameras]
+        votes = f"{found['votes']} of {found['patches']} patches vote for {cameras[0][0]}"
+        lines += [votes] * (found["patches"] > 1)
+    return "\n  ".join(lines)
 
 
 def _identify(options: argparse.Namespace) -> int:
-    from ..models import load_model  # here, as torch takes seconds: --help need not wait for it
-    from ..photos import read_image
+    from ..models import load_model  # here, as torch takes seconds
+    from ..photos import read_noted
     from ..project import progress
-    from .predict import combine, describe_model, newest_model, predict_photo
+    from .predict import combine, compare_parts, describe_model, few_threads, newest_model, predict_photo
 
-    photos, failures = find_photos(options.photos), 0
+    photos, skipped, failures = find_photos(options.photos)
+    total = len(photos) + len(failures)
+    if skipped:
+        print("skipped:", ", ".join(f"{n} {kind}" for kind, n in sorted(skipped.items())), file=sys.stderr)
+    for folder in failures:
+        print(f"left out: {folder}", file=sys.stderr)
     if not photos:
         raise FileNotFoundError(f"no photo in {', '.join(options.photos)}: JPEG and PNG files are read")
     model = load_model(options.model or newest_model())
-    print(describe_model(model), file=sys.stderr)
+    try:
+        print(about := describe_model(model), file=sys.stderr)
+    except KeyError as fact:
+        raise ValueError(f"this model file is of another version, it lacks {fact}: give another --model") from fact
     bar = progress(photos, "photos", unit="photo", disable=len(photos) < 5)
     for number, path in enumerate(bar, 1):
         try:
-            photo = read_image(path)
-            corners, log_probs, features = predict_photo(photo, model)
+            photo, note = read_noted(path)
+            with few_threads():
+                corners, log_probs, features = predict_photo(photo, model)
         except ValueError as error:
-            failures += 1
-            bar.write(f"left out: {path}: {str(error).removeprefix(f'{path}: ')}", file=sys.stderr)
+            failures.append(f"{path}: {str(error).removeprefix(f'{path}: ')}")
+            bar.write(f"left out: {failures[-1]}", file=sys.stderr)
             continue
-        answer = {"photo": str(path), **combine(log_probs, features, model)}
+        answer = {"photo": str(path), "note": note} | combine(log_probs, features, model)
+        answer |= compare_parts(corners, log_probs, model)
         bar.write(json.dumps(answer) if options.json else format_answer(answer))
         if options.map:
             from ..figures import photographs, style  # matplotlib, only for maps
 
-            figure = photographs.camera_map(photo, corners, log_probs, model.class_names, describe_model(model))
+            figure = photographs.camera_map(photo, corners, log_probs, model.class_names, about)
             several = f"-{number}-{path.stem}" if len(photos) > 1 else ""
             style.save(figure, options.map.parent, options.map.stem + several)
     if failures:
-        print(f"{failures} of {len(photos)} photos could not be read", file=sys.stderr)
-    return int(failures > 0)
+        print(f"{len(failures)} of {total} could not be read", file=sys.stderr)
+    return int(bool(failures))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line. Exit code 0: every photo has an answer; 1: some could not be read; 2: an error ended it."""
+    """The command line. Exit code 0: every photo has an answer; 1: some could not be read; 2: an error; 130: Ctrl-C."""
+    printable_streams()
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify", description=__doc__)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG or PNG files, or folders of them")
     parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest best one under data/)")
-    parser.add_argument("--json", action="store_true", help="one JSON object per photo, with all cameras and scores")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.add_argument("--map", type=Path, metavar="OUT.png", help="draw which camera each part of it looks like")
     options = parser.parse_args(arguments)
     try:
@@ -74,6 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """The web page that names a photo's camera in the browser: `python -m camid_utils.identify.page`."""
 
 import argparse
+import errno
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,10 +16,10 @@ from pathlib import Path
 import onnx
 import torch
 
-from ..files import atomic_path, exclusive_folder
+from ..files import atomic_path, exclusive_folder, printable_streams
 from ..models import Model, load_model
 from ..project import resolve
-from .predict import PATCHES, PatchNetwork, newest_model
+from .predict import PATCHES, PatchNetwork, few_threads, newest_model
 
 WEB, NETWORK, LOCK = Path(__file__).parent / "web", "model.onnx", "package-lock.json"
 METADATA = "camera_model_identification"  # key of the exported file's metadata
@@ -26,6 +30,8 @@ HEADERS = {  # the first two let the page use several cores; the policy is also 
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:",
     "Cache-Control": "no-cache",
 }
+TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".css": "text/css",
+         ".html": "text/html", ".onnx": "application/octet-stream"}  # a module as plain text does not run  # fmt: skip
 
 
 def export(model: Model, path: Path) -> None:
@@ -68,7 +74,7 @@ def _install(site: Path) -> None:
     if (npm := shutil.which("npm")) is None:
         raise RuntimeError("npm, which fetches the page's libraries, is missing: install Node.js from nodejs.org")
     command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
-    done = subprocess.run(command, cwd=site, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=site, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise RuntimeError(f"npm could not fetch the page's libraries; it needs its registry once:\n{last}")
@@ -81,6 +87,8 @@ def _install(site: Path) -> None:
 
 
 class _Handler(SimpleHTTPRequestHandler):
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | TYPES
+
     def end_headers(self) -> None:
         for header in HEADERS.items():
             self.send_header(*header)
@@ -88,15 +96,23 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 def server(folder: str | Path, port: int = 0) -> ThreadingHTTPServer:
-    """A server of the folder for this machine only; port 0 takes any free one."""
-    try:
-        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
-    except (OSError, OverflowError) as error:
-        raise OSError(f"port {port} cannot be used ({error}): give another --port, 0 for any free one") from error
+    """A server of the folder for this machine only; port 0 takes any free one. OSError if the port cannot be used."""
+    handler = partial(_Handler, directory=str(folder))
+    for host, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):  # the second where there is no IPv4
+        settings = {"address_family": family, "allow_reuse_address": os.name == "posix"}  # Windows would share a port
+        try:
+            return type("Server", (ThreadingHTTPServer,), settings)((host, port), handler)
+        except (OSError, OverflowError) as error:
+            fault, code = error, getattr(error, "errno", None)
+            if code not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                break
+    why = "it is in use, perhaps by a page in another terminal" if code == errno.EADDRINUSE else fault
+    raise OSError(f"port {port} cannot be used ({why}): give another --port, 0 for any free one") from fault
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    printable_streams()
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify.page", description=__doc__)
     parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest best one under data/)")
     parser.add_argument("--to", metavar="DIR", default=resolve("data/page"), help="its folder (default: data/page)")
@@ -106,11 +122,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         path = Path(options.model or newest_model())
         print(f"model: {path}", flush=True)
-        folder = build(load_model(path), Path(options.to))
-        print(f"page:  {folder}", flush=True)
-        if not options.no_serve:
-            with server(folder, options.port) as page:
-                print(f"open   http://127.0.0.1:{page.server_port}/   (Ctrl-C ends it)", flush=True)
+        with few_threads(), nullcontext() if options.no_serve else server(options.to, options.port) as page:
+            print(f"page:  {build(load_model(path), Path(options.to))}", flush=True)
+            if page:
+                host, port, *_ = page.server_address
+                print(f"open   http://{f'[{host}]' if ':' in host else host}:{port}/   (Ctrl-C ends it)", flush=True)
                 page.serve_forever()
     except KeyboardInterrupt:
         return 0

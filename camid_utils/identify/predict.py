@@ -1,5 +1,8 @@
 """What a model says about one photo: where its patches lie, what each looks like, and what they say together."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +53,18 @@ def patch_positions(height: int, width: int, size: int) -> np.ndarray:
     return np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2).reshape(-1, 2)
 
 
+@contextmanager
+def few_threads() -> Iterator[None]:
+    """Half of PyTorch's threads, at most 4, or OMP_NUM_THREADS: with more, all wait for the one on a busy core."""
+    before = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(4, before // 2)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @torch.inference_mode()
 def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
     """What the model says about a photo uint8 [h, w, 3], in float32; ValueError if it is smaller than a patch."""
@@ -87,14 +102,46 @@ def combine(log_probs: np.ndarray, features: np.ndarray, model: Model) -> dict:
     return {"cameras": cameras, "patches": len(log_probs), "votes": votes, **found}
 
 
+def parts_statistic(corners: np.ndarray, log_probs: np.ndarray) -> tuple[float, list]:
+    """How much better two cameras explain a photo than one: gain in log-probability per patch, and the two sides.
+
+    The largest gain over all straight seams with at least two rows (or columns) of patches on each side; each side gets
+    its own most likely class, such as [("left", 3), ("right", 0)]. 0 and [] where no seam gains. Arrays: as `combine`.
+    """
+    best, found = 0.0, []
+    for axis, names in ((1, ("left", "right")), (0, ("top", "bottom"))):
+        for place in np.unique(corners[:, axis])[2:-1]:
+            first = corners[:, axis] < place
+            sums = [log_probs[side].sum(axis=0) for side in (first, ~first)]
+            gain = float(sums[0].max() + sums[1].max() - (sums[0] + sums[1]).max())
+            if gain > best + 1e-9:  # of equal seams the first, whatever the rounding
+                best, found = gain, [(name, int(each.argmax())) for name, each in zip(names, sums, strict=True)]
+    return best / len(log_probs), found
+
+
+def compare_parts(corners: np.ndarray, log_probs: np.ndarray, model: Model) -> dict:
+    """Whether the parts of a photo look like different cameras: keys parts_statistic, parts_differ and parts.
+
+    They differ above the model's limit, if it has one; then parts is, for example, [["left", "A"], ["right", "B"]].
+    """
+    statistic, sides = parts_statistic(corners, log_probs)
+    differ = statistic > model.info.get("identification", {}).get("splice_threshold", np.inf)
+    parts = [[side, model.class_names[i]] for side, i in sides] if differ else []
+    return {"parts_statistic": statistic, "parts_differ": differ, "parts": parts}
+
+
 def describe_model(model: Model) -> str:
-    """What the model was trained on, and its error rates with unknown cameras if notebook 06 has measured them."""
+    """What the model was trained on, and its error rates if notebook 06 has measured them."""
     text = f"{len(model.class_names)} cameras, trained on {model.info['dataset']} photos"
     rates = model.info.get("identification", {})
     if "threshold" not in rates:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
-    refused, accepted = (f"{rates[key]:.0%}" for key in ("known_refused", "unknown_accepted"))
-    return f"{text}. Test photos: {refused} by known cameras were refused, {accepted} by unknown cameras accepted."
+    known, unknown = (f"{rates[key]:.0%}" for key in ("known_refused", "unknown_accepted"))
+    text += f". Test photos: {known} by known cameras were refused, {unknown} by unknown cameras accepted"
+    if "splice_threshold" in rates:
+        found, alarms = (f"{rates[key]:.0%}" for key in ("splice_detected", "splice_false_alarms"))
+        text += f"; {found} of splices detected, {alarms} of untouched photos called spliced"
+    return f"{text}."
 
 
 def newest_model(data: str | Path = "data") -> Path:

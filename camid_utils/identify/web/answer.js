@@ -30,7 +30,7 @@ export function answer(logs, features, model) {
   const scores = {
     confidence: probabilities[order[0]],
     vote_share: votes / logs.length,
-    patch_confidence: sure.reduce((sum, value) => sum + value, 0) / logs.length,
+    patch_confidence: sure.reduce((total, value) => total + value, 0) / logs.length,
     feature_similarity: calibration.means && similarity(mean(features), calibration.means),
   };
   const score = scores[calibration.score ?? "confidence"];
@@ -40,9 +40,35 @@ export function answer(logs, features, model) {
   return { cameras, best, sure, votes, patches: logs.length, score, unknown };
 }
 
+/**
+ * Whether a photo's parts look like different cameras: the best gain, per patch, of one camera on each side of a seam
+ * between rows or columns of patches over one camera for all. parts: [side, name] of both sides, if they differ.
+ */
+export function compareParts(corners, logs, model) {
+  let [best, parts] = [0, []];
+  for (const [axis, names] of [
+    [1, ["left", "right"]],
+    [0, ["top", "bottom"]],
+  ]) {
+    const places = [...new Set(corners.map((corner) => corner[axis]))].sort((a, b) => a - b);
+    for (const seam of places.slice(2, -1)) {
+      const sums = [true, false].map((first) => sum(logs.filter((_, i) => corners[i][axis] < seam === first)));
+      const [one, other, all] = [...sums, sum(sums)].map((values) => Math.max(...values));
+      if (one + other - all <= best + 1e-9) continue;
+      best = one + other - all;
+      parts = names.map((name, i) => [name, model.class_names[sums[i].indexOf(i ? other : one)]]);
+    }
+  }
+  const statistic = best / logs.length;
+  const differ = statistic > (model.info.identification?.splice_threshold ?? Infinity);
+  return { parts_statistic: statistic, parts_differ: differ, parts: differ ? parts : [] };
+}
+
+const sum = (rows) => Array.from(rows[0], (_, k) => rows.reduce((total, row) => total + row[k], 0));
+
 /** The mean of arrays of equal length. */
 function mean(rows) {
-  return Array.from(rows[0], (_, k) => rows.reduce((sum, row) => sum + row[k], 0) / rows.length);
+  return sum(rows).map((total) => total / rows.length);
 }
 
 /** Minus the distance from a photo's mean features to the nearest camera's. */
@@ -53,8 +79,8 @@ function similarity(photo, cameras) {
 function softmax(values) {
   const most = Math.max(...values);
   const powers = values.map((value) => Math.exp(value - most));
-  const sum = powers.reduce((a, b) => a + b, 0);
-  return powers.map((power) => power / sum);
+  const total = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / total);
 }
 
 /** The `leading` classes with most patches, as [index, patches], largest first. */

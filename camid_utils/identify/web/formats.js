@@ -6,10 +6,18 @@ const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 /** A fault of the file, in words that say what to do. */
 export class Problem extends Error {}
 
+const isJpeg = (bytes) => bytes[0] === 0xff && bytes[1] === 0xd8;
+
+/** A Problem for a file that does not begin as a JPEG or a PNG does; its first 64 bytes are enough. */
+export function refuse(bytes) {
+  if (bytes.length === 0) throw new Problem("is empty. Copy it from the camera again.");
+  if (!isJpeg(bytes) && !PNG.every((byte, i) => bytes[i] === byte))
+    throw new Problem(`${notAPhoto(bytes)} Choose a JPEG or a PNG straight from the camera.`);
+}
+
 /** {kind: "jpeg" | "png", width, height, orientation} of a photo; a Problem for files that cannot be used. */
 export function examine(bytes) {
-  if (bytes.length === 0) throw new Problem("is empty. Copy it from the camera again.");
-  const header = bytes[0] === 0xff && bytes[1] === 0xd8 ? jpegHeader(bytes) : pngHeader(bytes);
+  const header = isJpeg(bytes) ? jpegHeader(bytes) : pngHeader(bytes);
   if (header.width * header.height > MAX_PIXELS)
     throw new Problem(
       `claims to be ${header.width} × ${header.height} pixels: it is damaged, or larger than the ` +
@@ -20,30 +28,115 @@ export function examine(bytes) {
 
 /** Size and EXIF orientation: from the frame header (ITU-T T.81, B.2) and the APP1 segment before it. */
 function jpegHeader(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let orientation = 1;
-  for (let at = 2; at + 9 < bytes.length; ) {
-    const marker = view.getUint16(at);
-    if (marker < 0xff01 || marker === 0xffff) at += 1; // fill bytes and garbage
-    else if (marker === 0xffda) break; // image data before any frame header
-    else {
-      if (marker === 0xffe1) orientation = exifOrientation(view, at + 4) ?? orientation;
-      const frame = marker >= 0xffc0 && marker <= 0xffcf && ![0xffc4, 0xffc8, 0xffcc].includes(marker);
-      if (frame) return { kind: "jpeg", orientation, ...frameHeader(view, at + 4) };
-      at += 2 + view.getUint16(at + 2);
-    }
+  for (const [, marker, segment] of segments(bytes)) {
+    if (marker === SOS) break; // image data before any frame header
+    if (marker === 0xe1) orientation = exifOrientation(view(segment), 2) ?? orientation;
+    if (isFrame(marker) && segment.length > 10) return { kind: "jpeg", orientation, ...frameHeader(segment) };
   }
   throw new Problem(DAMAGED);
 }
 
+const [SOS, EOI] = [0xda, 0xd9];
+const isFrame = (marker) => marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
+const view = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
 export const DAMAGED = "is damaged or cut short. Copy it from the camera again, or choose another photo.";
 
-function frameHeader(view, at) {
-  if (view.getUint8(at) !== 8) throw new Problem("is a JPEG with more than 8 bits per colour, which no camera writes.");
-  if (view.getUint8(at + 5) === 4)
+function frameHeader(segment) {
+  if (segment[2] !== 8) throw new Problem("is a JPEG with more than 8 bits per colour, which no camera writes.");
+  if (segment[7] === 4)
     throw new Problem("is a CMYK JPEG, made for printing, which no camera writes. Choose the camera’s own file.");
-  return { height: view.getUint16(at + 1), width: view.getUint16(at + 3) };
+  const layers = [9, 12, 15].map((at) => `${segment[at] >> 4} × ${segment[at] & 15}`);
+  const known = ["1 × 1", "2 × 1", "2 × 2", "1 × 2", "4 × 1"].includes(layers[0]) || new Set(layers).size === 1;
+  if (segment[7] === 3 && !known)
+    throw new Problem(
+      `is a JPEG whose sampling factors, ${layers.join(", ")}, are of a form that the decoder does not know. ` +
+        "Choose the camera’s own file.",
+    );
+  return { height: view(segment).getUint16(3), width: view(segment).getUint16(5) };
 }
+
+/**
+ * Each marker of a JPEG up to its end: the bytes before it (after a scan's header, its compressed data), the marker's
+ * code, 0 where the file ends without an end marker, and its segment with the two bytes of its length.
+ */
+function* segments(bytes) {
+  for (let [at, scan] = [2, false]; ;) {
+    const from = at;
+    const marks = (code) => code > 0 && code < 0xff && !(scan && code >= 0xd0 && code < 0xd8); // restarts are data
+    while ((at = bytes.indexOf(0xff, at)) >= 0 && !marks(bytes[at + 1])) at += 1;
+    let end = at < 0 ? bytes.length : at;
+    while (end > from && bytes[end - 1] === 0xff) end -= 1;
+    const marker = at < 0 ? 0 : bytes[at + 1];
+    const bare = marker <= 1 || (marker >= 0xd0 && marker <= EOI);
+    const length = bare ? 0 : Math.max(2, (bytes[at + 2] << 8) | bytes[at + 3]);
+    yield [bytes.subarray(from, Math.max(from, end)), marker, bytes.subarray(at + 2, at + 2 + length)];
+    if (marker === 0 || marker === EOI) return;
+    at += 2 + length;
+    scan = marker === SOS;
+  }
+}
+
+/**
+ * A JPEG as the standard wants it, without what viewers pass over, and a note of that, as in camid_utils/photos.py.
+ * Compressed data stay; the end marker is added only after scans that complete every coefficient.
+ */
+export function repaired(bytes) {
+  const [parts, notes] = [[bytes.subarray(0, 2)], new Set()];
+  let [last, baseline, missing] = [0, false, new Set([-1])];
+  for (let [before, marker, segment] of segments(bytes)) {
+    if (last !== SOS) {
+      if (before.length) notes.add("extra bytes between its segments");
+    } else {
+      let data = before.length;
+      while (data && before[data - 1] === 0) data -= 1;
+      if (baseline && before.length - data > 1) {
+        before = before.subarray(0, data + 1);
+        notes.add("extra bytes after its compressed data");
+      }
+      parts.push(before);
+    }
+    last = marker;
+    const change = (at, ...values) => (segment = segment.slice()).set(values, at);
+    const named = (name) => [...name].every((letter, i) => segment[2 + i] === letter.charCodeAt(0));
+    if (isFrame(marker)) {
+      baseline = marker <= 0xc1;
+      missing = new Set([...segment].filter((_, i) => i % 3 === 2 && i > 7).flatMap(coefficients(0, 63)));
+    } else if (marker === SOS && segment.length > 5) {
+      const end = segment.length - 3;
+      if (baseline && `${segment.subarray(end)}` !== "0,63,0") {
+        change(end, 0, 63, 0);
+        notes.add("a scan header of unusual values");
+      }
+      const done = [...segment.subarray(3, end)].filter((_, i) => i % 2 === 0);
+      if (segment[end + 2] % 16 === 0)
+        for (const one of done.flatMap(coefficients(segment[end], segment[end + 1]))) missing.delete(one);
+    } else if (marker === 0xe0 && named("JFIF\0") && segment.length > 7 && segment[7] !== 1) {
+      change(7, 1);
+      notes.add("an unknown version of JFIF");
+    } else if (marker === 0xee && named("Adobe") && segment[13] > 1) {
+      change(13, 1);
+      notes.add("an unknown Adobe colour transform");
+    } else if ((marker >= 0xe1 && marker <= 0xef && marker !== 0xee) || marker === 0xfe) continue; // metadata
+    if (marker) parts.push([0xff, marker], segment);
+    else if (!missing.size) {
+      parts.push([0xff, EOI]);
+      notes.add("no end marker");
+    }
+  }
+  const whole = new Uint8Array(parts.reduce((total, part) => total + part.length, 0));
+  let to = 0;
+  for (const part of parts) {
+    whole.set(part, to);
+    to += part.length;
+  }
+  return [whole, `an odd JPEG: ${[...notes].join(", ") || "damaged metadata"}`];
+}
+
+/** A number for each coefficient from `first` to `final` of a layer. */
+const coefficients = (first, final) => (layer) =>
+  Array.from({ length: Math.max(0, final - first + 1) }, (_, i) => 64 * layer + first + i);
 
 /** Tag 0x0112 of the first directory of an EXIF block (1 to 8), or undefined. */
 function exifOrientation(view, at) {
@@ -65,19 +158,18 @@ function exifOrientation(view, at) {
   return undefined;
 }
 
-/** Size of a PNG from its first chunk; for other files a Problem that names their kind. */
+/** Size of a PNG from its first chunk. */
 function pngHeader(bytes) {
-  if (!PNG.every((byte, i) => bytes[i] === byte)) throw new Problem(`${notAPhoto(bytes)} Choose a JPEG or a PNG.`);
   if (bytes.length < 33) throw new Problem(DAMAGED);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (!wholeChunks(view)) throw new Problem(DAMAGED);
-  if (view.getUint8(24) === 16) throw new Problem("is a PNG with 16 bits per colour. Save it with 8 bits.");
-  return { kind: "png", orientation: 1, width: view.getUint32(16), height: view.getUint32(20) };
+  const chunks = view(bytes);
+  if (!wholeChunks(chunks)) throw new Problem(DAMAGED);
+  if (bytes[24] === 16) throw new Problem("is a PNG with 16 bits per colour. Save it with 8 bits.");
+  return { kind: "png", orientation: 1, width: chunks.getUint32(16), height: chunks.getUint32(20) };
 }
 
 /** Whether all chunks of a PNG are intact (ISO/IEC 15948, 5.3: length, type, data and their CRC-32). */
 function wholeChunks(view) {
-  for (let at = 8; at < view.byteLength; ) {
+  for (let at = 8; at < view.byteLength;) {
     if (at + 12 > view.byteLength) return false;
     const end = at + 8 + view.getUint32(at);
     if (end + 4 > view.byteLength || crc32(view, at + 4, end) !== view.getUint32(end)) return false;
@@ -100,17 +192,20 @@ function crc32(view, start, end) {
 }
 
 function notAPhoto(bytes) {
-  const start = String.fromCharCode(...bytes.subarray(0, 16));
-  if (/^....ftyp(hei|hev|mif|msf)/s.test(start))
-    return (
-      "is a HEIC photo, which this page cannot read. On an iPhone, Settings, Camera, Formats, “Most Compatible” " +
-      "makes the camera write JPEG; a converted copy has lost some of the camera’s traces."
-    );
+  const start = String.fromCharCode(...bytes.subarray(0, 64));
   const known = [
+    [/^....ftyp(avi|.{4,40}avif)/s, "is an AVIF picture, not a camera’s own file."],
+    [
+      /^....ftyp(hei|hev|mif|msf)/s,
+      "is a HEIC photo, whatever its name, and a copy converted to JPEG lacks the camera’s own compression. On an " +
+        "iPhone, Settings, Camera, Formats, “Most Compatible” makes the camera write JPEG.",
+    ],
     [/^RIFF....WEBP/s, "is a WebP picture, not a camera’s own file."],
     [/^GIF8/, "is a GIF picture, not a camera’s own file."],
-    [/^....ftypavif/s, "is an AVIF picture, not a camera’s own file."],
-    [/^(II\*\0|MM\0\*|....ftypcrx|FUJIFILM)/s, "is a raw photo or a TIFF; its traces differ from those of a JPEG."],
+    [
+      /^(II\*\0|MM\0\*|II\x55\0|II\x52O|....ftypcrx|FUJIFILM)/s,
+      "is a raw photo or a TIFF; its traces differ from those of a JPEG.",
+    ],
     [/^%PDF/, "is a PDF document, not a photo."],
     [/^....ftyp/s, "is a video, not a photo."],
   ];

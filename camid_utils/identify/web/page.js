@@ -18,6 +18,12 @@ const UPRIGHT = {
   8: (w) => [0, -1, 1, 0, 0, w],
 };
 
+// iPhones and iPads may convert a HEIC photo before the page gets it, whatever the page asks for
+const CONVERTS =
+  /iPhone|iPad|iPod/.test(navigator.userAgent) || (/Mac/.test(navigator.userAgent) && navigator.maxTouchPoints > 1);
+const CONVERTED =
+  "An iPhone or iPad may have converted this photo from HEIC to JPEG; such a copy lacks the camera’s own compression.";
+
 const $ = (id) => document.getElementById(id);
 const part = (card, selector) => card.querySelector(selector);
 const readable = (name) => name.replaceAll("_", " ");
@@ -28,18 +34,30 @@ const element = (tag, textContent = "", className = "") =>
 
 let worker;
 let model;
+let fault; // why the worker is no longer there
 let current; // the photo that the worker has: {id, file, card, bitmap, width, height, orientation}
 let added = 0;
+let threads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency || 1) : 1;
 const waiting = [];
 
-startWorker();
 listen();
+startWorker();
 
 function startWorker() {
-  worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-  worker.onmessage = ({ data }) => receive(data);
-  worker.onerror = lost;
   if (!model) say("Loading the network…");
+  try {
+    worker = new Worker(new URL("worker.js", import.meta.url), { type: "module", name: String(threads) });
+    worker.onmessage = ({ data }) => receive(data);
+    worker.onerror = lost;
+  } catch (error) {
+    failed(`This browser cannot run the page: ${error.message}`);
+  }
+}
+
+function stopWorker() {
+  if (worker) worker.onmessage = worker.onerror = null; // what it has already sent is out of date
+  worker?.terminate();
+  worker = undefined;
 }
 
 /** Choosing, dropping and pasting all end in `add`. */
@@ -62,13 +80,16 @@ function listen() {
   addEventListener("drop", (event) => {
     event.preventDefault();
     $("drop").classList.remove("over");
-    if (event.dataTransfer.files.length) add(event.dataTransfer.files);
+    const { files, items } = event.dataTransfer;
+    const entries = [...items].map((item) => item.webkitGetAsEntry?.());
+    const folders = entries.filter((entry) => entry?.isDirectory).map((entry) => entry.name);
+    if (files.length) add(files, folders);
     else say("That was not a file. Save the photo first, then drop it here.");
   });
 }
 
-function add(files) {
-  if (!worker) return say("The background worker of this page has stopped. Reload the page.");
+function add(files, folders = []) {
+  if (fault) return say(fault);
   for (const file of files) {
     const card = $("card").content.firstElementChild.cloneNode(true);
     const id = `photo-${(added += 1)}`;
@@ -77,10 +98,12 @@ function add(files) {
     part(card, "progress").setAttribute("aria-label", `Progress of ${file.name}`);
     part(card, ".stage").textContent = "Waiting";
     $("answers").append(card);
-    waiting.push({ id, file, card });
+    const photo = { id, file, card };
+    if (folders.includes(file.name)) showProblem(photo, "is a folder. Open it, and choose or drop the photos in it.");
+    else waiting.push(photo);
   }
   $("tidy").hidden = false;
-  if (model) say(`Analysing ${files.length === 1 ? files[0].name : `${files.length} photos`}…`);
+  if (model && waiting.length) say(`Analysing ${files.length === 1 ? files[0].name : `${files.length} photos`}…`);
   next();
 }
 
@@ -93,13 +116,13 @@ function next() {
 
 /** A message of the worker: about itself, or about the photo it has. */
 function receive({ id, failure, ...message }) {
-  if (failure) say(`The network could not be loaded: ${failure}`);
+  if (failure) return failed(`The network could not be loaded: ${failure}`);
   if (message.model) introduce(message.model);
   if (!current || id !== current.id) return;
   if (message.stage) showStage(message);
   if (message.bitmap) showPhoto(message);
   if (message.answer) showAnswer(message.answer);
-  if (message.problem) showProblem(message.problem);
+  if (message.problem) showProblem(current, message.problem);
   if (message.answer || message.problem) {
     current = undefined;
     if (message.broken) restart();
@@ -107,19 +130,29 @@ function receive({ id, failure, ...message }) {
   }
 }
 
-/** The worker cannot start: in an old browser, or later because its files are no longer available. */
-function lost() {
-  const advice = model ? "Reload the page." : "Please try a current browser.";
-  for (const photo of [current, ...waiting.splice(0)].filter(Boolean)) {
-    current = photo;
-    showProblem(`was not analysed: the background worker of this page has stopped. ${advice}`);
+function lost({ message }) {
+  const why = message || (model ? "" : "one of its files is missing, or this browser is too old");
+  const what = (model ? "has stopped" : "could not start") + (why && ` (${why})`);
+  failed(`The background worker of this page ${what}. Reload the page, or try a current browser.`);
+}
+
+/** The worker did not start, or has stopped: a second try with one thread, which needs less memory, then the reason. */
+function failed(reason) {
+  stopWorker();
+  if (current) waiting.unshift(current);
+  current = undefined;
+  if (threads > 1) {
+    threads = 1;
+    startWorker();
+    return next();
   }
-  current = worker = undefined;
-  say(`The background worker of this page could not start. ${advice}`);
+  fault = reason;
+  for (const photo of waiting.splice(0)) showProblem(photo, `was not analysed. ${fault}`);
+  say(fault);
 }
 
 function restart() {
-  worker?.terminate();
+  stopWorker();
   startWorker();
 }
 
@@ -149,13 +182,19 @@ function introduce(loaded) {
   next();
 }
 
-function errorRates({ threshold, known_refused: refused, unknown_accepted: accepted }) {
+function errorRates({ threshold, known_refused: refused, unknown_accepted: accepted, ...spliced }) {
   if (threshold === undefined)
     return "It always names one of them: no threshold for “none of the known cameras” was measured.";
+  const parts =
+    spliced.splice_threshold === undefined
+      ? ""
+      : " It said that parts look like different cameras for " +
+        `${percent(spliced.splice_false_alarms, 0)} of untouched photos and ${percent(spliced.splice_detected, 0)} of ` +
+        "photos put together from two cameras.";
   return (
     "It can answer “none of the known cameras”. In the study’s test it gave this answer for " +
     `${percent(refused, 0)} of the photos by cameras it knows, and named a camera for ${percent(accepted, 0)} of the ` +
-    "photos by cameras it does not know."
+    `photos by cameras it does not know.${parts}`
   );
 }
 
@@ -167,9 +206,8 @@ function showStage({ stage, done, total }) {
 function showPhoto({ bitmap, width, height, orientation }) {
   Object.assign(current, { bitmap, width, height, orientation });
   const canvas = part(current.card, "canvas");
-  const turned = orientation > 4;
-  canvas.width = turned ? bitmap.height : bitmap.width;
-  canvas.height = turned ? bitmap.width : bitmap.height;
+  const size = [bitmap.width, bitmap.height];
+  [canvas.width, canvas.height] = orientation > 4 ? size.reverse() : size;
   canvas.setAttribute("aria-label", `The photo ${current.file.name}`);
   draw(current);
   part(current.card, "figure").hidden = false;
@@ -191,36 +229,55 @@ function draw({ card, bitmap, width, height, orientation, map = [] }) {
 }
 
 function showAnswer(answer) {
-  const { card, file, width, height } = current;
+  const { card, file, width, height, orientation } = current;
+  const { unknown, parts_differ: differ } = answer;
   const [camera, probability] = answer.cameras[0];
   const colours = new Map(leaders(answer.best, COLOURS.length).map(([k], i) => [model.class_names[k], COLOURS[i]]));
   const write = (selector, text) => (part(card, selector).textContent = text);
-  const verdict = answer.unknown ? "None of the known cameras" : readable(camera);
-  write(".kicker", answer.unknown ? "Answer" : probability < 0.5 ? "Perhaps" : "Most likely");
+  const refusal = "None of the known cameras";
+  const verdict = differ ? "Its parts look like different cameras" : unknown ? refusal : readable(camera);
+  write(".kicker", differ || unknown ? "Answer" : probability < 0.5 ? "Perhaps" : "Most likely");
   write(".verdict", verdict);
-  write(".remark", "It does not look like the photos this model was trained on. The most similar of its cameras:");
-  part(card, ".remark").hidden = !answer.unknown;
-  const bars = answer.cameras.map(([name, share]) => bar(name, share, colours.get(name) ?? GREY));
+  const sides = answer.parts.map(
+    ([side, name]) => `The ${turned(side, orientation)} looks most like ${readable(name)}.`,
+  );
+  const remarks = [
+    ...sides,
+    differ && unknown && `${refusal}.`,
+    unknown && "It does not look like the photos this model was trained on. The most similar of the cameras it knows:",
+    differ && !unknown && "If one camera took all of it:",
+  ];
+  write(".remark", remarks.filter(Boolean).join(" "));
+  write(".notes", [answer.note, CONVERTS && answer.kind === "jpeg" && CONVERTED].filter(Boolean).join(" "));
+  const bars = answer.cameras.map(([name, share]) => bar(name, share, colours.get(name) ?? GREY, !unknown));
   part(card, ".bars").replaceChildren(...bars.slice(0, BARS));
   part(card, ".rest").hidden = bars.length <= BARS;
   write(".rest summary", `${bars.length - BARS} more`);
   part(card, ".rest .bars").replaceChildren(...bars.slice(BARS));
-  const votes = `${answer.votes} of ${answer.patches} patches vote for ${readable(camera)}.`;
-  write(".facts", `${votes} ${width} × ${height} pixels, ${answer.seconds.toFixed(1)} s.`);
+  const votes = unknown ? "" : `${answer.votes} of ${answer.patches} patches vote for ${readable(camera)}. `;
+  write(".facts", `${votes}${width} × ${height} pixels, ${answer.seconds.toFixed(1)} s.`);
   showMap(answer, colours);
-  card.classList.toggle("unknown", answer.unknown);
+  card.classList.toggle("unknown", unknown);
   part(card, ".working").hidden = true;
   part(card, ".answer").hidden = false;
-  say(`${file.name}: ${verdict}` + (answer.unknown ? "." : `, ${percent(probability)}.`));
+  say(`${file.name}: ${verdict}` + (differ || unknown ? "." : `, ${percent(probability)}.`));
 }
 
-function bar(name, share, colour) {
+/** Where a side of a photo as stored lies in the photo upright. */
+function turned(side, orientation) {
+  const [a, b, c, d] = UPRIGHT[orientation](0, 0);
+  const [x, y] = { left: [-a, -b], right: [a, b], top: [-c, -d], bottom: [c, d] }[side];
+  return x ? (x < 0 ? "left" : "right") : y < 0 ? "top" : "bottom";
+}
+
+/** A camera's bar; without its percentage where none of the cameras took the photo. */
+function bar(name, share, colour, exact) {
   const item = element("li");
   const fill = element("span", "", "fill");
   Object.assign(fill.style, { width: `${100 * share}%`, background: colour });
   const track = element("span", "", "track");
   track.append(fill);
-  item.append(element("span", readable(name), "camera"), element("span", percent(share), "share"), track);
+  item.append(element("span", readable(name), "camera"), element("span", exact ? percent(share) : "", "share"), track);
   Object.assign(item.dataset, { camera: name, probability: share });
   return item;
 }
@@ -262,8 +319,7 @@ function legendEntry([name, colour, patches]) {
   return item;
 }
 
-function showProblem(problem) {
-  const { card, file } = current;
+function showProblem({ card, file }, problem) {
   part(card, ".working").hidden = true;
   part(card, "figure").hidden = true;
   part(card, ".problem").hidden = false;

@@ -1,20 +1,21 @@
 // Decodes photos and runs the network in the background, so that the page stays responsive.
 
-import { answer, positions } from "./answer.js";
-import { DAMAGED, Problem, examine, modelMetadata } from "./formats.js";
+import { answer, compareParts, positions } from "./answer.js";
+import { DAMAGED, Problem, examine, modelMetadata, refuse, repaired } from "./formats.js";
 import { cut, preview } from "./pixels.js";
 import openJpegDecoder from "./vendor/jpeg.js";
 import * as ort from "./vendor/ort.js";
 import openPngDecoder, { decode as decodePng } from "./vendor/png.js";
 
 const BATCH = 8; // patches per step of the progress bar
+const PATIENCE = 30_000; // milliseconds; some browsers never start the threads and do not say so
 
 const here = (name) => new URL(name, import.meta.url).href;
 const ready = load();
 
 ready.then(
   ({ model }) => postMessage({ model }),
-  (error) => postMessage({ failure: error.message }),
+  (error) => postMessage({ failure: error.message ?? String(error) }),
 );
 
 self.onmessage = async ({ data: { id, file } }) => {
@@ -27,14 +28,18 @@ self.onmessage = async ({ data: { id, file } }) => {
 
 /** The network with its metadata, and both decoders: all that is ever downloaded. */
 async function load() {
-  ort.env.wasm.wasmPaths = { mjs: here("vendor/ort-wasm.js"), wasm: here("vendor/ort-wasm.wasm") };
-  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency) : 1;
-  const [bytes, jpeg] = await Promise.all([
+  if (!self.WebAssembly)
+    throw new Error("this browser has no WebAssembly. On an iPhone or iPad, Lockdown Mode switches it off.");
+  const [bytes, wasmBinary, jpeg] = await Promise.all([
     download("model.onnx"),
+    download("vendor/ort-wasm.wasm"),
     openJpegDecoder({ locateFile: () => here("vendor/jpeg.wasm") }),
     openPngDecoder(here("vendor/png.wasm")),
   ]);
   const model = modelMetadata(bytes);
+  const numThreads = Number(self.name) || 1; // as the page asks
+  Object.assign(ort.env.wasm, { wasmBinary, wasmPaths: { mjs: here("vendor/ort-wasm.js") }, numThreads });
+  if (numThreads > 1) ort.env.wasm.initTimeout = PATIENCE;
   const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
   return { model, jpeg, session };
 }
@@ -73,19 +78,39 @@ async function identify(id, file) {
   } finally {
     photo.free?.();
   }
-  return { ...answer(logs, features, model), corners, seconds: (performance.now() - started) / 1000 };
+  const parts = compareParts(corners, logs, model);
+  const seconds = (performance.now() - started) / 1000;
+  return { ...answer(logs, features, model), ...parts, corners, kind, note: photo.note, seconds };
 }
 
 async function contents(file) {
   try {
+    refuse(new Uint8Array(await file.slice(0, 64).arrayBuffer())); // a video need not be read in full
     return new Uint8Array(await file.arrayBuffer());
-  } catch {
-    throw new Problem("could not be read: it is a folder, very large, or no longer there. Choose it again.");
+  } catch (error) {
+    if (error instanceof Problem) throw error;
+    throw new Problem(
+      "could not be read: it has changed or gone since it was chosen, or it is a folder, or this browser cannot read " +
+        "so large a file. Choose it again.",
+    );
   }
 }
 
-/** Pixels as stored, decoded by libjpeg-turbo as in Python: {data, channels, width, height}, valid until free(). */
+/**
+ * Pixels as stored: {data, channels, width, height, note}, valid until free(). As in Python, libjpeg-turbo decodes
+ * strictly, if need be a second time once the file is repaired.
+ */
 function decodedJpeg(jpeg, bytes) {
+  try {
+    return strictly(jpeg, bytes);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+  }
+  const [whole, note] = repaired(bytes);
+  return { ...strictly(jpeg, whole), note: `It is ${note}.` };
+}
+
+function strictly(jpeg, bytes) {
   const decoder = new jpeg.JPEGDecoder();
   try {
     decoder.getEncodedBuffer(bytes.length).set(bytes);
