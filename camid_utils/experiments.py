@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from . import catalogues, datasets, evaluation, intervals, models, published, training
-from .batches import make_fabric
+from .batches import make_fabric, training_precision
 from .figures import style
 from .files import write_csv, write_text
 from .patches import Store
@@ -62,7 +62,7 @@ class Experiment(NamedTuple):
 def open_study(data_dir: str, results_dir: str, wandb_project: str = "", **simulation) -> Study:
     """The opening of a notebook: its folders, its simulation's settings, and the look of its figures."""
     style.use_style()
-    return Study(resolve(data_dir), resolve(results_dir), simulation, wandb_project or None)
+    return Study(resolve(data_dir), resolve(results_dir), simulation, str(wandb_project) or None)
 
 
 def listed() -> pd.DataFrame:
@@ -107,20 +107,22 @@ def run(
     plans: list[Plan],
     settings: dict,
     *,
-    augment: nn.Module | None = None,
+    augment: dict | None = None,
     features: list[np.ndarray] | None = None,
+    network: str = "",
 ) -> Experiment:
     """Train for each plan, keep the models, predict `val` and `test` once, score both per patch and per photo.
 
     name: an id of experiments.csv. make_net(classes, plan) returns the network; settings, augment: see training.fit.
     features: for each plan those of its network's frozen part (transfer.features); then only the classifier is trained.
+    network: the name under which training is kept; experiments that share it, and train alike, train once.
     """
     if len(used := {plan.protocol for plan in plans}) > 1:
         raise ValueError(f"{name}: the seeds' plans follow different protocols ({', '.join(sorted(used))})")
     found, histories, tables = [], [], []
     for i, plan in enumerate(plans):
         known = None if features is None else features[i]
-        model, history = _train(study, name, make_net, store, plan, settings, augment, known)
+        model, history = _train(study, name, network or name, make_net, store, plan, settings, augment, known)
         for part in ("val", "test"):
             rows = evaluation.predict(model, store, plan.rows(part), features=known)
             tables.append(rows.assign(part=part, seed=plan.seed))
@@ -131,7 +133,7 @@ def run(
     metrics = [
         intervals.score(predictions[predictions["part"] == part], experiment=name, protocol=plans[0].protocol,
                         level=level, part=part, seed=plans[0].seed,
-                        published=_published(name) if (part, level) == ("val", "patch") else None)
+                        published=_published(name) if (part, level) == ("test", listed().loc[name, "level"]) else {})
         for part in ("val", "test")
         for level in ("patch", "photo")
     ]  # fmt: skip
@@ -147,18 +149,21 @@ def _published(name: str) -> dict[str, float]:
     return {"accuracy": paper["val_accuracy"], "log loss": paper["val_loss"]}
 
 
-def _train(study, name, make_net, store, plan, settings, augment, features) -> tuple[models.Model, training.History]:
+def _train(
+    study, name, network, make_net, store, plan, settings, augment, features
+) -> tuple[models.Model, training.History]:
     """One seed's model, written to its file, and the history of its training."""
     torch.manual_seed(plan.seed)
     net = make_net(len(plan.class_names), plan)
     dataset = store.table["dataset"].iloc[0]
     path = model_path(study.data, dataset, name, plan.seed)
-    trained, inputs = (net, store.pixels) if features is None else (net.classifier, features)
-    history = training.fit(
-        trained, inputs, plan.labels, plan.rows("train"), plan.rows("val"), settings,
-        study.data / "runs" / path.parent.name / path.stem, augment=augment, seed=plan.seed, fabric=make_fabric(),
-        wandb_project=study.wandb_project, title=name,
-    )  # fmt: skip
+    folder = study.data / "runs" / path.parent.name / f"{network}-{plan.seed}"
+    part, trained, inputs = ("", net, store.pixels) if features is None else ("classifier", net.classifier, features)
+    data = inputs, plan.labels, plan.rows("train"), plan.rows("val"), settings, folder
+    options, precision = dict(augment=augment, seed=plan.seed, title=network), training_precision(trained)
+    training.write_job(net, part, *data, **options, precision=precision)
+    fabric = make_fabric(precision)
+    history = training.fit(trained, *data, **options, fabric=fabric, wandb_project=study.wandb_project)
     best = history.epochs.iloc[history.best_epoch - 1]
     info = {
         "experiment": name, "target": plan.target, "dataset": dataset,

@@ -36,6 +36,8 @@ def plan(
     names = sorted(kept[target].unique())
     labels = np.where(part == "unused", -1, pd.Index(names).get_indexer(table[target]))
     left = [f"{row['class']} is left out: {row['reason']}" for row in dropped.to_dict("records")]
+    absent = {row.get(target) for row in table.attrs.get("left_out", ())} - {None, *table[target]}
+    left += [f"{name} is left out: none of its photos can be used" for name in sorted(absent)]
     note = "\n".join(filter(None, [reason, *left])) or "every class is in every part"
     return Plan(used, target, seed, part, labels, names, note)
 
@@ -48,22 +50,25 @@ def plans(
     return [_limit_patches(table, one, evaluate, ["val", "test"]) for one in found]
 
 
-def matched_plans(
-    table: pd.DataFrame, protocols: list[str], seed: int, seeds: int = 1, evaluate: int = 0, train: int = 0
+def shared_training(
+    table: pd.DataFrame, protocol: str, seed: int, seeds: int = 1, evaluate: int = 0, train: int = 0
 ) -> dict[str, list[Plan]]:
-    """For each protocol its `plans`, with the same classes and the same number of training patches of each class.
+    """Plans that train on the same rows and test in up to five ways: for each protocol a plan per seed.
 
-    That number is the lowest of all plans: whole photos, under `patch` single patches, are set aside by random draws.
+    Training and validation are those of `protocol` (see `plan`), without a fifth of the training photos. Tested are
+    other patches of the training photos (patch), the photos set aside (photo), training devices in new scenes (scene),
+    new devices in training scenes (device), and both new (scene+device); what the data do not allow is missing.
     evaluate, train: the maximum number of patches per photo for either use; 0 for all.
     """
-    wanted = [(protocol, seed + i) for protocol in protocols for i in range(seeds)]
-    found = _with_common_classes(table, wanted, "camera_model")
-    for most, parts in ((evaluate, ["val", "test"]), (train, ["train"])):
-        found = [_limit_patches(table, one, most, parts) for one in found]
-    counts = [table[one.target].iloc[one.rows("train")].value_counts() for one in found]
-    least = pd.concat(counts, axis=1).min(axis=1)
-    found = [_reduce_training(table, one, least) for one in found]
-    return {name: found[i * seeds : (i + 1) * seeds] for i, name in enumerate(protocols)}
+    found: dict[str, list[Plan]] = {}
+    for strict in plans(table, protocol, seed, seeds):
+        labels = pd.Index(strict.class_names).get_indexer(table[strict.target])
+        part, tests = _tests(table, strict, labels >= 0, train)
+        for name, rows in tests.items():
+            own = np.where(rows, "test", part)
+            one = strict._replace(protocol=name, part=own, labels=np.where(own == "unused", -1, labels))
+            found.setdefault(name, []).append(_limit_patches(table, one, evaluate, ["val", "test"]))
+    return found
 
 
 def plan_table(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
@@ -108,18 +113,26 @@ def _limit_patches(table: pd.DataFrame, plan: Plan, most: int, parts: list[str])
     return _drop_rows(plan, np.isin(plan.part, parts) & (rank >= most)) if most else plan
 
 
-def _reduce_training(table: pd.DataFrame, plan: Plan, least: pd.Series) -> Plan:
-    """A plan with at most `least[class]` training rows of each class."""
-    rows = table.iloc[plan.rows("train")]
-    unit = rows.groupby(["photo", "y", "x"]).ngroup() if plan.protocol == "patch" else rows["photo"]
-    units = np.sort(unit.unique())
-    order = pd.Series(np.random.default_rng([plan.seed, 7]).permutation(len(units)), index=units)
-    sizes = pd.DataFrame({"unit": unit, "name": rows[plan.target], "order": unit.map(order)})
-    number = sizes.sort_values("order", kind="stable").groupby("name").cumcount().reindex(rows.index)
-    last = number.groupby(unit).transform("max")  # a photo stays only if all its patches fit
-    surplus = np.zeros(len(table), bool)
-    surplus[plan.rows("train")[(last >= sizes["name"].map(least)).to_numpy()]] = True
-    return _drop_rows(plan, surplus)
+def _tests(
+    table: pd.DataFrame, strict: Plan, known: np.ndarray, train: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Part of each row ("train", "val" or "unused"), and for each protocol that can be tested which rows it tests."""
+    part = strict.part
+    in_train, photo = part == "train", table["photo"]
+    seen = {name: table[name].isin(table[name][in_train]).to_numpy() for name in ("device", "scene")}
+    tested = {name: table[name].isin(table[name][part == "test"]).to_numpy() for name in ("device", "scene")}
+    photos = table[in_train].drop_duplicates("photo").sort_values("photo")
+    shuffled = photos.sample(frac=1, random_state=np.random.default_rng([strict.seed, 7]))
+    turn = shuffled.groupby(strict.target).cumcount()
+    size = shuffled.groupby(strict.target)["photo"].transform("size")
+    aside = turn < np.minimum(-(-size // 5), size - 1)
+    aside = in_train & photo.isin(shuffled["photo"][aside]).to_numpy()
+    surplus = in_train & ~aside & (table.groupby("photo").cumcount().to_numpy() >= (train or np.inf))
+    both = known & (strict.protocol == "scene+device")
+    tests = {"patch": surplus, "photo": aside, "scene": both & seen["device"] & tested["scene"],
+             "device": both & tested["device"] & seen["scene"]} | {strict.protocol: part == "test"}  # fmt: skip
+    part = np.where(in_train & ~aside & ~surplus, "train", np.where(part == "val", "val", "unused"))
+    return part, {name: tests[name] for name in splits.PROTOCOLS if name in tests and tests[name].any()}
 
 
 def _drop_rows(plan: Plan, rows: np.ndarray) -> Plan:

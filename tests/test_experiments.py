@@ -42,7 +42,7 @@ def test_an_experiment_learns_and_writes_its_files(run, study, tmp_path):
     rows, paper = result.metrics.set_index(["part", "level", "metric"]), published.read("table2").iloc[0]
     losses = [-row[f"log_prob:{row['true']}"] for row in result.test().to_dict("records")]
     assert rows.loc[("test", "patch", "log loss"), "value"] == pytest.approx(np.mean(losses))
-    stated = {("val", "patch", "accuracy"): paper["val_accuracy"], ("val", "patch", "log loss"): paper["val_loss"]}
+    stated = {("test", "patch", "accuracy"): paper["val_accuracy"], ("test", "patch", "log loss"): paper["val_loss"]}
     assert rows["published"].dropna().to_dict() == stated and len(rows) == 2 * 2 * len(evaluation.METRICS)
     with pytest.raises(FileNotFoundError, match="design-base.parquet: run notebook 04 first"):
         experiments.load_predictions(study, "design-base")
@@ -77,6 +77,23 @@ def test_each_seed_has_its_own_split_model_and_predictions(run, store):
         run(plans=[plans[0], plans[1]._replace(protocol="scene")])
 
 
+def test_experiments_that_share_a_network_train_it_once(study, store, colour_net, monkeypatch):
+    """The second finds the finished training: it fails if one more epoch is trained."""
+    found = planning.shared_training(store.table, "scene+device", 0, train=2)
+    make, names = (lambda n, _: colour_net(n)), dict(zip(found, ("patch", "photo", "scene"), strict=False))
+    runs = []
+    for protocol in names:
+        runs.append(
+            experiments.run(study, f"cameraconvnet-{protocol}", make, store, found[protocol], SETTINGS, network="one")
+        )
+        monkeypatch.setattr(experiments.training, "_train_epoch", None)
+    assert [p.name for p in (study.data / "runs" / "dresden").iterdir()] == ["one-0"] and len(runs) == 3
+    weights = [run.models[0].net.classifier.weight for run in runs]
+    assert torch.equal(*weights[:2]) and torch.equal(*weights[1:])
+    tested = [{*run.test()["photo"]} for run in runs]
+    assert tested[0].isdisjoint(tested[1]) and tested[1].isdisjoint(tested[2]) and all(tested)
+
+
 def test_a_run_is_tested_on_its_own_photos_in_another_store(run, store, make_store):
     result = run(plans=planning.plans(store.table, "scene+device", 0, seeds=2))
     order = np.random.default_rng(5).permutation(len(store.table))
@@ -103,7 +120,7 @@ def finished(noisy_predictions):
 
 @pytest.mark.parametrize("protocol, compare", [("scene", "paired_difference"), ("photo", "difference")])
 def test_a_contrast_is_paired_only_on_the_same_photos_and_protocol(finished, protocol, compare):
-    a, b = finished("equal-photo", 3), finished("equal-patch", 0.5, protocol)
+    a, b = finished("cameraconvnet-photo", 3), finished("cameraconvnet-patch", 0.5, protocol)
     for level, tests in (("patch", [a.test(), b.test()]), ("photo", [evaluation.vote(one.test()) for one in (a, b)])):
         (row,) = experiments.contrast(a, b, level).to_dict("records")
         assert list(row) == experiments.CONTRAST_COLUMNS and row["paired"] == (protocol == "scene")
@@ -113,11 +130,14 @@ def test_a_contrast_is_paired_only_on_the_same_photos_and_protocol(finished, pro
 
 def test_contrasts_follow_experiments_csv(finished):
     """Each run against those of its baselines that were run, at its own level unless levels are given."""
-    runs = [finished(name) for name in ("equal-patch", "equal-scene", "transfer-matched-patch",
+    runs = [finished(name) for name in ("cameraconvnet-patch", "cameraconvnet-scene", "transfer-matched-patch",
                                         "transfer-random-patch", "design-base", "design-photo")]  # fmt: skip
     found = experiments.contrasts(runs)[["a", "b", "level"]].agg(" ".join, axis=1).tolist()
-    assert found == ["equal-scene equal-patch patch", "transfer-matched-patch transfer-random-patch patch",
-                     "design-photo design-base photo"]  # fmt: skip
+    assert found == [
+        "cameraconvnet-scene cameraconvnet-patch patch",
+        "transfer-matched-patch transfer-random-patch patch",
+        "design-photo design-base photo",
+    ]
     assert experiments.contrasts(runs[:2], ("patch", "photo"))["level"].tolist() == ["patch", "photo"]
 
 

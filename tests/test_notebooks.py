@@ -15,7 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from camid_utils import evaluation, models, published, study
+from camid_utils import evaluation, models, project, published, study
 from camid_utils.experiments import listed
 from camid_utils.intervals import METRIC_COLUMNS
 from camid_utils.project import PROJECT
@@ -365,7 +365,7 @@ def test_plain_papermill_repeats_a_notebook_to_the_bit(smoke, tmp_path):
 
 
 def test_a_notebook_run_too_early_names_the_one_to_run_first(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv(study.HEADLESS, "1")
+    monkeypatch.setenv(project.HEADLESS, "1")
     arguments = ["--profile", "smoke", "--only", "03", "--out", str(tmp_path / "out")]
     assert study.main([*arguments, "-p", f"data_dir={tmp_path / 'empty'}"]) == 1
     *_, error, last = capsys.readouterr().out.splitlines()

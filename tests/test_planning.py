@@ -1,4 +1,4 @@
-"""Plans keep labels and classes together; compared plans have the same classes and as many training patches."""
+"""Plans keep labels and classes together; several tests of one network share its training rows."""
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,6 @@ def shuffled(table: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     """The table with its rows in another order, and the former position of each."""
     order = np.random.default_rng(1).permutation(len(table))
     return table.iloc[order].reset_index(drop=True), order
-
-
-def count_classes(table: pd.DataFrame, plan: planning.Plan) -> dict[str, int]:
-    """Training rows of each class."""
-    return table["camera_model"].iloc[plan.rows("train")].value_counts().sort_index().to_dict()
 
 
 def labels_are_right(table: pd.DataFrame, plan: planning.Plan) -> bool:
@@ -77,67 +72,60 @@ def test_at_most_some_patches_per_photo_are_evaluated_and_all_are_trained_on(pat
     assert (planning.plans(table, protocol, 0, evaluate=5)[0].part == whole.part).all()
 
 
-def test_compared_plans_train_on_the_same_number_of_patches_of_each_class(patch_table):
-    table = patch_table(scenes=10)
-    found = planning.matched_plans(table, list(PROTOCOLS), seed=0, seeds=2)
-    asked = {name: [(plan.protocol, plan.seed) for plan in own] for name, own in found.items()}
-    assert asked == {name: [(name, 0), (name, 1)] for name in PROTOCOLS}
-    alone = {(name, seed): planning.plan(table, name, seed) for name in PROTOCOLS for seed in (0, 1)}
-    least = {name: min(count_classes(table, plan)[name] for plan in alone.values()) for name in MODELS}
-    for plan in (plan for own in found.values() for plan in own):
-        whole = alone[plan.protocol, plan.seed]
-        assert count_classes(table, plan) == least and labels_are_right(table, plan)
-        assert all((plan.rows(part) == whole.rows(part)).all() for part in ("val", "test"))
-        assert np.isin(plan.rows("train"), whole.rows("train")).all()
-        left = table["photo"].iloc[plan.rows("train")].value_counts()
-        single = left.min() < 4 and len(left) > len(plan.rows("train")) / 4  # patches are set aside, not whole photos
-        assert single if plan.protocol == "patch" else (left == 4).all()
+OVERLAP = {  # what each test shares with the training part: patches, photos, scenes, devices
+    "patch": (False, True, True, True), "photo": (False, False, True, True), "scene": (False, False, False, True),
+    "device": (False, False, True, False), "scene+device": (False, False, False, False),
+}  # fmt: skip
 
 
-def test_training_patches_per_photo_are_limited_before_plans_are_matched(patch_table):
-    table = patch_table(scenes=10, per_photo=6)
-    found = planning.matched_plans(table, list(PROTOCOLS), seed=0, evaluate=2, train=3)
-    for name, (plan,) in found.items():
-        most = {part: table["photo"].iloc[plan.rows(part)].value_counts().max() for part in ("train", "val", "test")}
-        assert most == {"train": 3, "val": 2, "test": 2}, name
-        assert count_classes(table, plan) == count_classes(table, found["photo"][0])
-        assert name == "patch" or (table["x"].iloc[plan.rows("train")] < 3 * 48).all()  # the first three of each
+def test_one_training_part_is_tested_in_five_ways(patch_table):
+    table = patch_table(scenes=12, per_photo=6)
+    table["patch"] = np.arange(len(table))
+    found = planning.shared_training(table, "scene+device", seed=0, seeds=2, evaluate=2, train=3)
+    assert list(found) == list(PROTOCOLS) and all([plan.seed for plan in own] == [0, 1] for own in found.values())
+    for protocol, own in found.items():
+        for plan, first, whole in zip(own, found["patch"], planning.plans(table, "scene+device", 0, 2), strict=True):
+            assert labels_are_right(table, plan) and plan.protocol == protocol and set(plan.labels) == {-1, 0, 1, 2}
+            for part in ("train", "val"):
+                assert (plan.rows(part) == first.rows(part)).all() and len(plan.rows(part))
+                assert np.isin(plan.rows(part), whole.rows(part)).all()
+            most = {p: table["photo"].iloc[plan.rows(p)].value_counts().max() for p in ("train", "val", "test")}
+            assert most == {"train": 3, "val": 2, "test": 2}
+            train, test = (table.iloc[plan.rows(part)] for part in ("train", "test"))
+            shared = [bool({*train[c]} & {*test[c]}) for c in ("patch", "photo", "scene", "device")]
+            assert tuple(shared) == OVERLAP[protocol] and set(test["camera_model"]) == set(MODELS)
+            assert not {*table["photo"].iloc[plan.rows("val")]} & {*train["photo"], *test["photo"]}
+    assert (
+        found["scene+device"][0].rows("test") == planning.plans(table, "scene+device", 0, evaluate=2)[0].rows("test")
+    ).all()
 
 
-def test_photos_with_many_and_with_few_patches_stay_whole_and_no_class_has_more_than_the_poorest(patch_table):
-    """Every second photo gave one patch only: a class may have fewer than the poorest, by less than one photo."""
-    table = patch_table(scenes=20, per_photo=6)
-    small = table["scene"].isin([f"{s}-1" for s in range(0, 20, 2)]) & (table["x"] > 0)
-    table = table[~small].reset_index(drop=True)
-    photo, strict = (own[0] for own in planning.matched_plans(table, ["photo", "scene+device"], seed=0).values())
-    sizes = table["photo"].value_counts()
-    kept = table["photo"].iloc[photo.rows("train")].value_counts()
-    assert (kept == sizes[kept.index]).all() and set(kept) == {1, 6}
-    poorest, reduced = count_classes(table, strict), count_classes(table, photo)
-    assert all(0 <= poorest[name] - reduced[name] < 6 for name in MODELS)
-
-
-def test_photos_set_aside_depend_on_the_seed_and_not_on_the_order_of_the_rows(patch_table):
-    table = patch_table(scenes=10)
+def test_what_is_set_aside_depends_on_the_seed_and_not_on_the_order_of_the_rows(patch_table):
+    table = patch_table(scenes=12)
     other, order = shuffled(table)
-    protocols = ["photo", "scene", "device", "scene+device"]
-    found, moved = (planning.matched_plans(t, protocols, seed=0, seeds=2) for t in (table, other))
-    for name in protocols:
+    found, moved = (planning.shared_training(t, "scene+device", seed=0, seeds=2) for t in (table, other))
+    assert list(found) == list(moved) == [name for name in PROTOCOLS if name != "patch"]  # all patches are trained on
+    for name in found:
         assert all((a.part[order] == b.part).all() for a, b in zip(found[name], moved[name], strict=True))
-    plan, least = planning.plan(table, "photo", 0), pd.Series(20, index=MODELS)
-    kept = [planning._reduce_training(table, plan._replace(seed=seed), least).rows("train") for seed in (0, 1)]
-    assert len(kept[0]) == len(kept[1]) and set(kept[0]) != set(kept[1])
+    assert {*found["photo"][0].rows("test")} != {*found["photo"][1].rows("test")}
 
 
-def test_a_class_that_one_protocol_cannot_serve_is_left_out_of_all_by_name(with_single):
-    found = planning.matched_plans(with_single, ["patch", "scene", "scene+device"], seed=0, seeds=2, evaluate=2)
-    alone = planning.plan(with_single, "scene+device", 0)
-    for plan in (alone, *(plan for own in found.values() for plan in own)):
+def test_only_the_tests_that_the_data_allow_are_there(patch_table, with_single):
+    single = planning.shared_training(patch_table(scenes=12, devices=1), "scene+device", 0, train=2)
+    assert list(single) == ["patch", "photo", "scene"] and "used instead: scene" in single["scene"][0].note
+    found = planning.shared_training(with_single, "scene+device", 0, train=2)
+    for (plan,) in found.values():
         assert plan.class_names == MODELS and labels_are_right(with_single, plan)  # no class moved up by one
         assert (plan.part[with_single["camera_model"] == "Aa_X"] == "unused").all()
-        assert plan is alone or "only the 3 classes that all compared splits can serve are used" in plan.note
-    assert "Aa_X is left out: fewer than 2 devices" in alone.note and alone.note in found["scene+device"][0].note
-    assert planning.plan(with_single, "scene", 0).class_names == ["Aa_X", *MODELS]  # alone, scene serves it
+        assert "Aa_X is left out: fewer than 2 devices" in plan.note
+
+
+def test_a_class_whose_photos_could_not_be_cut_is_named(patch_table):
+    table = patch_table()
+    table.attrs["left_out"] = [
+        {"photo": "a.jpg", "camera_model": name, "reason": "damaged"} for name in ("Zorn_Z", "Acme_A")
+    ]
+    assert planning.plan(table, "scene", 0).note == "Zorn_Z is left out: none of its photos can be used"
 
 
 def test_a_plan_is_counted_by_part(patch_table):

@@ -1,4 +1,4 @@
-"""Simulated data sets: the loaders read them, settings fix their bytes, writes are atomic, sizes are as published."""
+"""Simulated data sets: the loaders read them, settings fix their bytes, writes are atomic."""
 
 import os
 import signal
@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from camid_utils import catalogues, datasets, published
+from camid_utils import catalogues, datasets
 from camid_utils.photos import degrade, read_photo
 from camid_utils.simulate import build, cameras, layouts
-from camid_utils.simulate.__main__ import main
 
 TINY = dict(models=3, devices=2, scenes=3, size=(192, 144), workers=1)
 PHOTO = "Zembrel_C10_0/Zembrel_C10_0_1.JPG"
@@ -122,45 +121,22 @@ def test_an_interrupted_run_leaves_nothing_and_the_next_one_completes(tmp_path, 
     assert len(list(build.simulate("dresden", root, **TINY).rglob("*.JPG"))) == 18
 
 
-def test_other_files_are_never_replaced(tmp_path, capsys):
+def test_other_files_are_never_replaced(tmp_path):
     (tmp_path / "Dresden").mkdir()
     (tmp_path / "Dresden" / "Nikon_D70_0_1.JPG").write_bytes(b"precious")
     (tmp_path / "file").write_text("")
     for name in ("Dresden", "file"):
         with pytest.raises(FileExistsError, match="not ours to replace"):
             build.simulate("vision", tmp_path / name, **TINY)
-    assert main(["--to", str(tmp_path)]) == 2 and "not ours to replace" in capsys.readouterr().err
     assert (tmp_path / "Dresden" / "Nikon_D70_0_1.JPG").read_bytes() == b"precious"
 
 
 @pytest.mark.parametrize(
     "wrong",
     [dict(models=9), dict(models=0), dict(devices=0), dict(scenes=0), dict(shots=0), dict(size=(32, 32)),
-     dict(kind="Raise"), dict(kind="vision", like_published=True)],
+     dict(kind="Raise")],
 )  # fmt: skip
 def test_impossible_settings_are_refused_before_anything_is_written(tmp_path, wrong):
     with pytest.raises(ValueError, match="give"):
         build.simulate(**dict(kind="floreview", root=tmp_path / "root") | TINY | wrong)
     assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("kind, photos, devices", [("dresden", 16_961, 74), ("floreview", 6_637, 46)])
-def test_published_sizes_with_a_camera_of_its_own_for_each_device(kind, photos, devices):
-    plan = layouts.published_plan(kind, seed=0)
-    assert len(plan) == photos and plan["path"].is_unique and plan["shot"].is_unique
-    name = {"dresden": datasets.DRESDEN_NAME, "floreview": datasets.FLOREVIEW_NAME}[kind]
-    assert all(name.fullmatch(path.split("/")[-1]) for path in plan["path"])
-    own = plan[["brand", "model", "device", "wb_red", "wb_blue"]].drop_duplicates()
-    assert len(own) == len(own[["wb_red", "wb_blue"]].drop_duplicates()) == devices
-    counts = (plan["brand"] + "_" + plan["model"]).value_counts()
-    ratio = counts / published.read(f"{kind}_models").set_index("camera_model")["photos"]  # NaN where a model lacks
-    assert ratio.between(*((1, 1) if kind == "dresden" else (1.03, 1.1))).all()  # FloreView's sum counts flat photos
-
-
-def test_the_command_makes_both_data_sets_at_their_published_sizes(tmp_path, monkeypatch):
-    whole = layouts.published_plan
-    monkeypatch.setattr(layouts, "published_plan", lambda *args: whole(*args).groupby(["brand", "model"]).head(1))
-    assert main(["--to", str(tmp_path)]) == 0
-    for load, folder, models in ((datasets.load_dresden, "Dresden", 27), (datasets.load_floreview, "FloreView", 40)):
-        found = load(tmp_path / folder)
-        assert found["camera_model"].nunique() == models and set(found["dataset"]) == {f"simulated {folder}"}

@@ -31,13 +31,6 @@ def published_pair(log: pd.DataFrame, printed: pd.Series) -> dict[str, int]:
     return {f"the printed {name}": int(log["epoch"][row]) for name, row in nearest.items()}
 
 
-def accuracies_at_best(runs: list[Experiment]) -> pd.DataFrame:
-    """Accuracies of each run's first seed in the epoch that was kept: the gap between them shows overfitting."""
-    kept = epochs_of(runs).query("best").drop_duplicates("run").set_axis([run.protocol for run in runs])
-    columns = {"train_accuracy": "training accuracy", "val_accuracy": "validation accuracy"}
-    return kept[list(columns)].rename(columns=columns)
-
-
 def short_runs(study: Study, make_net: Callable, store: Store, plan: Plan, patches: int, settings: dict) -> dict:
     """A History for each of RATES and RANGES: short trainings with SGD on the same `patches` training patches.
 

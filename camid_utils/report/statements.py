@@ -12,7 +12,7 @@ text; `!=` excludes. The condition must hold in each of these rows, or as the en
 `vs` finds another row, whose columns are called `other_<column>`; what is not given is as in the first: its table, and
 the values of the columns that both have.
 
-    02_contrasts a=equal-scene+device,b=equal-patch,level=patch: undecided
+    02_contrasts a=cameraconvnet-scene+device,b=cameraconvnet-patch,level=patch: undecided
     02_metrics experiment=cameraconvnet-patch,part=test,level=patch,metric=accuracy: value > 0.3
     04_traces experiment=design-base,group=intact vs group=traces destroyed: low > other_high
     04_robustness experiment=efficientnet-best,kind!=intact: change lower in most rows

@@ -66,9 +66,9 @@ def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
 
 
 def table2(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 2 beside our validation and test figures: one row per model and metric.
+    """The paper's Table 2 beside our test figures: one row per model and metric.
 
-    Columns: model, metric, paper, paper_data, validation, test (value and 95 % interval), test photos, classes, data.
+    Columns: model, metric, paper, paper_data, test (value and 95 % interval), test photos, classes, data.
     """
     rows, ids = [], listed()
     for i, paper in published.read("table2").iterrows():
@@ -76,14 +76,9 @@ def table2(metrics: pd.DataFrame) -> pd.DataFrame:
         level = ids.loc[experiment, "level"]
         ours = metrics[(metrics["experiment"] == experiment) & (metrics["level"] == level)]
         for metric, value in (("accuracy", paper["val_accuracy"]), ("log loss", paper["val_loss"])):
-            val, test = (ours[(ours["metric"] == metric) & (ours["part"] == part)] for part in ("val", "test"))
-            figures = [
-                f"real {paper['dataset']}",
-                *formatted(val),
-                *formatted(test),
-                *test[["photos", "classes"]].iloc[0],
-            ]
+            test = ours[(ours["metric"] == metric) & (ours["part"] == "test")]
+            figures = [f"real {paper['dataset']}", *formatted(test), *test[["photos", "classes"]].iloc[0]]
             data = f"{test['dataset'].iloc[0]}, {test['protocol'].iloc[0]}"
             rows.append([paper["model"], f"{metric} per {level}", value, *figures, data])
-    columns = ["model", "metric", "paper", "paper_data", "validation", "test", "test photos", "classes", "data"]
+    columns = ["model", "metric", "paper", "paper_data", "test", "test photos", "classes", "data"]
     return pd.DataFrame(rows, columns=columns)

@@ -23,28 +23,22 @@ NETWORKS = {  # Forchheim's other versions, as we simulate them: factor of both 
 
 def simulate(
     kind: str, root: str | Path, *, seed: int = 0, models: int = 8, devices: int = 2, scenes: int = 24, shots: int = 1,
-    size: tuple[int, int] = (640, 480), workers: int = -1, like_published: bool = False,
+    size: tuple[int, int] = (640, 480), workers: int = -1,
 ) -> Path:  # fmt: skip
     """Make a simulated data set in the layout of the real one, unless it is there already; returns the root.
 
     kind: a key of layouts.LAYOUTS; models: 1 to 8; devices per model; scenes, each shot `shots` times by every device;
     size: nominal width and height. Forchheim and VISION take some of FloreView's models and two others, one device and
-    one shot each. workers: processes, -1 for one per core. like_published: instead, as many small photos as the real
-    Dresden or FloreView has, under the real names. Simulated photos of other settings are replaced; other files in the
-    root raise FileExistsError.
+    one shot each. workers: processes, -1 for one per core. Simulated photos of other settings are replaced; other
+    files in the root raise FileExistsError.
     """
-    kinds = layouts.PUBLISHED_SIZES if like_published else layouts.LAYOUTS
-    if kind not in kinds:
-        raise ValueError(f"{kind!r} cannot be simulated like this: give one of {', '.join(kinds)}")
+    if kind not in layouts.LAYOUTS:
+        raise ValueError(f"{kind!r} cannot be simulated: give one of {', '.join(layouts.LAYOUTS)}")
     devices, shots = (1, 1) if kind in layouts.COMMON else (devices, shots)
-    if like_published:
-        size, photos = layouts.PUBLISHED_SIZES[kind], layouts.published_plan(kind, seed)
-        names, settings = "real", f"photos={len(photos)} listing=none"
-    else:
-        photos = layouts.plan(kind, seed, size, models, scenes, devices, shots)
-        names, settings = "fictional", f"models={models} devices={devices} scenes={scenes} shots={shots}"
+    photos = layouts.plan(kind, seed, size, models, scenes, devices, shots)
+    settings = f"models={models} devices={devices} scenes={scenes} shots={shots}"
     note = (
-        f"Simulated photographs: procedural scenes, simulated cameras with {names} names; none is real.\n"
+        "Simulated photographs: procedural scenes, simulated cameras with fictional names; none is real.\n"
         f"{layouts.LAYOUTS[kind].dataset} layout, version={VERSION} seed={seed} {settings} size={size[0]}x{size[1]}\n"
     )
     target = Path(root).resolve()

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .. import published
 from .cameras import COMPACTS, PHONES, PROCESSING
 
 MOTIVES = 4  # scenes at each position (Dresden) or location (FloreView)
@@ -30,9 +29,6 @@ OTHERS = {  # fictional phones that FloreView lacks: brand, model, rows of PHONE
     "forchheim": (("Lumaro", "Q2", 0, 7), ("Tessvik", "N5", 3, 2)),
     "vision": (("Lumaro", "Q4", 4, 1), ("Orvane", "T1", 6, 3)),
 }
-PUBLISHED_SIZES = {"dresden": (96, 72), "floreview": (128, 96)}  # pixels: room for a patch of 48, for crops of 64
-DRESDEN_SCENES = 83  # of the natural images in the public listing
-FLOREVIEW_PHOTOS, FLOREVIEW_DEVICES = 6637, 46  # natural and flat; by model, only natural photos were published
 
 
 def make_devices(table: pd.DataFrame, per_model: int, size: tuple[int, int], seed: int) -> pd.DataFrame:
@@ -77,34 +73,6 @@ def plan(kind: str, seed: int, size: tuple[int, int], models: int, scenes: int, 
         fleet = make_devices((COMPACTS if kind == "dresden" else PHONES)[:models], devices, size, seed)
     taken = pd.MultiIndex.from_product([range(scenes), range(1, shots + 1)], names=["scene", "capture"])
     return _named(fleet.merge(taken.to_frame(index=False), how="cross"), LAYOUTS[kind].path)
-
-
-def published_plan(kind: str, seed: int) -> pd.DataFrame:
-    """As many photos as the real Dresden or FloreView has, under the real names; each device has its own camera."""
-    photos, table, path = _counted(kind), COMPACTS if kind == "dresden" else PHONES, LAYOUTS[kind].path
-    by_model = photos.groupby(["brand", "model"], sort=False)
-    model, device = by_model.ngroup(), by_model["device"].transform(lambda names: pd.factorize(names)[0]).astype(int)
-    most, rounds = device.max() + 1, model.max() // len(table) + 1  # several real models share a simulated one
-    fleet = make_devices(table, most * rounds, PUBLISHED_SIZES[kind], seed).drop(columns=["brand", "model", "device"])
-    rows = (model % len(table) * rounds + model // len(table)) * most + device
-    if kind == "dresden":
-        path = "{brand}_{model}/" + path.split("/")[1]
-    return _named(pd.concat([photos, fleet.iloc[rows].reset_index(drop=True)], axis=1).assign(capture=1), path)
-
-
-def _counted(kind: str) -> pd.DataFrame:
-    """Brand, model, device and scene of each photo: the published number per model, the same for each device."""
-    counts = published.read(published.COUNTS[LAYOUTS[kind].dataset])
-    if kind == "floreview":
-        ends = (counts["photos"].cumsum() * FLOREVIEW_PHOTOS / counts["photos"].sum()).round().astype(int)
-        counts["photos"] = ends.diff().fillna(ends).astype(int)
-        counts["devices"] = 1 + counts.index.isin(counts["photos"].nlargest(FLOREVIEW_DEVICES - len(counts)).index)
-    photos = counts.loc[counts.index.repeat(counts["photos"])].reset_index(drop=True)
-    photos[["brand", "model"]] = photos["camera_model"].str.split("_", n=1, expand=True)
-    photos["device"] = photos.groupby("camera_model").cumcount() % photos["devices"]
-    scene = photos.groupby(["camera_model", "device"]).cumcount()
-    photos["scene"] = scene % DRESDEN_SCENES if kind == "dresden" else scene
-    return photos[["brand", "model", "device", "scene"]]
 
 
 def _named(photos: pd.DataFrame, path: str) -> pd.DataFrame:
