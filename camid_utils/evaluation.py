@@ -13,7 +13,7 @@ from scipy.special import log_softmax, logsumexp
 from sklearn.metrics import roc_curve
 from torch import nn
 
-from .batches import logits_of, make_fabric
+from .batches import layout, logits_of, make_fabric
 from .files import atomic_path
 from .models import Model, to_input
 
@@ -42,7 +42,7 @@ def predict(
     fabric = make_fabric()
 
     def logits(net: nn.Module, inputs: np.ndarray) -> np.ndarray:
-        net = fabric.setup_module(net.to(memory_format=torch.channels_last))
+        net = fabric.setup_module(net.to(memory_format=layout(fabric.device)))
         return logits_of(net, fabric, inputs, rows, batch_size, model.input_range).numpy()
 
     if features is not None:
@@ -51,7 +51,7 @@ def predict(
         how = [fabric.device.type, fabric.strategy.precision.precision, adapt and adapt.__name__, batch_size]
         path = store.folder / f"logits-{digest(model, np.asarray(rows, np.int64), how)}.npy"
         if not path.is_file():
-            net = fabric.to_device(model.net.to(memory_format=torch.channels_last))
+            net = fabric.to_device(model.net.to(memory_format=layout(fabric.device)))
             net = adapt(model, store, rows) if adapt else net
             with atomic_path(path) as partial:
                 np.save(partial, logits(net, store.pixels))

@@ -1,7 +1,7 @@
 """The two networks of the study, their initialisation, and model files."""
 
 import json
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,15 +32,69 @@ class _Network(nn.Sequential):
     features, classifier = property(lambda self: self[0]), property(lambda self: self[1])
 
 
+class _Windows(torch.autograd.Function):
+    """A convolution without padding as one copy of its windows and a matrix product; needs 16-byte pixels.
+
+    cuDNN computes 3 input channels, and small batches of bfloat16, without the tensor cores.
+    """
+
+    @staticmethod
+    def forward(ctx, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        size, pixels = weight.shape[-1], images.permute(0, 2, 3, 1).contiguous()
+        pixels = pixels.view(torch.complex128)  # copies 16 bytes at a time: four times as fast on a GPU
+        windows = pixels.unfold(1, size, 1).unfold(2, size, 1).permute(0, 1, 2, 4, 5, 3)
+        shape = windows.shape[:3]
+        windows = windows.reshape(shape.numel(), -1).view(images.dtype)  # [n x oh x ow, size x size x channels]
+        ctx.save_for_backward(images, weight, windows)
+        matrix = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+        return torch.addmm(bias, windows, matrix.T).view(*shape, -1).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple:
+        images, weight, windows = ctx.saved_tensors
+        rows = gradient.permute(0, 2, 3, 1).reshape(-1, len(weight))
+        of_weight = (rows.T @ windows).view(len(weight), *weight.shape[2:], -1).permute(0, 3, 1, 2)
+        of_images = None
+        if ctx.needs_input_grad[0]:
+            how = [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, False, False]
+            of_images = torch.ops.aten.convolution_backward(gradient, images, weight, None, *how)[0]
+        return of_images, of_weight, rows.sum(0)
+
+
+def windows_product(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`conv2d(images, weight, bias)` as a product of matrices; channels are padded with zeros to a multiple of 8."""
+    if missing := -weight.shape[1] % 8:
+        images, weight = (nn.functional.pad(tensor, (0, 0, 0, 0, 0, missing)) for tensor in (images, weight))
+    return _Windows.apply(images, weight, bias)
+
+
+def on_tensor_cores(images: Tensor) -> bool:
+    """Whether a network computes on a GPU under autocast."""
+    return images.is_cuda and torch.is_autocast_enabled("cuda")
+
+
+class _Convolution(nn.Conv2d):
+    """A square convolution without padding; on tensor cores by `windows_product`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not on_tensor_cores(images):
+            return super().forward(images)
+        dtype = torch.get_autocast_dtype(images.device.type)
+        return windows_product(*(tensor.to(dtype) for tensor in (images, self.weight, self.bias)))
+
+
 class CameraConvNet(_Network):
-    """The network of Baroffio et al. 2016: patches [n, 3, 48, 48] to logits [n, classes]; `width` scales channels."""
+    """The network of Baroffio et al. 2016: patches [n, 3, 48, 48] to logits [n, classes]; `width` scales channels.
+
+    ReLU comes after pooling: the same outputs and gradients as before it, at a quarter of the cost.
+    """
 
     def __init__(self, num_classes: int, width: float = 1.0):
         c1, c2, c3 = (max(1, round(channels * width)) for channels in (128, 512, 2048))
-        convolutions = [nn.Conv2d(3, c1, 7), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(c1, c2, 7), nn.ReLU()]
+        convolutions = [_Convolution(3, c1, 7), nn.MaxPool2d(3, 2), nn.ReLU(), _Convolution(c1, c2, 7)]
         dense = nn.Linear(6 * 6 * c2, c3)  # the published 6 x 6 convolution: a matrix product here, and much faster
         super().__init__(
-            nn.Sequential(*convolutions, nn.MaxPool2d(3, 2), nn.Flatten(), dense, nn.ReLU()),
+            nn.Sequential(*convolutions, nn.MaxPool2d(3, 2), nn.ReLU(), nn.Flatten(), dense, nn.ReLU()),
             nn.Sequential(nn.Linear(c3, c3), nn.Dropout(0.5), nn.ReLU(), nn.Linear(c3, num_classes)),
         )
         self.settings = {"network": "CameraConvNet", "num_classes": num_classes, "width": width}
@@ -60,6 +114,12 @@ class EfficientNetClassifier(_Network):
         super().__init__(features, nn.Sequential(*head))
         settings = {"network": "EfficientNetClassifier", "num_classes": num_classes}
         self.settings = settings | {"backbone": backbone, "relu": relu}
+
+
+def build(settings: dict) -> nn.Module:
+    """The network whose `settings` these are, with random weights."""
+    networks = {"CameraConvNet": CameraConvNet, "EfficientNetClassifier": partial(EfficientNetClassifier, weights=None)}
+    return networks[settings["network"]](**{name: value for name, value in settings.items() if name != "network"})
 
 
 def _backbone(name: str, weights: str | Path | None) -> nn.Module:
@@ -136,8 +196,15 @@ class Model(NamedTuple):
 
 def to_input(pixels: Tensor, input_range: str) -> Tensor:
     """uint8 [n, 3, h, w] to floats in the range a network was trained on; memory format is kept."""
-    mean, std = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in INPUT_RANGES[input_range])
+    mean, std = (_constants if pixels.device.type == "cpu" else _kept_constants)(input_range, pixels.device)
     return (pixels.float() - mean) / std
+
+
+def _constants(input_range: str, device: torch.device) -> list[Tensor]:
+    return [torch.tensor(values, device=device).view(1, 3, 1, 1) for values in INPUT_RANGES[input_range]]
+
+
+_kept_constants = cache(_constants)  # a captured step cannot copy numbers to a GPU
 
 
 def range_ratio(trained: str, fed: str) -> float:
@@ -162,13 +229,12 @@ def load_model(path: str | Path) -> Model:
     """The model of a file written by `save_model`; ValueError if the file is damaged or something else."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model file at {path}")
-    networks = {"CameraConvNet": CameraConvNet, "EfficientNetClassifier": partial(EfficientNetClassifier, weights=None)}
     try:
         with safe_open(path, "pt") as file:
             metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
             state = {name: file.get_tensor(name) for name in file.keys()}
-        settings, fields = dict(metadata["net"]), {name: metadata[name] for name in Model._fields[1:]}
-        net = networks[settings.pop("network")](**settings)
+        settings, fields = metadata["net"], {name: metadata[name] for name in Model._fields[1:]}
+        net = build(settings)
         net.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not a model file of this study, or is damaged: {error}") from error

@@ -13,7 +13,7 @@ from .files import write_text
 
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of notebooks/, runs/, results/ and data/
 HEADLESS = "CAMID_HEADLESS"  # environment variable that the runner sets for the notebooks' kernels
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "simplejpeg", "pillow", "kornia")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "simplejpeg", "pillow")
 
 
 def resolve(path: str | Path) -> Path:

@@ -1,18 +1,43 @@
-"""Training: one explicit loop on Lightning Fabric, from stored uint8 pixels to the best epoch's weights."""
+"""Training: one explicit loop on Lightning Fabric, from stored uint8 pixels to the best epoch's weights.
 
+`python -m camid_utils.training JOB` trains what a job file describes (write_job), and under
+`torchrun --nproc-per-node 4 -m camid_utils.training JOB` four processes, one a GPU, divide each batch among them.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import precision_score
 from torch import Tensor, nn
 
-from . import checkpoints
-from .batches import as_input, batch_rows, batches, epoch_view, logits_of, make_fabric
+from . import augmentation, checkpoints, models
+from .batches import (
+    as_input,
+    batches,
+    captured,
+    divided,
+    epoch_view,
+    has_graphs,
+    layout,
+    logits_of,
+    logits_step,
+    make_fabric,
+    on_device,
+    training_precision,
+)  # fmt: skip
+from .files import atomic_path, lock, write_text
+from .patches import open_store
 from .project import progress
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -51,58 +76,59 @@ def hyperparameters(**chosen) -> dict:
 
 
 def fit(
-    net: nn.Module,
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    train: np.ndarray,
-    val: np.ndarray,
-    settings: dict,
-    folder: str | Path,
-    *,
-    augment: nn.Module | None = None,
-    seed: int = 0,
-    fabric: Fabric | None = None,
-    wandb_project: str | None = None,
-    title: str = "training",
-) -> History:
+    net: nn.Module, inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, settings: dict,
+    folder: str | Path, *, augment: dict | None = None, seed: int = 0, fabric: Fabric | None = None,
+    wandb_project: str | None = None, title: str = "training",
+) -> History:  # fmt: skip
     """Train `net` in place and leave it with the weights of the epoch that is best on `val`.
 
     inputs: uint8 images [N, h, w, 3], or float32 features [1 + copies, N, d] (transfer.features): first those of the
     original images, then those of augmented copies, which the epochs use in turn. labels: class numbers [N];
-    train, val: row numbers. settings: those of `hyperparameters`. augment: applied to 0..1 images.
+    train, val: row numbers. settings: those of `hyperparameters`. augment: changes of training images (augmentation).
     folder: gets steps.csv, epochs.csv and a checkpoint from which the same call resumes after the last full epoch; a
-    second process with the same call waits for the first and then reads its result.
+    second process with the same call waits for the first and then reads its result. Under torchrun each process takes
+    its share of every batch: the figures are those of one process, but for rounding.
     """
-    settings = hyperparameters(**settings)
+    settings, augment = hyperparameters(**settings), augmentation.checked(augment)
     _check_rows(labels, train, val)
-    fabric, folder = fabric or make_fabric(), Path(folder)
+    fabric, folder = fabric or make_fabric(training_precision(net)), Path(folder)
+    first = fabric.global_rank == 0
     folder.mkdir(parents=True, exist_ok=True)
-    key = checkpoints.run_key(net, inputs, labels, train, val, settings | {"augment": repr(augment), "seed": seed})
+    key = checkpoints.run_key(net, inputs, labels, train, val, settings | {"augment": augment, "seed": seed})
     total = settings["epochs"] * -(-len(train) // settings["batch_size"])
-    opt, scheduler = _optimizer(net, settings, total)
-    wrapped, opt = fabric.setup(net.to(memory_format=torch.channels_last), opt)
-    targets = torch.as_tensor(labels, dtype=torch.long)
-    tracker = _wandb(wandb_project, title, settings, folder)
-    with FileLock(folder / ".lock"), progress(total=total, desc=title, unit="step") as bar:
+    opt, scheduler = _optimizer(net, settings, total, fabric.device)
+    tracker = _wandb(wandb_project if first else None, title, settings, folder)
+    with (
+        lock(folder / ".lock") if first else nullcontext(),
+        progress(total=total, desc=title, unit="step", disable=not first) as bar,
+        divided(net, fabric) as whole,
+    ):
+        fabric.barrier()  # until the first process has the lock
+        wrapped, opt = fabric.setup(net.to(memory_format=layout(fabric.device)), opt)
         steps, history, best = checkpoints.resume(folder, key, net, opt, scheduler, fabric.device)
         bar.update(len(steps))
+        left = not _out_of_patience(history, settings) and len(history) < settings["epochs"]
+        data = on_device(inputs, fabric.device) if left else inputs
+        classes = torch.as_tensor(labels, dtype=torch.long, device=fabric.device)
+        step = _train_step(net, wrapped, opt, fabric, settings, whole)
+        logits = logits_step(wrapped, settings["input_range"], fabric.device)
         for epoch in range(len(history) + 1, settings["epochs"] + 1):
             if _out_of_patience(history, settings):
                 break
-            view = epoch_view(inputs, epoch), targets, train
-            rows = _train_epoch(wrapped, opt, scheduler, fabric, view, settings, augment, [seed, epoch], bar)
-            logits = logits_of(wrapped, fabric, inputs, val, settings["batch_size"], settings["input_range"])
+            view = epoch_view(data, epoch), classes, train
+            rows = _train_epoch(step, net, scheduler, fabric, view, settings, augment, [seed, epoch], whole, bar)
+            predicted = _validate(logits, wrapped, fabric, data, val, settings)
             steps += [{"epoch": epoch, "step": len(steps) + i} | row for i, row in enumerate(rows, 1)]
-            history.append(_epoch_metrics(epoch, rows, logits, targets[val]))
+            history.append(_epoch_metrics(epoch, rows, predicted, classes.cpu()[val]))
             if _best_epoch(history, settings["select"]) == epoch:
                 best = {name: t.detach().clone() for name, t in net.state_dict().items()}
-            checkpoints.save(folder, key, net, opt, scheduler, best, steps, history)
+            if first:
+                checkpoints.save(folder, key, net, opt, scheduler, best, steps, history)
             _track(tracker, steps[-len(rows) :], history[-1])
             bar.set_postfix({"epoch": epoch, "val. accuracy": f"{history[-1]['val_accuracy']:.3f}"})
     if tracker:
         tracker.finish()
-    net.load_state_dict(best)
-    net.eval()
+    net.eval().load_state_dict(best)
     return History(pd.DataFrame(steps), pd.DataFrame(history), _best_epoch(history, settings["select"]))
 
 
@@ -116,43 +142,88 @@ def _check_rows(labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
         raise ValueError("a row to train or validate on has no class (label -1)")
 
 
-def _optimizer(net: nn.Module, settings: dict, steps: int) -> tuple:
-    """The optimizer of all weights that are not frozen, in its fused form (one pass over them), and its schedule."""
+def _optimizer(net: nn.Module, settings: dict, steps: int, device: torch.device) -> tuple:
+    """The optimizer of all weights that are not frozen, fused (one pass over them) if that exists, and its schedule."""
     trained = [p for p in net.parameters() if p.requires_grad]
     rate, name = settings["learning_rate"], settings["optimizer"]
-    extra = {"momentum": settings["momentum"]} if name == "sgd" else {}
-    opt = OPTIMIZERS[name](trained, lr=rate, weight_decay=settings["weight_decay"], fused=True, **extra)
+    extra = {"momentum": settings["momentum"]} if name == "sgd" else {"capturable": has_graphs(device)}
+    fused = device.type in ("cpu", "cuda")
+    opt = OPTIMIZERS[name](trained, lr=rate, weight_decay=settings["weight_decay"], fused=fused, **extra)
     if settings["schedule"] == "one-cycle":
         return opt, torch.optim.lr_scheduler.OneCycleLR(opt, rate, total_steps=steps)
     return opt, torch.optim.lr_scheduler.ConstantLR(opt, factor=1.0)
 
 
-def _train_epoch(net, opt, scheduler, fabric, view, settings, augment, seed, bar) -> list[dict]:
-    """One pass over the training rows; one record per step, fetched from the device once, at the end.
+def _train_step(net, wrapped, opt, fabric: Fabric, settings: dict, whole: SimpleNamespace) -> Callable:
+    """One step: a batch, its classes, draws of its augmentation -> this process's part of the three recorded numbers.
 
-    view: (inputs, targets, training rows) of this epoch.
+    On a GPU it is captured. A schedule changes numbers that a captured optimizer would keep: with one, the optimizer is
+    stepped beside the graph, which adds to gradients that stay where they are.
     """
-    inputs, targets, train = view
-    rng = np.random.default_rng(seed)
-    torch.manual_seed(int(rng.integers(2**31)))  # dropout and augmentation
-    chunks = batch_rows(rng.permutation(train), settings["batch_size"])
-    net.train()
-    records = []
-    for rows, batch in batches(inputs, chunks, fabric.device):
-        target = targets[rows].to(fabric.device, non_blocking=True)
-        if augment is not None:
-            batch = augment(batch.float() / 255) * 255
-        logits = net(as_input(batch, settings["input_range"]))
-        loss = nn.functional.cross_entropy(logits, target)
-        opt.zero_grad()
+    graph, world = has_graphs(fabric.device) and fabric.world_size == 1, fabric.world_size
+    inside = not graph or settings["schedule"] == "constant"
+
+    def compute(batch: Tensor, target: Tensor, **draws: Tensor) -> Tensor:
+        logits = wrapped(as_input(augmentation.augmented(batch, draws), settings["input_range"]))
+        loss = nn.functional.cross_entropy(logits, target, reduction="sum") / (whole.count / world)
+        opt.zero_grad(set_to_none=inside)
         fabric.backward(loss)
         norm = nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
-        opt.step()
+        if inside:
+            opt.step()
+        return torch.stack([loss.detach() / world, (logits.argmax(1) == target).sum() / whole.count, norm / world])
+
+    def changed() -> list[Tensor]:
+        kept = [value for values in opt.state.values() for value in values.values() if isinstance(value, Tensor)]
+        return [*net.parameters(), *net.buffers(), *kept]
+
+    run = captured(compute, fabric.device, changed) if graph else compute
+
+    def step(**tensors: Tensor) -> Tensor:
+        record = run(**tensors)
+        if not inside:
+            opt.step()
+        return record
+
+    return step
+
+
+def _train_epoch(step, net, scheduler, fabric, view, settings, augment, seed, whole, bar) -> list[dict]:
+    """One pass over the training rows; one record per step, fetched from the device once, at the end.
+
+    view: (inputs, classes, training rows) of this epoch.
+    """
+    inputs, classes, train = view
+    rng, size = np.random.default_rng(seed), settings["batch_size"]
+    torch.manual_seed(int(rng.integers(2**31)))  # dropout
+    order = rng.permutation(train)
+    draws, outside = augmentation.draw(augment, len(order), rng), augmentation.on_processor(augment)
+    if not outside:
+        draws = {name: values.to(fabric.device) for name, values in draws.items()}
+    classes = classes[torch.from_numpy(order).to(fabric.device)]
+    shares = [slice(i + fabric.global_rank, i + size, fabric.world_size) for i in range(0, len(order), size)]
+    records = torch.empty(len(shares), 3, device=fabric.device)
+    net.train()
+    for i, (_, batch) in enumerate(batches(inputs, [order[share] for share in shares], fabric.device)):
+        whole.count = min(size, len(order) - i * size)
+        drawn = {name: values[shares[i]] for name, values in draws.items()}
+        if outside:
+            batch, drawn = augmentation.augmented(batch, drawn), {}
+        records[i] = step(batch=batch, target=classes[shares[i]], **drawn)
         scheduler.step()
-        records.append(torch.stack([loss.detach(), (logits.argmax(1) == target).float().mean(), norm]))
         bar.update()
-    values = torch.stack(records).tolist()
-    return [dict(zip(("loss", "accuracy", "gradient_norm"), row, strict=True)) for row in values]
+    records = fabric.all_reduce(records, reduce_op="sum").tolist()
+    return [dict(zip(("loss", "accuracy", "gradient_norm"), row, strict=True)) for row in records]
+
+
+def _validate(step: Callable, net, fabric: Fabric, inputs, val: np.ndarray, settings: dict) -> Tensor:
+    """Logits of the validation rows, which the processes divide among them."""
+    world, rank = fabric.world_size, fabric.global_rank
+    own = np.resize(val, (-(-len(val) // world), world))[:, rank]  # some rows twice, so that all have as many
+    logits = logits_of(net, fabric, inputs, own, settings["batch_size"], settings["input_range"], step)
+    whole = torch.zeros(len(own), world, logits.shape[1], device=fabric.device)
+    whole[:, rank] = logits.to(fabric.device)
+    return fabric.all_reduce(whole, reduce_op="sum").flatten(0, 1)[: len(val)].cpu()
 
 
 def _epoch_metrics(epoch: int, rows: list[dict], logits: Tensor, target: Tensor) -> dict:
@@ -199,3 +270,44 @@ def _track(run, steps: list[dict], metrics: dict) -> None:
         for row in steps:
             run.log(row, step=row["step"])
         run.log(metrics, step=steps[-1]["step"])
+
+
+def write_job(
+    net: nn.Module, part: str, inputs: np.ndarray, labels, train, val, settings: dict, folder: Path, **options
+) -> None:
+    """Write what `run_job` reads: job.json, and beside it the initial weights and the rows; arguments as for `fit`.
+
+    part: "classifier" where that alone is trained, else "". Inputs that are in no file make no job.
+    """
+    if not isinstance(inputs, np.memmap):
+        return
+    file, trained = Path(inputs.filename), getattr(net, part) if part else net
+    job = {
+        "network": net.settings, "part": part,
+        "frozen": [name for name, weight in trained.named_parameters() if not weight.requires_grad],
+        "inputs": os.path.relpath(file if file.suffix == ".npy" else file.parent, folder), "settings": settings,
+    }  # fmt: skip
+    with atomic_path(folder / "initial.safetensors") as partial:
+        save_file({name: t.detach().cpu().contiguous() for name, t in trained.state_dict().items()}, partial)
+    with atomic_path(folder / "rows.npz") as partial, open(partial, "wb") as opened:
+        np.savez_compressed(opened, labels=labels, train=train, val=val)
+    write_text(folder / "job.json", json.dumps(job | options, indent=2) + "\n")
+
+
+def run_job(path: str | Path) -> History:
+    """Train as a job file says; checkpoint and logs go to its folder, where the notebook that wrote it finds them."""
+    folder, job = Path(path).parent, json.loads(Path(path).read_text(encoding="utf-8"))
+    net, part, source = models.build(job.pop("network")), job.pop("part"), folder / job.pop("inputs")
+    net = getattr(net, part) if part else net
+    net.load_state_dict(load_file(folder / "initial.safetensors"))
+    for name in job.pop("frozen"):
+        net.get_parameter(name).requires_grad_(False)
+    inputs = np.load(source, mmap_mode="r") if source.is_file() else open_store(source).pixels
+    fabric, rows = make_fabric(job.pop("precision")), np.load(folder / "rows.npz")
+    return fit(net, inputs, **rows, folder=folder, fabric=fabric, **job)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
+        sys.exit("usage: python -m camid_utils.training JOB, a job.json that experiments.run wrote for a training")
+    run_job(sys.argv[1])

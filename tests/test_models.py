@@ -24,6 +24,43 @@ def test_cameraconvnet_has_the_published_parameters_and_shapes():
     assert net.features(patches).shape == (2, 128) and net(patches).shape == (2, 5)
 
 
+def gradients(function, *tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Output and gradients of `function` where the gradient of its output is that output."""
+    inputs = [tensor.detach().requires_grad_() for tensor in tensors]
+    output = function(*inputs)
+    return [output, *torch.autograd.grad(output, inputs, output.detach())]
+
+
+@pytest.mark.parametrize("channels, outputs", [(3, 16), (16, 5), (12, 128)])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_a_product_of_windows_is_the_convolution_with_its_gradients(channels, outputs, layout):
+    torch.manual_seed(0)
+    shapes = (3, channels, 13, 13), (outputs, channels, 7, 7), (outputs,)
+    images, *weights = (torch.randn(shape, dtype=torch.float64) for shape in shapes)
+    images = images.contiguous(memory_format=layout)
+    found, expected = (gradients(f, images, *weights) for f in (models.windows_product, torch.nn.functional.conv2d))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_on_tensor_cores_cameraconvnet_computes_the_same(monkeypatch):
+    """In float64, where there is no rounding: logits and the gradients of all weights."""
+    torch.manual_seed(0)
+    net, patches = CameraConvNet(3, 1 / 16).double().eval(), torch.randn(4, 3, 48, 48, dtype=torch.float64)
+
+    def computed() -> list[torch.Tensor]:
+        logits = net(patches)
+        return [logits, *torch.autograd.grad(logits.square().sum(), net.parameters())]
+
+    expected, product = computed(), Mock(side_effect=models.windows_product)
+    monkeypatch.setattr(models, "windows_product", product)
+    monkeypatch.setattr(models, "on_tensor_cores", lambda images: True)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda device: torch.float64)
+    for one, other in zip(computed(), expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert product.call_count == 2
+
+
 @pytest.mark.parametrize("backbone", models.BACKBONES)
 @pytest.mark.parametrize("between", [["ReLU"], []])
 def test_the_head_of_an_efficientnet(backbone, between):

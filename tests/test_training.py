@@ -1,8 +1,13 @@
 """Training learns planted differences, selects on validation only, and resumes interrupted runs to the bit."""
 
+import os
+import subprocess
+import sys
 from contextlib import nullcontext
 from copy import deepcopy
 from itertools import product
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -10,12 +15,12 @@ import pytest
 import torch
 from torch import nn
 
-from camid_utils import augmentation, models, training
+from camid_utils import batches, models, training
 from camid_utils.batches import logits_of
 
 SETTINGS = dict(input_range="-1..1", batch_size=32, learning_rate=0.05, epochs=3)
 LABELS = np.tile([0, 1], 96)
-FLIP = augmentation.augmentation(flip=True)
+FLIP = {"flip": True, "rotation": 10.0}
 
 
 def planted(size: int = 8, count: int = 192) -> tuple:
@@ -74,7 +79,7 @@ def test_the_best_validation_epoch_is_kept_and_patience_ends_the_training(tmp_pa
 
 
 @pytest.mark.parametrize("copies, order", [(0, [0, 0, 0, 0, 0]), (1, [1, 1, 1, 1, 1]), (3, [1, 2, 3, 1, 2])])
-def test_epochs_use_the_augmented_copies_in_turn_and_validation_the_originals(tmp_path, copies, order):
+def test_epochs_use_the_augmented_copies_in_turn_and_validation_the_originals(tmp_path, on_cpu, copies, order):
     inputs = np.repeat(np.arange(1 + copies, dtype=np.float32), 12 * 4).reshape(1 + copies, 12, 4)
     net, seen = nn.Linear(4, 2), []
     net.register_forward_hook(lambda net, x, _: seen.append((net.training, x[0].unique().tolist())))
@@ -147,3 +152,156 @@ def test_a_run_is_trained_again_only_if_something_changed(tmp_path, interrupt_af
     train = train[: 100 if changed == "train" else None]
     with nullcontext() if changed == "nothing" else pytest.raises(KeyboardInterrupt):
         training.fit(net, inputs, labels, train, val, settings, tmp_path, seed=int(changed == "seed"))
+
+
+def brightness_net() -> nn.Module:
+    """A network with everything that a training step changes: weights, running statistics, random numbers."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.3), nn.Linear(144, 2))
+
+
+def replayed(captures: list) -> callable:
+    """What stands for `batches._capture` without a GPU: each replay computes anew from the tensors of the capture."""
+
+    def capture(work, state, device) -> tuple:
+        kept, seed = {id(t): t.clone() for t in state()}, torch.get_rng_state()
+        result = [work() for _ in range(batches.WARM_UP)][-1].clone()
+        batches.restore(state(), kept)
+        torch.set_rng_state(seed)
+        captures.append(result.shape)
+        return lambda: result.copy_(work()), result
+
+    return capture
+
+
+@pytest.mark.parametrize("optimizer, schedule", list(product(training.OPTIMIZERS, training.SCHEDULES)))
+@pytest.mark.parametrize("augment", [None, {"flip": True, "jitter": 0.1}, {"flip": True, "noise": [0.5, 1, 4]}])
+def test_captured_steps_give_the_numbers_of_plain_ones(
+    tmp_path, on_cpu, monkeypatch, interrupt_after, optimizer, schedule, augment
+):
+    """The store lies on the device, each epoch's last batch is smaller, and the training is interrupted once."""
+    settings = SETTINGS | dict(batch_size=48, optimizer=optimizer, schedule=schedule, learning_rate=0.01)
+    plain, captures = brightness_net(), []
+    expected = training.fit(plain, *planted(), settings, tmp_path / "plain", augment=augment)
+    for module in (batches, training):
+        monkeypatch.setattr(module, "has_graphs", lambda device: True)
+    monkeypatch.setattr(batches, "_capture", replayed(captures))
+    monkeypatch.setattr(batches, "free_memory", lambda device: 2 * planted()[0].nbytes)
+    monkeypatch.setattr(batches, "_read_ahead", None)  # not called: the batches are gathered on the device
+    for epoch, error in ((2, pytest.raises(KeyboardInterrupt)), (0, nullcontext())):
+        interrupt_after(epoch)
+        net = brightness_net()
+        with error:
+            history = training.fit(net, *planted(), settings, tmp_path / "captured", augment=augment)
+    assert captures == [(3,), (48, 2)] * 2  # one graph to train, one to validate
+    pd.testing.assert_frame_equal(history.steps, expected.steps, check_exact=True)
+    pd.testing.assert_frame_equal(history.epochs, expected.epochs, check_exact=True)
+    assert all(torch.equal(t, plain.state_dict()[name]) for name, t in net.state_dict().items())
+
+
+def test_a_step_waits_for_nothing_and_takes_no_numbers_from_the_processor(monkeypatch):
+    """As a captured one must; on the device "meta", which has no values to wait for."""
+    settings, whole = training.hyperparameters(**SETTINGS), SimpleNamespace(count=4)
+    with torch.device("meta"):
+        net, images, number = models.CameraConvNet(2, 1 / 64), torch.zeros(4, 3, 48, 48), torch.zeros(4)
+    fabric = Mock(world_size=1, device=images.device, backward=lambda loss: loss.backward())
+    step = training._train_step(net, net, torch.optim.SGD(net.parameters(), 0.1), fabric, settings, whole)
+    drawn = {"flip": number.bool(), "rotation": number, "jitter": torch.stack([number, number], 1)}
+    tensors = dict(batch=images.byte(), target=number.long(), **drawn)
+    step(**tensors)  # warm-up
+    for name in ("tensor", "as_tensor", "from_numpy"):
+        monkeypatch.setattr(torch, name, None)
+    assert step(**tensors).shape == (3,)
+
+
+def test_inputs_go_to_a_device_only_where_there_is_twice_the_room(monkeypatch):
+    inputs, device = np.arange(600 * 4, dtype=np.float32).reshape(600, 4), torch.device("cpu")
+    assert batches.on_device(inputs, device) is inputs
+    monkeypatch.setattr(batches, "free_memory", lambda device: 2 * inputs.nbytes - 1)
+    assert batches.on_device(inputs, device) is inputs
+    monkeypatch.setattr(batches, "free_memory", lambda device: 2 * inputs.nbytes)
+    np.testing.assert_array_equal(batches.on_device(inputs, device).numpy(), inputs)
+
+
+@pytest.mark.parametrize(
+    "capability, built, served",
+    [
+        ((6, 0), ["sm_75", "sm_80", "sm_120"], False),
+        ((7, 0), ["sm_75", "compute_80"], False),
+        ((8, 9), ["sm_75", "sm_86"], True),
+        ((9, 0), ["sm_80", "sm_90a"], True),
+        ((13, 0), ["sm_90", "sm_120"], False),
+        ((13, 0), ["sm_90", "compute_120"], True),
+    ],
+)
+def test_a_gpu_that_pytorch_is_not_built_for_is_not_taken_and_said_so(monkeypatch, capsys, capability, built, served):
+    cuda = dict(is_available=True, get_device_capability=capability, get_arch_list=built, get_device_name="Tesla P100")
+    for name, value in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    assert batches.best_device.__wrapped__() == ("cuda" if served else "cpu")
+    assert capsys.readouterr().err.count("not for Tesla P100") == (not served)
+
+
+@pytest.mark.parametrize(
+    "device, bfloat16, precisions",
+    [("mps", True, "32-true 32-true"), ("cpu", False, "32-true 32-true"), ("cpu", True, "bf16-mixed 32-true")],
+)
+def test_precision_and_layout_are_what_the_device_does_well(monkeypatch, device, bfloat16, precisions):
+    """Of CameraConvNet and of EfficientNet; Apple's GPU gets float32, NCHW, and no fused optimizer."""
+    monkeypatch.setattr(batches, "best_device", lambda: device)
+    monkeypatch.setattr(batches, "has_bfloat16", lambda: bfloat16)
+    monkeypatch.setattr(batches, "Fabric", Mock())
+    nets = models.CameraConvNet(2, 1 / 64), nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))
+    for net in nets:
+        batches.make_fabric(batches.training_precision(net))
+    calls = [call.kwargs for call in batches.Fabric.call_args_list]
+    assert " ".join(call["precision"] for call in calls) == precisions and {c["accelerator"] for c in calls} == {device}
+    apple, place = device == "mps", torch.device(device)
+    assert (batches.layout(place) == torch.contiguous_format) == apple
+    for name in training.OPTIMIZERS:
+        opt, _ = training._optimizer(nets[0], training.hyperparameters(**SETTINGS, optimizer=name), 9, place)
+        assert opt.defaults["fused"] != apple
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Writes the job of a small training whose last batch has one row: (folder, network, data, options)."""
+    torch.manual_seed(0)
+    net, (pixels, *rows) = models.CameraConvNet(2, 1 / 64), planted(48, 51)
+    np.save(tmp_path / "pixels.npy", pixels)
+    data = np.load(tmp_path / "pixels.npy", mmap_mode="r"), *rows, SETTINGS | {"batch_size": 11}
+    options = dict(augment={"flip": True, "rotation": 5.0}, seed=3, title="a job")
+    (tmp_path / "run").mkdir()
+    training.write_job(net, "", *data, tmp_path / "run", **options, precision="32-true")
+    return tmp_path / "run", net, data, options
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_notebook_reads_what_processes_trained(job, on_cpu, tmp_path, interrupt_after, processes):
+    """As many steps, and figures equal but for rounding; the notebook's call finds the finished training."""
+    folder, net, data, options = job
+    expected = training.fit(deepcopy(net), *data, tmp_path / "here", **options)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    if processes > 1:
+        command += ["camid_utils.training", folder / "job.json"]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        )
+        assert done.returncode == 0, done.stderr
+    else:
+        training.run_job(folder / "job.json")
+    interrupt_after(1)  # a run that trains again would meet this
+    history = training.fit(net, *data, folder, **options)
+    assert len(history.steps) == len(expected.steps) == 3 * 4 and history.steps["loss"].nunique() == 12
+    how = dict(rtol=1e-4, atol=1e-5) if processes > 1 else dict(check_exact=True)
+    pd.testing.assert_frame_equal(history.steps, expected.steps, **how)
+    pd.testing.assert_frame_equal(history.epochs, expected.epochs, **how)
+
+
+def test_batch_normalisation_in_several_processes_needs_gpus():
+    fabric = Mock(world_size=2, device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="train in one process here"), batches.divided(brightness_net(), fabric):
+        pass

@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from camid_utils import augmentation, evaluation, experiments, models, planning
 from camid_utils.analyses import transfer
 from camid_utils.models import INPUT_RANGES, CameraConvNet, to_input
 
-FLIP = augmentation.augmentation(flip=True)
+FLIP = {"flip": True}
 pytestmark = pytest.mark.usefixtures("on_cpu")
 
 
@@ -73,7 +75,7 @@ def test_features_are_computed_once_and_again_only_if_something_changed(noise, t
         patch.setattr(transfer, "batches", None)  # it would fail if they were computed again
         np.testing.assert_array_equal(transfer.features(**settings), first)
     other = dict(net=make_net(1), store=noise._replace(folder=tmp_path), input_range="0..255", copies=2, seed=1,
-                 augment=augmentation.augmentation(rotation=10))  # fmt: skip
+                 augment={"rotation": 10})  # fmt: skip
     transfer.features(**settings | {changed: other[changed]})
     assert len(list((tmp_path / "f").glob("*.npy"))) == 2
 
@@ -126,6 +128,31 @@ def test_adabn_gives_the_target_the_statistics_of_the_source():
     assert torch.equal(adapted.features[0].weight, net.features[0].weight)
     means = [transfer.channel_statistics(*pair)["mean"][:4] for pair in ((net, source), (adapted, flat))]
     np.testing.assert_allclose(*means, atol=1e-4)
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """Makes of the device "meta" one that has no float64, as Apple's GPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.is_meta and tensor.dtype == torch.float64:
+                raise TypeError(f"no float64 on this device: {func}")
+        return result
+
+
+@torch.no_grad()
+def test_nothing_is_computed_in_float64_on_a_device_that_has_none(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda own: torch.zeros(own.shape, dtype=own.dtype, device="cpu"))
+    with torch.device("meta"):
+        net, source, numbers = CameraConvNet(2, 1 / 64), torch.zeros(4, 3, 48, 48), torch.zeros(4)
+    with WithoutFloat64():
+        with pytest.raises(TypeError, match="no float64"):
+            source.double()
+        adapted = transfer.fold_input_range(transfer.adabn(net, source, source), "0..1", "imagenet")
+        drawn = {"flip": numbers.bool(), "rotation": numbers, "jitter": torch.stack([numbers, numbers], 1)}
+        changed = augmentation.augmented(source.byte(), drawn)
+        assert adapted(to_input(changed, "imagenet")).is_meta
 
 
 @pytest.mark.parametrize("trained", INPUT_RANGES)

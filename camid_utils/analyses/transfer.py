@@ -14,11 +14,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..batches import batch_rows, batches, make_fabric
+from ..augmentation import augmented, draw
+from ..batches import as_input, batch_rows, batches, layout, make_fabric
 from ..evaluation import sample
 from ..experiments import Experiment, Study, run
 from ..files import atomic_path
-from ..models import INPUT_RANGES, CameraConvNet, Model, initialise, to_input
+from ..models import INPUT_RANGES, CameraConvNet, Model, initialise
 from ..patches import Store
 from ..planning import Plan
 from ..project import progress
@@ -44,27 +45,26 @@ def features(
 ) -> np.ndarray:
     """Output of the convolutions of `net` for a store's patches: float32 [1 + copies, N, d], kept in `folder`.
 
-    First the original patches, then copies changed by `augment` (0..1 images, one draw per patch). A second call with
-    the same weights, store and settings opens the file.
+    First the original patches, then copies changed by `augment` (see augmentation; one draw per patch). A second call
+    with the same weights, store and settings opens the file.
     """
-    shape = 1 + (copies if augment is not None else 0), len(store.table), net.features[-2].out_features
+    shape = 1 + (copies if augment else 0), len(store.table), net.features[-2].out_features
     fabric = make_fabric()
-    settings = [store.folder.name, input_range, repr(augment), shape, seed, fabric.device.type]
+    settings = [store.folder.name, input_range, augment, shape, seed, fabric.device.type]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for tensor in net.features.state_dict().values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     path = folder / f"{digest.hexdigest()[:16]}.npy"
     if path.is_file():
         return np.load(path, mmap_mode="r")
-    frozen = fabric.setup_module(deepcopy(net.features).eval().to(memory_format=torch.channels_last))
-    torch.manual_seed(seed)
+    frozen = fabric.setup_module(deepcopy(net.features).eval().to(memory_format=layout(fabric.device)))
     with atomic_path(path) as partial, progress(total=shape[0] * shape[1], desc="features", unit="patch") as bar:
         values = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
         for copy in range(shape[0]):
+            draws = draw(augment if copy else None, shape[1], np.random.default_rng([seed, copy]))
             for rows, batch in batches(store.pixels, batch_rows(np.arange(shape[1]), batch_size), fabric.device):
-                if copy:
-                    batch = augment(batch.float() / 255) * 255
-                values[copy, rows] = frozen(to_input(batch, input_range)).float().cpu().numpy()
+                batch = augmented(batch, {name: drawn[rows] for name, drawn in draws.items()})
+                values[copy, rows] = frozen(as_input(batch, input_range)).float().cpu().numpy()
                 bar.update(len(rows))
         values.flush()
     return np.load(path, mmap_mode="r")
@@ -143,19 +143,22 @@ def adabn(net: CameraConvNet, source: Tensor, target: Tensor) -> CameraConvNet:
     for (_, mean, variance), (layer, own_mean, own_variance) in sides:
         constant = own_variance <= CONSTANT * (own_variance + own_mean**2)
         gain = torch.where(constant, 1.0, (variance / own_variance).sqrt())
-        layer.weight.mul_(gain.view(-1, *[1] * (layer.weight.ndim - 1)))
-        layer.bias.copy_((layer.bias - own_mean) * gain + mean)
+        layer.weight.copy_(layer.weight.cpu() * gain.view(-1, *[1] * (layer.weight.ndim - 1)))
+        layer.bias.copy_((layer.bias.cpu() - own_mean) * gain + mean)
     return copy
 
 
 def _convolutions(net: CameraConvNet, inputs: Tensor) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
-    """Each convolution, and mean and variance float64 [channels] of its output; it may be changed before the next."""
+    """Each convolution, and mean and variance float64 [channels] of its output; it may be changed before the next.
+
+    Statistics are on the CPU: Apple's GPU has no float64.
+    """
     parts = inputs.split(BLOCK)
     for layer in net.features:
         if isinstance(layer, nn.Conv2d | nn.Linear):  # the third convolution is written as a matrix product
             count, total, squares = 0, 0.0, 0.0
             for part in parts:
-                signal = layer(part).double().movedim(1, -1).flatten(0, -2)
+                signal = layer(part).cpu().double().movedim(1, -1).flatten(0, -2)
                 count, total, squares = count + len(signal), total + signal.sum(0), squares + signal.square().sum(0)
             mean = total / count
             yield layer, mean, (squares / count - mean**2).clamp(min=0)
@@ -170,10 +173,10 @@ def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNe
     """
     copy = deepcopy(net)
     first = copy.features[0]
-    ranges = torch.tensor([INPUT_RANGES[trained], INPUT_RANGES[fed]], dtype=torch.float64, device=first.weight.device)
+    ranges = torch.tensor([INPUT_RANGES[trained], INPUT_RANGES[fed]], dtype=torch.float64)
     (old_mean, old_std), (new_mean, new_std) = ranges
-    weight = first.weight.double()
-    first.bias.copy_(first.bias + (weight.sum((2, 3)) * (new_mean - old_mean) / old_std).sum(1))
+    weight = first.weight.cpu().double()
+    first.bias.copy_(first.bias.cpu() + (weight.sum((2, 3)) * (new_mean - old_mean) / old_std).sum(1))
     first.weight.copy_(weight * (new_std / old_std)[:, None, None])
     return copy
 

@@ -5,6 +5,7 @@ import os
 import re
 import struct
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import joblib
@@ -51,39 +52,35 @@ def load(folder: str | Path) -> pd.DataFrame:
 def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame]:
     """Tables of what is wrong with the photos of a catalogue of `folder`, by title; no empty ones."""
     folder = Path(folder).expanduser()
-    counts = datasets.compare_with_published(photos)
-    differ = counts[counts["status"] != "as published"]
+    differ = datasets.compare_with_published(photos).query("status != 'as published'")
     differ = differ.sort_values("status", key=lambda status: status == "missing", kind="stable")
     tables = {"numbers of photos and devices differ from the published ones": differ}
     if (folder / catalogues.LISTING).is_file():
         listed = datasets.missing_photos(photos, folder)
         listed = listed[listed["camera_model"].isin(photos["camera_model"])]
         tables["photos differ from dresden.csv"] = listed.sort_values(["status", "photo"], ascending=[False, True])
-    seen = inspect_photos(photos)
-    broken = seen["reason"] != ""
-    first = seen.groupby("pixels")["path"].transform("first")
-    tables["left out by the study"] = catalogues.left_out(photos)
-    tables["cannot be decoded"] = seen.loc[broken, ["path", "reason"]]
-    tables[ODD] = seen.loc[seen["note"] != "", ["path", "note"]]
-    tables["duplicate pixels"] = seen[["path"]].assign(same_as=first)[~broken & (seen["path"] != first)]
-    tables["EXIF names another camera"] = other_cameras(seen)
-    parts = sorted(map(str, folder.rglob(".*.part")))
-    tables["unfinished downloads: start the same command again"] = pd.DataFrame({"path": parts})
+    tasks = (joblib.delayed(_inspect)(path) for path in photos["path"])
+    results = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)
+    rows = list(progress(results, "photos", total=len(photos), unit="photo", disable=len(photos) < 100))
+    seen = photos.join(pd.DataFrame(rows, photos.index, ["pixels", "reason", "note", "exif"]))
+    read = seen[seen["reason"] == ""]
+    copies = read[["path"]].assign(same_as=read.groupby("pixels")["path"].transform("first"))
+    tables |= {
+        "left out by the study": catalogues.left_out(photos),
+        "cannot be decoded": seen.loc[seen["reason"] != "", ["path", "reason"]],
+        ODD: seen.loc[seen["note"] != "", ["path", "note"]],
+        "duplicate pixels": copies.query("path != same_as"),
+        "EXIF names another camera": other_cameras(seen),
+        "unfinished downloads: start the same command again": pd.DataFrame({"path": sorted(folder.rglob(".*.part"))}),
+    }
     for table in tables.values():
         for column in {"path", "same_as"} & set(table):
             table[column] = [os.path.relpath(path, folder) for path in table[column]]
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def inspect_photos(photos: pd.DataFrame) -> pd.DataFrame:
-    """The catalogue with a digest of each photo's pixels, the reason if it is broken, a note if odd, and EXIF text."""
-    tasks = (joblib.delayed(_inspect)(path) for path in photos["path"])
-    results = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)
-    rows = list(progress(results, "photos", total=len(photos), unit="photo", disable=len(photos) < 100))
-    return photos.join(pd.DataFrame(rows, photos.index, ["pixels", "reason", "note", "exif"]))
-
-
 def _inspect(path: str) -> tuple[str, str, str, str]:
+    """A digest of a photo's pixels, the reason if it is broken, a note if it is odd, and its EXIF text."""
     try:
         pixels, note = read_noted(path)
         return hashlib.sha256(pixels.data).hexdigest(), "", note, camera_text(path)
@@ -95,40 +92,33 @@ def camera_text(path: str) -> str:
     """Make and model of the camera in the EXIF data, such as "NIKON CORPORATION, NIKON D70"; "" without them."""
     try:
         with Image.open(path, formats=["JPEG"]) as image:
-            exif = image.getexif()
-            values = [exif.get(tag) for tag in (0x010F, 0x0110)]  # make and model
+            values = [image.getexif().get(tag) for tag in (0x010F, 0x0110)]  # make and model
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
         return ""
     words = ["".join(c if c.isprintable() else " " for c in v).strip()[:60] for v in values if isinstance(v, str)]
-    return ", ".join(word for word in words if word)
+    return ", ".join(filter(None, words))
 
 
 def other_cameras(photos: pd.DataFrame) -> pd.DataFrame:
     """Photos (columns path, camera_model, exif) whose EXIF text names another camera: path, named, exif and says."""
-    known = {*photos["camera_model"].astype(str)}
-    known = known.union(*(published.read(table)["camera_model"] for table in published.COUNTS.values()))
-    table = photos[["path", "camera_model", "exif"]].astype(str).set_axis(["path", "named", "exif"], axis=1)
-    pairs = table[["named", "exif"]].drop_duplicates()
-    says = {pair: _other_camera(*pair, known) for pair in pairs.itertuples(index=False, name=None)}
-    table["says"] = [says[pair] for pair in zip(table["named"], table["exif"], strict=True)]
-    return table[table["says"] != ""].reset_index(drop=True)
+    known = set(photos["camera_model"]).union(*(published.read(t)["camera_model"] for t in published.COUNTS.values()))
+    says = cache(lambda own, text: _other_camera(own, text, known))
+    table = photos[["path", "camera_model", "exif"]].set_axis(["path", "named", "exif"], axis=1)
+    return table.assign(says=list(map(says, table["named"], table["exif"]))).query("says != ''")
 
 
 def _other_camera(own: str, text: str, known: set[str]) -> str:
     """The other camera model, or else brand, that an EXIF text names; "" if it is its own or unclear."""
     # many phones write a factory code (SM-G973F) and some cameras nothing useful: only known names count as another's
-    named = [model for model in known if _names_model(text, model)]
+    text, named = spelling(text), []
+    for model in known:
+        brand, _, name = map(spelling, model.partition("_"))
+        if name and brand in text and re.search(rf"(?<!\d){name}(?!\d)", text):  # D70 is not in D700
+            named.append((len(brand + name), model))
     if named:
-        best = max(named, key=lambda model: (len(spelling(model)), model))
+        best = max(named)[1]
         return "" if spelling(best) == spelling(own) else best
-    if not text or spelling(own.split("_", 1)[0]) in spelling(text):
+    brands = sorted({model.split("_")[0] for model in known})
+    if spelling(own.split("_")[0]) in text:
         return ""
-    brands = sorted({model.split("_", 1)[0] for model in known})
-    return next((brand for brand in brands if spelling(text).startswith(spelling(brand))), "")
-
-
-def _names_model(text: str, model: str) -> bool:
-    """Whether a text contains a model's name and brand, not as part of a longer number (D70 is not in D700)."""
-    brand, _, name = model.partition("_")
-    place = re.search(rf"(?<!\d){re.escape(spelling(name))}(?!\d)", spelling(text)) if name else None
-    return bool(place) and spelling(brand) in spelling(text)
+    return next((brand for brand in brands if spelling(brand) and text.startswith(spelling(brand))), "")

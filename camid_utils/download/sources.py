@@ -24,7 +24,7 @@ SCENES = (  # the public table of Dresden's scenes, catalogues.LISTING
 )
 COLUMNS = ["path", "address", "device", "camera_model", "size"]
 TYPICAL = 5_000_000  # bytes of a photo whose size the source does not give; on the large side
-DEVICE_FOLDER = re.compile(r"(D\d+)_(.+)", re.IGNORECASE)
+PHONE = re.compile(r"(?:^|/)((D\d+)_([^/]+)/.+)", re.IGNORECASE)  # path from the phone's folder on, device and model
 
 
 def read_list(client: httpx.Client, address: str = FLOREVIEW) -> pd.DataFrame:
@@ -38,15 +38,11 @@ def read_list(client: httpx.Client, address: str = FLOREVIEW) -> pd.DataFrame:
 def parse_list(text: str, base: str = FLOREVIEW) -> pd.DataFrame:
     """The listing of a text: one address or path (from the folder of `base`) per line, only photos in phone folders."""
     rows = []
-    for line in text.splitlines():
-        line = line.strip().strip("\"'").strip()
-        parts = unquote(line.split("?")[0]).split("/")
-        start = next((i for i, part in enumerate(parts[:-1]) if DEVICE_FOLDER.fullmatch(part)), None)
-        if line.startswith("#") or start is None or catalogues.kind(parts[-1]) != "photo":
-            continue
-        device, camera_model = map(fetch.printable, DEVICE_FOLDER.fullmatch(parts[start]).groups())
-        with suppress(ValueError):  # not an address
-            rows.append(("/".join(parts[start:]), urljoin(base, line), device.upper(), camera_model, TYPICAL))
+    for line in (line.strip(" \t\"'") for line in text.splitlines()):
+        match = PHONE.search(unquote(line.split("?")[0]))
+        if match and not line.startswith("#") and catalogues.kind(match[1]) == "photo":
+            with suppress(ValueError):  # not an address
+                rows.append((match[1], urljoin(base, line), match[2].upper(), fetch.printable(match[3]), TYPICAL))
     return _listing(rows)
 
 
@@ -61,7 +57,7 @@ def dresden_listing(files: Iterable[tuple[str, int]]) -> pd.DataFrame:
 
 
 def _listing(rows: list[tuple]) -> pd.DataFrame:
-    rows = [r for r in rows if catalogues.LITTER.isdisjoint(r[0].casefold().split("/")) and "/._" not in "/" + r[0]]
+    rows = [row for row in rows if not any(map(catalogues.LITTER.match, row[0].split("/")))]
     table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[:-1], "string") | {"size": "int64"})
     return table.drop_duplicates("path").sort_values("path", ignore_index=True)
 

@@ -1,0 +1,218 @@
+"""How fast this machine is with our code and with the plain recipe: `python -m camid_utils.benchmark [--json FILE]`.
+
+Two minutes on a processor or a GPU; both run in this process, on the same data. `limit` is what the machine could do at
+most: its measured matrix product, or decoding alone. `share` is ours as a part of it.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import simplejpeg
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from . import datasets, models, patches, training
+from .batches import layout, logits_of, logits_step, make_fabric, training_precision
+from .files import printable_streams, write_text
+from .identify.predict import few_threads, patch_positions, predict_photo
+from .photos import read_image
+
+WORK = {  # device type: network, pixels, batch, batches of an epoch
+    "cpu": {
+        "CameraConvNet, 1/8 of its width": (lambda: models.CameraConvNet(8, 0.125), 48, 64, 24),
+        "EfficientNet-Lite0": (lambda: models.EfficientNetClassifier(8, "efficientnet_lite0"), 96, 24, 4),
+    },
+    "cuda": {
+        "CameraConvNet": (lambda: models.CameraConvNet(27), 48, 128, 200),
+        "CameraConvNet, 1/8 of its width": (lambda: models.CameraConvNet(27, 0.125), 48, 128, 400),
+        "EfficientNetV2-M": (lambda: models.EfficientNetClassifier(39, weights=None), 512, 24, 12),
+    },
+}
+SIZES = {"cpu": 1500, "cuda": 8192}  # of the square matrices that are multiplied
+PHOTO, PHOTOS = (3000, 4000), 6
+WORKERS = 8  # of the plain recipe's DataLoader, on a GPU
+
+
+class PlainPatches(Dataset):
+    """Stored pixels as anyone would feed them to a network: one float image at a time."""
+
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray):
+        self.pixels, self.labels = pixels, labels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        return torch.from_numpy(self.pixels[row]).permute(2, 0, 1).float() / 255, int(self.labels[row])
+
+
+def plain_training(net: nn.Module, pixels: np.ndarray, labels: np.ndarray, batch: int, device) -> Callable[[], None]:
+    """The plain recipe, a call per epoch: DataLoader, float32 (with TF32 on a GPU), SGD."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    net, workers = net.to(device).train(), WORKERS if device.type == "cuda" else 0
+    loader = DataLoader(PlainPatches(pixels, labels), batch, shuffle=True, num_workers=workers,
+                        persistent_workers=workers > 0, pin_memory=workers > 0)  # fmt: skip
+    optimizer, criterion = torch.optim.SGD(net.parameters(), 0.001, momentum=0.9), nn.CrossEntropyLoss()
+
+    def epoch() -> None:
+        for images, target in loader:
+            loss = criterion(net(images.to(device)), target.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
+def plain_prediction(net: nn.Module, pixels: np.ndarray, batch: int, device) -> torch.Tensor:
+    """Logits as anyone would compute them."""
+    net = net.to(device).eval()
+    with torch.no_grad():
+        rows = (torch.from_numpy(pixels[i : i + batch]).to(device) for i in range(0, len(pixels), batch))
+        return torch.cat([net(images.permute(0, 3, 1, 2).float() / 255).cpu() for images in rows])
+
+
+def plain_crops(paths: list[Path], size: int, count: int) -> np.ndarray:
+    """Random patches of photos: Pillow, one photo after the other."""
+    rng, found = np.random.default_rng(0), []
+    for path in paths:
+        photo = np.asarray(Image.open(path).convert("RGB"))
+        ys, xs = (rng.integers(length - size, size=count) for length in photo.shape[:2])
+        found += [photo[y : y + size, x : x + size] for y, x in zip(ys, xs, strict=True)]
+    return np.stack(found)
+
+
+def decoded(path: Path) -> np.ndarray:
+    """Pixels of a photo, by the fastest decoder alone."""
+    return simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
+
+
+def seconds(work: Callable[[], object], repeats: int = 2) -> float:
+    """The shortest time of some calls; a GPU's work is waited for."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a large matrix product."""
+    size = SIZES[device.type]
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / seconds(lambda: a @ b, 10)
+
+
+def operations(make_net: Callable, size: int, train: bool) -> int:
+    """Floating-point operations for one image: a forward pass, and a backward one in training."""
+    with torch.device("meta"):
+        net, image = make_net(), torch.empty(2, 3, size, size)  # two, as batch normalisation trains on no single one
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train):
+        logits = net.train(train)(image)
+        if train:
+            logits.sum().backward()
+    return counter.get_total_flops() // 2
+
+
+def networks(kind: str) -> Iterator[dict]:
+    """Rows for training and prediction of each network."""
+    for name, (make_net, size, batch, count) in WORK[kind].items():
+        rng, rows = np.random.default_rng(0), np.arange(batch * count)
+        pixels, labels = rng.integers(0, 256, (len(rows), size, size, 3), np.uint8), rng.integers(0, 8, len(rows))
+        settings = dict(input_range="0..1", epochs=1, batch_size=batch)
+        fabric = make_fabric(training_precision(make_net()))
+
+        def train(epochs: int) -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                own = settings | {"epochs": epochs}  # noqa: B023
+                training.fit(make_net(), pixels, labels, rows[batch:], rows[:batch], own, folder, fabric=fabric)  # noqa: B023
+
+        train(1)  # libraries load and choose their kernels
+        ours = (seconds(lambda: train(3), 1) - seconds(lambda: train(1), 1)) / 2  # noqa: B023
+        epoch = plain_training(make_net(), pixels[batch:], labels[batch:], batch, fabric.device)
+        epoch()
+        yield row(f"training {name}, batch {batch}", len(rows) - batch, ours, seconds(epoch, 2), "images/s",
+                  operations(make_net, size, True), fabric)  # fmt: skip
+        fabric = make_fabric()
+        net = fabric.setup_module(make_net().to(memory_format=layout(fabric.device)).eval())
+        step = logits_step(net, "0..1", fabric.device)
+        ours = seconds(lambda: logits_of(net, fabric, pixels, rows, batch, "0..1", step), 3)  # noqa: B023
+        plain = seconds(lambda: plain_prediction(make_net(), pixels, batch, fabric.device), 3)  # noqa: B023
+        yield row(f"prediction {name}, batch {batch}", len(rows), ours, plain, "images/s",
+                  operations(make_net, size, False), fabric)  # fmt: skip
+
+
+def row(work: str, count: float, ours: float, plain: float, unit: str, flops: int, fabric) -> dict:
+    """One row: `count` units in so many seconds, beside what the matrix peak in the same precision would allow."""
+    dtype = torch.bfloat16 if fabric.strategy.precision.precision == "bf16-mixed" else torch.float32
+    limit = matrix_peak(fabric.device, dtype) / flops
+    return dict(work=work, ours=count / ours, plain=count / plain, unit=unit, ratio=plain / ours, limit=limit,
+                share=count / ours / limit)  # fmt: skip
+
+
+def photographs(folder: Path) -> Iterator[dict]:
+    """Rows for cutting patches from photos of 12 megapixels, and for naming the camera of one."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (PHOTO[0] // 8, PHOTO[1] // 8, 3), np.uint8)).resize(PHOTO[::-1])
+    paths = [folder / "Brand_Model" / f"{number}.jpg" for number in range(PHOTOS)]
+    paths[0].parent.mkdir()
+    for path in paths:
+        coarse.save(path, quality=92)
+    catalogue, megapixels = datasets.load_folder(folder), PHOTOS * PHOTO[0] * PHOTO[1] / 1e6
+    stores = iter(range(10))
+    ours = seconds(lambda: patches.extract(catalogue, folder / f"store{next(stores)}", per_photo=25))
+    plain = seconds(lambda: plain_crops(paths, 48, 25))
+    with ThreadPoolExecutor(joblib.effective_n_jobs(-1)) as pool:
+        bare = seconds(lambda: list(pool.map(decoded, paths)))
+    yield dict(work="patches of 12-megapixel photos", ours=megapixels / ours, plain=megapixels / plain,
+               unit="megapixels/s", ratio=plain / ours, limit=megapixels / bare, share=bare / ours)  # fmt: skip
+    net = models.EfficientNetClassifier(8, "efficientnet_lite0").eval()
+    model = models.Model(net, list("abcdefgh"), 96, "0..1", {})
+
+    def plainly() -> None:
+        photo = np.asarray(Image.open(paths[0]).convert("RGB"))
+        corners = patch_positions(*photo.shape[:2], 96)
+        plain_prediction(net, np.stack([photo[y : y + 96, x : x + 96] for y, x in corners]), 64, make_fabric().device)
+
+    with few_threads():
+        ours = seconds(lambda: predict_photo(read_image(paths[0]), model), 3)
+    plain, bare = seconds(plainly, 3), seconds(lambda: decoded(paths[0]), 3)
+    yield dict(work="the camera of one 12-megapixel photo", ours=1 / ours, plain=1 / plain, unit="photos/s",
+               ratio=plain / ours, limit=1 / bare, share=bare / ours)  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    printable_streams()
+    parser = argparse.ArgumentParser(prog="python -m camid_utils.benchmark", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
+    options = parser.parse_args(arguments)
+    kind, rows = "cuda" if make_fabric().device.type == "cuda" else "cpu", []
+    with tempfile.TemporaryDirectory() as folder:
+        for source in (networks(kind), photographs(Path(folder))):
+            for found in source:
+                rows.append(found)
+                print(f"{found['work']}: {found['ratio']:.2f} times the plain recipe", file=sys.stderr, flush=True)
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:,.3g}".format))
+    if options.json:
+        write_text(options.json, json.dumps(rows, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

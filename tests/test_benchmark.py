@@ -1,0 +1,45 @@
+"""The benchmark: counted operations are those of the layers, and every row says what its columns say."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from camid_utils import benchmark, models
+
+
+def test_operations_are_counted_layer_by_layer():
+    """A multiplication and an addition for each weight and output pixel; the first layer passes no gradient back."""
+    layers = [3 * 7**2 * 16 * 42**2, 16 * 7**2 * 64 * 14**2, 64 * 6**2 * 256, 256 * 256, 256 * 8]
+    forward = 2 * sum(layers)
+    make_net = lambda: models.CameraConvNet(8, 0.125)  # noqa: E731
+    assert benchmark.operations(make_net, 48, train=False) == forward
+    assert benchmark.operations(make_net, 48, train=True) == 3 * forward - 2 * layers[0]
+
+
+def test_the_plain_recipe_trains_and_predicts():
+    rng, labels = np.random.default_rng(0), np.arange(64) % 2
+    pixels = (rng.integers(0, 128, (64, 8, 8, 3)) + 100 * labels[:, None, None, None]).astype(np.uint8)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+    epoch = benchmark.plain_training(net, pixels, labels, 16, torch.device("cpu"))
+    for _ in range(200):
+        epoch()
+    logits = benchmark.plain_prediction(net, pixels, 10, torch.device("cpu"))
+    assert (logits.argmax(1).numpy() == labels).mean() > 0.9
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_each_row_compares_ours_with_the_plain_recipe_and_the_limit(monkeypatch, tmp_path, capsys):
+    tiny = {"CameraConvNet": (lambda: models.CameraConvNet(8, 1 / 64), 48, 4, 3)}
+    monkeypatch.setattr(benchmark, "WORK", {"cpu": tiny})
+    monkeypatch.setattr(benchmark, "SIZES", {"cpu": 32})
+    monkeypatch.setattr(benchmark, "PHOTO", (192, 256))
+    assert benchmark.main(["--json", str(tmp_path / "rows.json")]) == 0
+    shown = capsys.readouterr().out
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["work"].split()[0] for row in rows] == ["training", "prediction", "patches", "the"]
+    for row in rows:
+        assert list(row) == ["work", "ours", "plain", "unit", "ratio", "limit", "share"]
+        assert row["ratio"] == pytest.approx(row["ours"] / row["plain"]) and row["ours"] > 0
+        assert row["share"] == pytest.approx(row["ours"] / row["limit"]) and row["work"] in shown
