@@ -90,12 +90,14 @@ def filter_variants(
 
 
 def run_frozen(
-    study: Study, name: str, nets: dict[int, nn.Module], store: Store, plans: list[Plan], settings, augment, copies: int
-) -> Experiment:
+    study: Study, name: str, nets: dict[int, nn.Module], store: Store, plans: list[Plan], settings, augment, copies: int,
+    network: str = "",
+) -> Experiment:  # fmt: skip
     """As `experiments.run` with frozen filters, `nets` by seed; the epochs use the augmented copies in turn."""
     fed, folder = settings["input_range"], study.data / "features"
     known = [features(nets[p.seed], store, fed, folder, augment, copies, p.seed) for p in plans]
-    return run(study, name, lambda n, p: transferred(nets[p.seed], n), store, plans, settings, features=known)
+    own = dict(features=known, network=network)
+    return run(study, name, lambda n, p: transferred(nets[p.seed], n), store, plans, settings, **own)
 
 
 def activation_shift(source: tuple, target: tuple) -> pd.DataFrame:
