@@ -40,7 +40,7 @@ demo: .venv/ready
 	$(BIN)/python -m camid_utils.identify.page $(ARGS)
 
 lab: .venv/ready
-	$(BIN)/jupyter lab notebooks
+	GOMP_SPINCOUNT=20000 $(BIN)/jupyter lab notebooks
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'

@@ -51,9 +51,9 @@ def draw(augment: dict | None, count: int, rng: np.random.Generator | None = Non
     return {name: torch.from_numpy(v.astype(np.float32) if v.dtype == float else v) for name, v in draws.items()}
 
 
-def on_processor(augment: dict | None) -> bool:
+def on_processor(augment: dict) -> bool:
     """Whether its draws must stay on the CPU: degradations choose images by them, and libjpeg runs there."""
-    return not set(DEGRADATIONS).isdisjoint(augment or {})
+    return not set(DEGRADATIONS).isdisjoint(augment)
 
 
 def augmented(images: Tensor, draws: dict[str, Tensor]) -> Tensor:
@@ -63,10 +63,8 @@ def augmented(images: Tensor, draws: dict[str, Tensor]) -> Tensor:
     for step, change, *names in (("scale", shrunk), ("noise", noisy, "seed"), ("jpeg", recompressed, "corner")):
         rows = draws[step].nonzero()[:, 0] if step in draws else ()
         if len(rows):
-            own = rows.to(images.device)
-            changed = change(images[own], *(draws[name][rows] for name in (step, *names)))
-            images = images.clone()
-            images[own] = changed
+            changed = change(images[rows.to(images.device)], *(draws[name][rows] for name in (step, *names)))
+            images = images.index_copy(0, rows.to(images.device), changed)
     if not len(images):  # a process's share of a batch that has fewer images than there are processes
         return images
     if "rotation" in draws:
@@ -78,8 +76,8 @@ def augmented(images: Tensor, draws: dict[str, Tensor]) -> Tensor:
 
 def rotated(images: Tensor, degrees: Tensor) -> Tensor:
     """Square float images turned counter-clockwise by `degrees` [n] about their centre; bilinear, black outside."""
-    cos, sin = torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))
-    zero = torch.zeros_like(cos)
+    angles, zero = torch.deg2rad(degrees), torch.zeros_like(degrees)
+    cos, sin = angles.cos(), angles.sin()
     turns = torch.stack([cos, -sin, zero, sin, cos, zero], 1).view(-1, 2, 3)
     grid = nn.functional.affine_grid(turns, images.shape, align_corners=False)
     return nn.functional.grid_sample(images, grid, align_corners=False)

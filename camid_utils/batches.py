@@ -7,20 +7,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import timm
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from .models import to_input
 from .project import has_bfloat16
 
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # otherwise it reports its precision at every call
-WARM_UP = 3  # steps before a capture, in which libraries choose their kernels and take their memory
+if TYPE_CHECKING:  # it takes a second to import, as do timm and torchvision: only functions that need them do so
+    from lightning_fabric import Fabric
+
+WARM_UP = 3  # calls before a capture, in which libraries choose their kernels and optimizers make their state
 
 
 @cache
@@ -40,17 +41,20 @@ def best_device() -> str:
     return "cpu"
 
 
-def make_fabric(precision: str = "auto") -> Fabric:
+def make_fabric(precision: str = "auto") -> "Fabric":
     """Fabric on the best device, under torchrun as one of several processes; bfloat16 autocast where there is any."""
-    device, several = best_device(), {"devices": 1}
+    from lightning_fabric import Fabric
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it reports its precision at every call
+    device, processes = best_device(), {"devices": 1}
     if torch.distributed.is_torchelastic_launched() and os.environ["WORLD_SIZE"] != "1":
         here = int(os.environ["LOCAL_WORLD_SIZE"])
-        several = dict(strategy="ddp", devices=here, num_nodes=int(os.environ["WORLD_SIZE"]) // here)
+        processes = dict(strategy="ddp", devices=here, num_nodes=int(os.environ["WORLD_SIZE"]) // here)
         device = "cuda" if device == "cuda" else "cpu"
     if precision == "auto":
         fast = torch.cuda.is_bf16_supported(False) if device == "cuda" else device == "cpu" and has_bfloat16()
         precision = "bf16-mixed" if fast else "32-true"
-    fabric = Fabric(precision=precision, accelerator=device, **several)
+    fabric = Fabric(precision=precision, accelerator=device, **processes)
     fabric.launch()
     return fabric
 
@@ -58,8 +62,8 @@ def make_fabric(precision: str = "auto") -> Fabric:
 def training_precision(net: nn.Module) -> str:
     """The precision in which `net` trains fastest.
 
-    On a processor with bfloat16 instructions CameraConvNet trains in bfloat16 1.4 to 2.9 times as fast as in float32,
-    EfficientNet-Lite0, for its convolutions of single channels, at 0.65 to 0.7 of the speed.
+    On a processor with bfloat16 instructions that is bfloat16 for CameraConvNet (1.4 to 2.9 times as fast), but float32
+    for EfficientNet-Lite0 and its convolutions of single channels.
     """
     single = any(isinstance(layer, nn.Conv2d) and layer.groups > 1 for layer in net.modules())
     return "32-true" if single and best_device() == "cpu" else "auto"
@@ -68,26 +72,27 @@ def training_precision(net: nn.Module) -> str:
 def layout(device: torch.device) -> torch.memory_format:
     """Channels-last, but on Apple's GPU, where it is not supported well.
 
-    Training on two cores, with AMX and with AVX2 alone: 0.92 to 1.17 times the speed of NCHW in float32, 1.0 to 1.05
-    times in bfloat16 (CameraConvNet at 1/32 and 1/8 of its width, batches of 64 to 256; EfficientNet-Lite0 at 24).
+    Training on two cores: 0.92 to 1.17 times the speed of NCHW in float32, 1.0 to 1.05 times in bfloat16.
     """
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 @contextmanager
-def divided(net: nn.Module, fabric: Fabric) -> Iterator[SimpleNamespace]:
+def divided(net: nn.Module, fabric: "Fabric") -> Iterator[SimpleNamespace]:
     """Lets every process compute on its share what one process would on the whole batch, of `count` rows.
 
     Batch normalisation takes the statistics of the whole batch, dropout is drawn for the whole batch.
     """
-    whole = SimpleNamespace(count=0)
-    kinds = nn.BatchNorm2d, nn.Dropout, StochasticDepth
-    found = [layer for layer in net.modules() if isinstance(layer, kinds) and fabric.world_size > 1]
-    random = [layer for layer in found if not isinstance(layer, nn.BatchNorm2d)]
-    if len(random) < len(found):
-        if fabric.device.type != "cuda":
-            raise ValueError("batch normalisation over several processes needs GPUs: train in one process here")
-        timm.layers.convert_sync_batchnorm(net)
+    whole, random = SimpleNamespace(count=0), []
+    if fabric.world_size > 1:
+        from timm.layers import convert_sync_batchnorm
+        from torchvision.ops import StochasticDepth
+
+        if any(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()):
+            if fabric.device.type != "cuda":
+                raise ValueError("batch normalisation over several processes needs GPUs: train in one process here")
+            convert_sync_batchnorm(net)
+        random = [layer for layer in net.modules() if isinstance(layer, nn.Dropout | StochasticDepth)]
     for layer in random:
 
         def forward(x: Tensor, layer=layer, plain=layer.forward) -> Tensor:
@@ -103,57 +108,52 @@ def divided(net: nn.Module, fabric: Fabric) -> Iterator[SimpleNamespace]:
             del layer.forward
 
 
-def has_graphs(device: torch.device) -> bool:
-    """Whether work on a device can be captured as a graph."""
-    return device.type == "cuda"
+def has_graphs(fabric: "Fabric") -> bool:
+    """Whether steps are captured as graphs: on a GPU, but not with others, between which a step would have to wait."""
+    return fabric.device.type == "cuda" and fabric.world_size == 1
 
 
-def captured(step: Callable[..., Tensor], device: torch.device, state: Callable = tuple) -> Callable[..., Tensor]:
-    """`step`, named tensors to a tensor; on a GPU one CUDA graph for the shapes of its first call, for others as it is.
+def captured(step: Callable[..., Tensor], fabric: "Fabric") -> Callable[..., Tensor]:
+    """`step`, named tensors to a tensor; on a GPU, after some plain calls, one CUDA graph that is replayed.
 
-    state(): the tensors that it changes; warming up leaves them, and random numbers, as they were. The result is
-    overwritten by the next call.
+    The graph takes tensors of the first call's shapes; others run plainly. The next call overwrites its result.
     """
-    if not has_graphs(device):
+    if not has_graphs(fabric):
         return step
-    inputs, graph = {}, []
+    inputs, graph, calls, stream = {}, [], count(), torch.cuda.Stream(fabric.device)
 
-    def replay(**tensors: Tensor) -> Tensor:
-        if not graph:
+    def run(**tensors: Tensor) -> Tensor:
+        if not inputs:
             inputs.update({name: tensor.clone() for name, tensor in tensors.items()})
-            graph.extend(_capture(lambda: step(**inputs), state, device))
         if any(tensor.shape != inputs[name].shape for name, tensor in tensors.items()):
             return step(**tensors)
         for name, tensor in tensors.items():
             inputs[name].copy_(tensor)
+        if next(calls) < WARM_UP:
+            return _beside(lambda: step(**inputs), stream)
+        if not graph:
+            graph.extend(_capture(lambda: step(**inputs), stream))
         graph[0]()
         return graph[1]
 
-    return replay
+    return run
 
 
-def _capture(work: Callable[[], Tensor], state: Callable, device: torch.device) -> tuple[Callable, Tensor]:
-    """A CUDA graph of `work`, as a function that replays it, and where its result lies."""
-    kept, seed = {id(t): t.clone() for t in state()}, torch.cuda.get_rng_state(device)
-    side, main = torch.cuda.Stream(device), torch.cuda.current_stream(device)
-    side.wait_stream(main)
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
-            work()
-    main.wait_stream(side)
-    restore(state(), kept)
-    torch.cuda.set_rng_state(seed, device)
+def _beside(work: Callable[[], Tensor], stream: torch.cuda.Stream) -> Tensor:
+    """The result of `work` on a stream of its own, as a warm-up must be; the current stream waits for it."""
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        result = work()
+    torch.cuda.current_stream().wait_stream(stream)
+    return result
+
+
+def _capture(work: Callable[[], Tensor], stream: torch.cuda.Stream) -> tuple[Callable[[], None], Tensor]:
+    """A CUDA graph of `work`, which is not done yet: what does it, and where its result will lie."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread may be reading the next batch
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):  # another thread may read a batch
         result = work()
     return graph.replay, result
-
-
-@torch.no_grad()
-def restore(tensors: list[Tensor], kept: dict[int, Tensor]) -> None:
-    """Give tensors the values `kept` by id; those of optimizers that did not exist yet start as zeros."""
-    for tensor in tensors:
-        tensor.copy_(kept[id(tensor)]) if id(tensor) in kept else tensor.zero_()
 
 
 def batch_rows(order: np.ndarray, size: int) -> list[np.ndarray]:
@@ -163,12 +163,7 @@ def batch_rows(order: np.ndarray, size: int) -> list[np.ndarray]:
 
 def on_device(inputs: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
     """Inputs as a tensor on a GPU that has twice the room for them, else as they are; see `batches`."""
-    if inputs.nbytes > free_memory(device) / 2:
-        return inputs
-    tensor = torch.empty(inputs.shape, dtype=torch.from_numpy(np.empty(0, inputs.dtype)).dtype, device=device)
-    for rows in batch_rows(np.arange(len(inputs)), 256):
-        tensor[rows[0] : rows[-1] + 1] = torch.from_numpy(np.array(inputs[rows[0] : rows[-1] + 1]))
-    return tensor
+    return inputs if inputs.nbytes > free_memory(device) / 2 else torch.tensor(inputs, device=device)
 
 
 def free_memory(device: torch.device) -> int:
@@ -183,9 +178,8 @@ def batches(inputs: np.ndarray | Tensor, chunks: list[np.ndarray], device: torch
     the next is read.
     """
     if isinstance(inputs, Tensor):
-        order = torch.from_numpy(np.concatenate(chunks)).to(inputs.device)
-        parts = order.split([len(rows) for rows in chunks])
-        loaded = (inputs.index_select(0, part) for part in parts)
+        order = torch.from_numpy(np.concatenate(chunks)).to(inputs.device)  # once: each transfer would be waited for
+        loaded = (inputs[part] for part in order.split([len(rows) for rows in chunks]))
     else:
         loaded = _read_ahead(inputs, chunks, device)
     for rows, batch in zip(chunks, loaded, strict=True):
@@ -198,12 +192,11 @@ def _read_ahead(inputs: np.ndarray, chunks: list[np.ndarray], device: torch.devi
         return batch.pin_memory() if device.type == "cuda" else batch
 
     with ThreadPoolExecutor(1) as thread:
-        upcoming = thread.submit(gather, chunks[0]) if chunks else None
-        for i in range(len(chunks)):
-            batch = upcoming.result()
-            if i + 1 < len(chunks):
-                upcoming = thread.submit(gather, chunks[i + 1])
+        upcoming = thread.submit(gather, chunks[0])
+        for rows in chunks[1:]:
+            batch, upcoming = upcoming.result(), thread.submit(gather, rows)
             yield batch.to(device, non_blocking=True)
+        yield upcoming.result().to(device, non_blocking=True)
 
 
 def epoch_view(inputs: np.ndarray | Tensor, epoch: int = 0) -> np.ndarray | Tensor:
@@ -220,17 +213,17 @@ def as_input(batch: Tensor, input_range: str) -> Tensor:
     return to_input(batch.contiguous(memory_format=layout(batch.device)), input_range)
 
 
-def logits_step(net, input_range: str, device: torch.device) -> Callable[[Tensor], Tensor]:
+def logits_step(net: nn.Module, input_range: str, fabric: "Fabric") -> Callable[..., Tensor]:
     """The logits float32 of a batch, for `logits_of`; captured, so make it once for many calls."""
-    return captured(lambda batch: net(as_input(batch, input_range)).float(), device)
+    return captured(lambda batch: net(as_input(batch, input_range)).float(), fabric)
 
 
 @torch.inference_mode()
-def logits_of(net, fabric: Fabric, inputs, rows, batch_size: int, input_range: str, step: Callable | None = None):
+def logits_of(net, fabric: "Fabric", inputs, rows, batch_size: int, input_range: str, step: Callable | None = None):
     """Logits float32 [len(rows), classes], on the CPU, of a network set up by `fabric`; inputs: as training.fit.
 
     step: that of `logits_step`, made here unless given.
     """
     net.eval()
-    step, chunks = step or logits_step(net, input_range, fabric.device), batch_rows(np.asarray(rows), batch_size)
+    step, chunks = step or logits_step(net, input_range, fabric), batch_rows(np.asarray(rows), batch_size)
     return torch.cat([step(batch=x).clone() for _, x in batches(epoch_view(inputs), chunks, fabric.device)]).cpu()

@@ -5,6 +5,7 @@ most: its measured matrix product, or decoding alone. `share` is ours as a part 
 """
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import datasets, models, patches, training
-from .batches import layout, logits_of, logits_step, make_fabric, training_precision
+from .batches import best_device, layout, logits_of, logits_step, make_fabric, training_precision
 from .files import printable_streams, write_text
 from .identify.predict import few_threads, patch_positions, predict_photo
 from .photos import read_image
@@ -32,7 +33,7 @@ from .photos import read_image
 WORK = {  # device type: network, pixels, batch, batches of an epoch
     "cpu": {
         "CameraConvNet, 1/8 of its width": (lambda: models.CameraConvNet(8, 0.125), 48, 64, 24),
-        "EfficientNet-Lite0": (lambda: models.EfficientNetClassifier(8, "efficientnet_lite0"), 96, 24, 4),
+        "EfficientNet-Lite0": (lambda: models.EfficientNetClassifier(8, "efficientnet_lite0", None), 96, 24, 4),
     },
     "cuda": {
         "CameraConvNet": (lambda: models.CameraConvNet(27), 48, 128, 200),
@@ -43,6 +44,7 @@ WORK = {  # device type: network, pixels, batch, batches of an epoch
 SIZES = {"cpu": 1500, "cuda": 8192}  # of the square matrices that are multiplied
 PHOTO, PHOTOS = (3000, 4000), 6
 WORKERS = 8  # of the plain recipe's DataLoader, on a GPU
+REPEATS = 3  # of which the shortest counts
 
 
 class PlainPatches(Dataset):
@@ -94,13 +96,8 @@ def plain_crops(paths: list[Path], size: int, count: int) -> np.ndarray:
     return np.stack(found)
 
 
-def decoded(path: Path) -> np.ndarray:
-    """Pixels of a photo, by the fastest decoder alone."""
-    return simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
-
-
-def seconds(work: Callable[[], object], repeats: int = 2) -> float:
-    """The shortest time of some calls; a GPU's work is waited for."""
+def seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    """The shortest time of some calls, which other work on the machine disturbs least; a GPU is waited for."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -109,13 +106,6 @@ def seconds(work: Callable[[], object], repeats: int = 2) -> float:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
     return min(times)
-
-
-def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a large matrix product."""
-    size = SIZES[device.type]
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    return 2 * size**3 / seconds(lambda: a @ b, 10)
 
 
 def operations(make_net: Callable, size: int, train: bool) -> int:
@@ -129,40 +119,44 @@ def operations(make_net: Callable, size: int, train: bool) -> int:
     return counter.get_total_flops() // 2
 
 
-def networks(kind: str) -> Iterator[dict]:
-    """Rows for training and prediction of each network."""
-    for name, (make_net, size, batch, count) in WORK[kind].items():
-        rng, rows = np.random.default_rng(0), np.arange(batch * count)
-        pixels, labels = rng.integers(0, 256, (len(rows), size, size, 3), np.uint8), rng.integers(0, 8, len(rows))
-        settings = dict(input_range="0..1", epochs=1, batch_size=batch)
-        fabric = make_fabric(training_precision(make_net()))
-
-        def train(epochs: int) -> None:
-            with tempfile.TemporaryDirectory() as folder:
-                own = settings | {"epochs": epochs}  # noqa: B023
-                training.fit(make_net(), pixels, labels, rows[batch:], rows[:batch], own, folder, fabric=fabric)  # noqa: B023
-
-        train(1)  # libraries load and choose their kernels
-        ours = (seconds(lambda: train(3), 1) - seconds(lambda: train(1), 1)) / 2  # noqa: B023
-        epoch = plain_training(make_net(), pixels[batch:], labels[batch:], batch, fabric.device)
-        epoch()
-        yield row(f"training {name}, batch {batch}", len(rows) - batch, ours, seconds(epoch, 2), "images/s",
-                  operations(make_net, size, True), fabric)  # fmt: skip
-        fabric = make_fabric()
-        net = fabric.setup_module(make_net().to(memory_format=layout(fabric.device)).eval())
-        step = logits_step(net, "0..1", fabric.device)
-        ours = seconds(lambda: logits_of(net, fabric, pixels, rows, batch, "0..1", step), 3)  # noqa: B023
-        plain = seconds(lambda: plain_prediction(make_net(), pixels, batch, fabric.device), 3)  # noqa: B023
-        yield row(f"prediction {name}, batch {batch}", len(rows), ours, plain, "images/s",
-                  operations(make_net, size, False), fabric)  # fmt: skip
+def matrix_peak(fabric) -> float:
+    """Floating-point operations per second of a large matrix product in the precision of `fabric`."""
+    size, fast = SIZES[fabric.device.type], fabric.strategy.precision.precision == "bf16-mixed"
+    how = dict(device=fabric.device, dtype=torch.bfloat16 if fast else torch.float32)
+    a, b = (torch.randn(size, size, **how) for _ in range(2))
+    return 2 * size**3 / seconds(lambda: a @ b, 10)
 
 
-def row(work: str, count: float, ours: float, plain: float, unit: str, flops: int, fabric) -> dict:
-    """One row: `count` units in so many seconds, beside what the matrix peak in the same precision would allow."""
-    dtype = torch.bfloat16 if fabric.strategy.precision.precision == "bf16-mixed" else torch.float32
-    limit = matrix_peak(fabric.device, dtype) / flops
+def row(work: str, unit: str, count: float, ours: float, plain: float, limit: float) -> dict:
+    """One row: `count` units in so many seconds, by us and by the plain recipe; limit: units per second."""
     return dict(work=work, ours=count / ours, plain=count / plain, unit=unit, ratio=plain / ours, limit=limit,
                 share=count / ours / limit)  # fmt: skip
+
+
+def network(name: str, make_net: Callable, size: int, batch: int, count: int) -> Iterator[dict]:
+    """Rows for training and prediction of a network, with `count` batches of an epoch."""
+    rng, rows = np.random.default_rng(0), np.arange(batch * count)
+    pixels, labels = rng.integers(0, 256, (len(rows), size, size, 3), np.uint8), rng.integers(0, 8, len(rows))
+    fabric = make_fabric(training_precision(make_net()))
+
+    def train(epochs: int) -> None:
+        settings = dict(input_range="0..1", epochs=epochs, batch_size=batch)
+        with tempfile.TemporaryDirectory() as folder:
+            training.fit(make_net(), pixels, labels, rows[batch:], rows[:batch], settings, folder, fabric=fabric)
+
+    train(1)  # libraries load and choose their kernels
+    ours = (seconds(lambda: train(3)) - seconds(lambda: train(1))) / 2
+    epoch = plain_training(make_net(), pixels[batch:], labels[batch:], batch, fabric.device)
+    epoch()
+    limit = matrix_peak(fabric) / operations(make_net, size, train=True)
+    yield row(f"training {name}, batch {batch}", "images/s", len(rows) - batch, ours, seconds(epoch), limit)
+    fabric = make_fabric()
+    net = fabric.setup_module(make_net().to(memory_format=layout(fabric.device)))
+    step = logits_step(net, "0..1", fabric)
+    ours = seconds(lambda: logits_of(net, fabric, pixels, rows, batch, "0..1", step))
+    plain = seconds(lambda: plain_prediction(make_net(), pixels, batch, fabric.device))
+    limit = matrix_peak(fabric) / operations(make_net, size, train=False)
+    yield row(f"prediction {name}, batch {batch}", "images/s", len(rows), ours, plain, limit)
 
 
 def photographs(folder: Path) -> Iterator[dict]:
@@ -174,26 +168,25 @@ def photographs(folder: Path) -> Iterator[dict]:
     for path in paths:
         coarse.save(path, quality=92)
     catalogue, megapixels = datasets.load_folder(folder), PHOTOS * PHOTO[0] * PHOTO[1] / 1e6
-    stores = iter(range(10))
+    stores = itertools.count()
     ours = seconds(lambda: patches.extract(catalogue, folder / f"store{next(stores)}", per_photo=25))
     plain = seconds(lambda: plain_crops(paths, 48, 25))
+    decode = lambda path: simplejpeg.decode_jpeg(path.read_bytes(), "RGB")  # noqa: E731
     with ThreadPoolExecutor(joblib.effective_n_jobs(-1)) as pool:
-        bare = seconds(lambda: list(pool.map(decoded, paths)))
-    yield dict(work="patches of 12-megapixel photos", ours=megapixels / ours, plain=megapixels / plain,
-               unit="megapixels/s", ratio=plain / ours, limit=megapixels / bare, share=bare / ours)  # fmt: skip
-    net = models.EfficientNetClassifier(8, "efficientnet_lite0").eval()
+        limit = megapixels / seconds(lambda: list(pool.map(decode, paths)))
+    yield row("patches of 12-megapixel photos", "megapixels/s", megapixels, ours, plain, limit)
+    net = models.EfficientNetClassifier(8, "efficientnet_lite0", None).eval()
     model = models.Model(net, list("abcdefgh"), 96, "0..1", {})
 
     def plainly() -> None:
         photo = np.asarray(Image.open(paths[0]).convert("RGB"))
         corners = patch_positions(*photo.shape[:2], 96)
-        plain_prediction(net, np.stack([photo[y : y + 96, x : x + 96] for y, x in corners]), 64, make_fabric().device)
+        plain_prediction(net, np.stack([photo[y : y + 96, x : x + 96] for y, x in corners]), 64, best_device())
 
     with few_threads():
-        ours = seconds(lambda: predict_photo(read_image(paths[0]), model), 3)
-    plain, bare = seconds(plainly, 3), seconds(lambda: decoded(paths[0]), 3)
-    yield dict(work="the camera of one 12-megapixel photo", ours=1 / ours, plain=1 / plain, unit="photos/s",
-               ratio=plain / ours, limit=1 / bare, share=bare / ours)  # fmt: skip
+        ours = seconds(lambda: predict_photo(read_image(paths[0]), model))
+    limit = 1 / seconds(lambda: decode(paths[0]))
+    yield row("the camera of one 12-megapixel photo", "photos/s", 1, ours, seconds(plainly), limit)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -202,12 +195,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m camid_utils.benchmark", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     options = parser.parse_args(arguments)
-    kind, rows = "cuda" if make_fabric().device.type == "cuda" else "cpu", []
+    kind, rows = "cuda" if best_device() == "cuda" else "cpu", []
     with tempfile.TemporaryDirectory() as folder:
-        for source in (networks(kind), photographs(Path(folder))):
-            for found in source:
-                rows.append(found)
-                print(f"{found['work']}: {found['ratio']:.2f} times the plain recipe", file=sys.stderr, flush=True)
+        sources = [network(name, *work) for name, work in WORK[kind].items()] + [photographs(Path(folder))]
+        for found in itertools.chain(*sources):
+            rows.append(found)
+            print(f"{found['work']}: {found['ratio']:.2f} times the plain recipe", file=sys.stderr, flush=True)
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:,.3g}".format))
     if options.json:
         write_text(options.json, json.dumps(rows, indent=2) + "\n")

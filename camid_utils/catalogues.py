@@ -28,7 +28,6 @@ LITTER = re.compile(  # hidden files, thumbnails, recycle bins: what systems lea
 )  # fmt: skip
 MIN_SIDE = 48  # pixels: photos with a shorter side are left out
 READERS = 16  # threads: they wait for disks, not for processors
-Label = Callable[[Path], tuple | str]  # see `read_catalogue`
 
 
 def left_out(catalogue: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +84,7 @@ def kind(path: str | PurePath) -> str:
     return KINDS.get(PurePath(path).suffix.lower(), "other")
 
 
-def read_catalogue(root: str | Path, name: str, layout: str, label: Label) -> pd.DataFrame:
+def read_catalogue(root: str | Path, name: str, layout: str, label: Callable[[Path], tuple | str]) -> pd.DataFrame:
     """Catalogue of the photos under `root`, at any depth, sorted by path.
 
     `label` gives a photo's camera model, device, scene and a key that its copies share, from its path relative to
@@ -100,15 +99,19 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Label) -> pd
     with ThreadPoolExecutor(READERS) as pool:
         rows = list(pool.map(lambda file: _read(root, file, label), files))
     unusable += [row for row in rows if "reason" in row]
-    table = pd.DataFrame([row for row in rows if "key" in row], columns=[*COLUMNS, "key"])
-    if table.empty:
-        raise FileNotFoundError(_nothing_found(root, name, layout, files, unusable))
-    table = table.sort_values("path", ignore_index=True)
+    found = [row for row in rows if "key" in row]
+    if not found:
+        kinds = Counter(shown(file.suffix) or "no extension" for file in files).most_common(5)
+        there = ", ".join(f"{count} {suffix}" for suffix, count in kinds) or "nothing"
+        reasons = "".join(f"\n  {row['path']}: {row['reason']}" for row in unusable[:3])
+        reasons = f"\nLeft out, the first of {len(unusable)}:{reasons}" if reasons else ""
+        there = f"no usable photo in the {name} layout under {shown(root)} (it holds {there})"
+        raise FileNotFoundError(f"{there}. Expected:\n{layout}{reasons}")
+    table = pd.DataFrame(found).sort_values("path", ignore_index=True)
     first = table.groupby("key")["path"].transform("first")
-    copies = table["path"] != first
-    reasons = "another copy of " + first[copies]
-    unusable += [{"path": path, "reason": reason} for path, reason in zip(table["path"][copies], reasons, strict=True)]
-    table = table.loc[~copies, COLUMNS].reset_index(drop=True)
+    copy = table["path"] != first
+    unusable += table.assign(reason="another copy of " + first).loc[copy, ["path", "reason"]].to_dict("records")
+    table = table.loc[~copy, COLUMNS].reset_index(drop=True)
     table["dataset"] = f"simulated {name}" if (root / SIMULATED).is_file() else name
     table = table.astype({column: "string" for column in COLUMNS[:-2]} | {"width": "int64", "height": "int64"})
     table.attrs["left_out"] = sorted(unusable, key=lambda row: row["path"])
@@ -137,7 +140,7 @@ def shown(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
-def _read(root: Path, photo: Path, label: Label) -> dict:
+def _read(root: Path, photo: Path, label: Callable[[Path], tuple | str]) -> dict:
     """A photo's row of the catalogue, or path and reason if it cannot be used, or a file's kind if it is skipped."""
     if kind(photo) != "photo":
         return {"skip": kind(photo)}
@@ -160,16 +163,7 @@ def _read(root: Path, photo: Path, label: Label) -> dict:
     except OSError as error:
         reason = f"it cannot be opened: {error.strerror}"
     except UnicodeEncodeError:
-        path, reason = shown(path), "its name is not valid Unicode"
+        reason = "its name is not valid Unicode"
     except ValueError as error:
         reason = str(error)
-    return {"path": path, **known, "reason": reason}
-
-
-def _nothing_found(root: Path, name: str, layout: str, files: list[Path], unusable: list[dict]) -> str:
-    """The message for a root without any usable photo."""
-    kinds = Counter(shown(file.suffix) or "no extension" for file in files).most_common(5)
-    there = ", ".join(f"{count} {suffix}" for suffix, count in kinds) or "nothing"
-    reasons = "".join(f"\n  {row['path']}: {row['reason']}" for row in unusable[:3])
-    reasons = f"\nLeft out, the first of {len(unusable)}:{reasons}" if reasons else ""
-    return f"no usable photo in the {name} layout under {shown(root)} (it holds {there}). Expected:\n{layout}{reasons}"
+    return {"path": shown(path), **known, "reason": reason}

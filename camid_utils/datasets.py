@@ -24,7 +24,6 @@ DRESDEN_LAYOUT = """\
 FLOREVIEW_LAYOUT = """\
   ROOT/D27_DOOGEE_S96Pro/Nat/jpeg-h264/L1/S1/D27_L1S1C1.jpg    as published, or
   ROOT/DOOGEE_S96Pro/D27_L1S1C1.jpg    one folder per phone: <Brand>_<Model>"""
-FOLDER_LAYOUT = "  ROOT/<class>/[folders/]any_name.jpg    one folder per class, such as Nikon_D70/DSC_0001.JPG"
 
 
 def load_dresden(root: str | Path) -> pd.DataFrame:
@@ -76,7 +75,8 @@ def load_folder(root: str | Path) -> pd.DataFrame:
             raise ValueError("it is not in a class's folder")
         return photo.parts[0], pd.NA, pd.NA, str(photo)
 
-    return read_catalogue(root, Path(root).expanduser().resolve().name, FOLDER_LAYOUT, label)
+    layout = "  ROOT/<class>/[folders/]any_name.jpg    one folder per class, such as Nikon_D70/DSC_0001.JPG"
+    return read_catalogue(root, Path(root).expanduser().resolve().name, layout, label)
 
 
 def load_forchheim(root: str | Path, version: str = "orig") -> pd.DataFrame:
@@ -135,30 +135,40 @@ def read_listing(root: str | Path) -> pd.DataFrame:
     options = {"dtype": str, "keep_default_na": False, "on_bad_lines": "skip", "skipinitialspace": True}
     try:  # the names of places may be in another encoding; nothing is read from them
         table = pd.read_csv(path, encoding="utf-8-sig", encoding_errors="replace", **options)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise ValueError(f"{path} is not a table ({error}); replace it with the public listing") from error
-    if missing := [name for name in ("filename", "position_num", "motive_num") if name not in table]:
-        there = ", ".join(map(str, table.columns))
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {there}. Use the public listing")
-    table = table.apply(lambda column: column.fillna("").str.strip())
+        table = table[["filename", "position_num", "motive_num"]].fillna("").apply(lambda column: column.str.strip())
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, KeyError) as error:
+        raise ValueError(f"{path} is not the public listing, which belongs there: {error.args[0]}") from error
     table = table[table["filename"] != ""]
-    known = (table["position_num"] != "") & (table["motive_num"] != "")
+    known = (table[["position_num", "motive_num"]] != "").all(axis=1)
     table["scene"] = (table["position_num"] + "-" + table["motive_num"]).where(known, pd.NA)
     table.index = table["filename"].str.casefold().rename(None)
     return table.loc[~table.index.duplicated(), ["filename", "scene"]]
 
 
 def compare_with_published(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """`published.compare` for a catalogue; no row for data without published numbers."""
-    return published.compare(summary(catalogue), catalogue["dataset"].iloc[0])
+    """Numbers of photos and devices by camera model beside the published ones; no row for data without these.
+
+    Columns: camera_model, photos, published_photos, devices, published_devices (NA for FloreView) and status, in words.
+    """
+    columns = ["photos", "published_photos", "devices", "published_devices"]
+    if (name := catalogue["dataset"].iloc[0]) not in published.COUNTS:
+        return pd.DataFrame(columns=["camera_model", *columns, "status"])
+    theirs = published.read(published.COUNTS[name]).set_index("camera_model").add_prefix("published_")
+    table = summary(catalogue).join(theirs, how="outer").reindex(columns=columns).astype("Int64").sort_index()
+    texts = []
+    for noun in ("device", "photo"):
+        gaps = (table[f"{noun}s"] - table[f"published_{noun}s"]).fillna(0).tolist()
+        texts.append([n and f"{abs(n)} {noun}{'s' * (abs(n) > 1)} {'more' if n > 0 else 'fewer'}" for n in gaps])
+    table["status"] = [", ".join(filter(None, pair)) or "as published" for pair in zip(*texts, strict=True)]
+    table.loc[table["photos"].isna(), "status"] = "missing"
+    table.loc[table["published_photos"].isna(), "status"] = "extra"
+    return table.rename_axis("camera_model").reset_index()
 
 
 def published_counts(catalogue: pd.DataFrame) -> pd.DataFrame | None:
     """Published photos by camera model (the index); None for data without published numbers."""
-    table = compare_with_published(catalogue).dropna(subset=["published_photos"])
-    if table.empty:
-        return None
-    return table.set_index("camera_model")["published_photos"].astype(float).to_frame("photos")
+    table = compare_with_published(catalogue).dropna(subset=["published_photos"]).set_index("camera_model")
+    return None if table.empty else table["published_photos"].astype(float).to_frame("photos")
 
 
 def missing_photos(catalogue: pd.DataFrame, root: str | Path) -> pd.DataFrame:
@@ -166,8 +176,7 @@ def missing_photos(catalogue: pd.DataFrame, root: str | Path) -> pd.DataFrame:
     listed = read_listing(root)["filename"]
     have = {os.path.basename(path).casefold(): path for path in catalogue["path"]}
     unusable = {os.path.basename(path).casefold() for path in left_out(catalogue)["path"]}
-    absent = listed[~listed.index.isin(have)]
-    rows = [(name, "left out" if key in unusable else "missing") for key, name in absent.items()]
+    rows = [(name, "left out" if key in unusable else "missing") for key, name in listed.items() if key not in have]
     rows += [(os.path.basename(path), "not listed") for key, path in have.items() if key not in listed.index]
     table = pd.DataFrame(sorted(rows), columns=["photo", "status"])
     table.insert(1, "camera_model", table["photo"].astype(str).str.rsplit("_", n=2).str[0])

@@ -1,7 +1,5 @@
 """Evaluation: predictions (one row per patch), votes (one row per photo), metrics and confusion matrices."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +8,9 @@ import pandas as pd
 import torch
 from scipy import sparse
 from scipy.special import log_softmax, logsumexp
-from sklearn.metrics import roc_curve
 from torch import nn
 
+from . import models
 from .batches import layout, logits_of, make_fabric
 from .files import atomic_path
 from .models import Model, to_input
@@ -22,14 +20,9 @@ METRICS = ("accuracy", "macro precision", "macro recall", "macro F1", "top-3 acc
 
 
 def predict(
-    model: Model,
-    store,
-    rows: np.ndarray,
-    *,
-    features: np.ndarray | None = None,
-    adapt: Callable | None = None,
+    model: Model, store, rows: np.ndarray, *, features: np.ndarray | None = None, adapt: Callable | None = None,
     batch_size: int = 64,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Log-probabilities of the store's patches `rows`: one row per patch.
 
     Columns: the patch table's, `true` (class name) and `log_prob:<class>` in the model's order of classes.
@@ -52,24 +45,18 @@ def predict(
         path = store.folder / f"logits-{digest(model, np.asarray(rows, np.int64), how)}.npy"
         if not path.is_file():
             net = fabric.to_device(model.net.to(memory_format=layout(fabric.device)))
-            net = adapt(model, store, rows) if adapt else net
             with atomic_path(path) as partial:
-                np.save(partial, logits(net, store.pixels))
+                np.save(partial, logits(adapt(model, store, rows) if adapt else net, store.pixels))
         values = np.load(path)
     table = store.table.iloc[rows].reset_index(drop=True)
     table["true"] = table[model.info["target"]]
-    columns = [LOG_PROB + name for name in model.class_names]
-    return table.join(pd.DataFrame(log_softmax(values.astype(float), axis=1), columns=columns))
+    logs = pd.DataFrame(log_softmax(values.astype(float), axis=1), columns=model.class_names)
+    return table.join(logs.add_prefix(LOG_PROB))
 
 
 def digest(model: Model, *others) -> str:
     """Short digest of a model and of whatever else decides what it predicts: arrays, or anything that JSON can hold."""
-    found = hashlib.sha256(json.dumps([model.net.settings, *model[1:], torch.__version__]).encode())
-    for tensor in model.net.state_dict().values():
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    for other in others:
-        found.update(other.tobytes() if isinstance(other, np.ndarray) else json.dumps(other).encode())
-    return found.hexdigest()[:16]
+    return models.digest(model.net, [model.net.settings, *model[1:], torch.__version__], *others)[:16]
 
 
 def sample(store, rows: np.ndarray, input_range: str, count: int = 256) -> torch.Tensor:
@@ -80,9 +67,9 @@ def sample(store, rows: np.ndarray, input_range: str, count: int = 256) -> torch
 
 def save_predictions(predictions: pd.DataFrame, path: str | Path) -> Path:
     """Write predictions as Parquet, atomically; splitting the log-probabilities by byte makes the file smaller."""
-    logs = [name for name in predictions.columns if name.startswith(LOG_PROB)]
-    others = [name for name in predictions.columns if name not in logs]
-    packing = dict(compression="zstd", compression_level=19, use_byte_stream_split=logs, use_dictionary=others)
+    logs = list(predictions.filter(like=LOG_PROB))
+    packing = dict(compression="zstd", compression_level=19, use_byte_stream_split=logs,
+                   use_dictionary=list(predictions.columns.difference(logs, sort=False)))  # fmt: skip
     with atomic_path(path) as partial:
         predictions.astype(dict.fromkeys(logs, np.float32)).to_parquet(partial, index=False, **packing)
     return Path(path)
@@ -112,6 +99,8 @@ def vote(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def roc_points(positive: np.ndarray, score: np.ndarray) -> pd.DataFrame:
     """Receiver operating characteristic of a score: columns false_positive_rate, true_positive_rate, threshold."""
+    from sklearn.metrics import roc_curve  # a second to import, which most commands need not wait
+
     columns = ["false_positive_rate", "true_positive_rate", "threshold"]
     return pd.DataFrame(dict(zip(columns, roc_curve(positive, score), strict=True)))
 
@@ -141,15 +130,10 @@ def confusion(predictions: pd.DataFrame, by: str | None = None, normalise: bool 
 def biggest_confusions(predictions: pd.DataFrame, count: int = 3) -> pd.DataFrame:
     """The off-diagonal cells with the most rows: true, predicted, rows, share of the true class."""
     counts = confusion(predictions)
-    share = confusion(predictions, normalise=True)
-    cells = [
-        {"true": t, "predicted": p, "rows": int(counts.loc[t, p]), "share": float(share.loc[t, p])}
-        for t in counts.index
-        for p in counts.columns
-        if t != p and counts.loc[t, p]
-    ]
-    table = pd.DataFrame(cells, columns=["true", "predicted", "rows", "share"])
-    return table.sort_values(["rows", "true", "predicted"], ascending=[False, True, True]).head(count)
+    cells = counts.stack().rename("rows").reset_index()
+    cells["share"] = cells["rows"] / cells["true"].map(counts.sum(axis=1))
+    cells = cells[(cells["true"] != cells["predicted"]) & (cells["rows"] > 0)]
+    return cells.sort_values(["rows", "true", "predicted"], ascending=[False, True, True]).head(count)
 
 
 def weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -157,21 +141,17 @@ def weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.n
     names, logs = class_names(table), log_probabilities(table)
     if strangers := sorted(set(table["true"]) - set(names)):
         raise ValueError(f"the model does not know these classes: {', '.join(strangers)}")
-    k, true = len(names), pd.Index(names).get_indexer(table["true"])
-    photo = pd.factorize(table["photo"], sort=True)[0]
-    rows = np.arange(len(table))
-    picked = logs[rows, true]
-    cell = true * k + logs.argmax(1)
-    per_photo = sparse.csr_array((np.ones(len(table)), (photo, cell)), shape=(weights.shape[1], k * k))
+    k, true, photo = len(names), pd.Index(names).get_indexer(table["true"]), pd.factorize(table["photo"], sort=True)[0]
+    ones, picked = np.ones(len(table)), np.take_along_axis(logs, true[:, None], 1)
+    shape = weights.shape[1], k * k
+    per_photo = sparse.csr_array((ones, (photo, true * k + logs.argmax(1))), shape=shape)
     matrices = (per_photo.T @ weights.T).T.reshape(-1, k, k)
-    sums = np.stack([np.bincount(photo, v, minlength=weights.shape[1]) for v in
-                     (np.ones(len(table)), (logs > picked[:, None]).sum(1) < 3, -picked)], axis=1)  # fmt: skip
-    n, top3, loss = (weights @ sums).T
+    values = ones, (logs > picked).sum(1) < 3, -picked[:, 0]
+    n, top3, loss = (weights @ np.stack([np.bincount(photo, v, shape[0]) for v in values], axis=1)).T
     hits, predicted, actual = np.einsum("nii->ni", matrices), matrices.sum(1), matrices.sum(2)
+    absent = np.where(actual > 0, 0.0, np.nan)  # classes that are not in the sample do not count
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(predicted > 0, hits / predicted, 0.0)
-        recall = np.where(actual > 0, hits / actual, np.nan)
-        f1 = np.where(actual > 0, 2 * hits / (actual + predicted), np.nan)
-    precision = np.where(actual > 0, precision, np.nan)  # classes absent from the sample do not count
+        precision = np.where(predicted > 0, hits / predicted, 0.0) + absent
+        recall, f1 = hits / actual + absent, 2 * hits / (actual + predicted) + absent
     macro = [np.nanmean(x, axis=1) for x in (precision, recall, f1)]
     return dict(zip(METRICS, [hits.sum(1) / n, *macro, top3 / n, loss / n], strict=True))

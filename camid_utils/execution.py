@@ -1,6 +1,5 @@
 """Execute notebooks one after the other, each in a kernel of its own: executed copies, HTML pages, the run's record."""
 
-import base64
 import json
 import os
 import re
@@ -8,6 +7,7 @@ import socket
 import sys
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,7 +27,6 @@ from .project import HEADLESS, PROJECT, write_run_record
 START_SECONDS = 600  # a kernel may take minutes to start: packages on a network, other work on the machine
 NO_KERNEL = "the kernel did not start"
 BAR = re.compile(r"\d+%\|")  # a line of a progress bar
-PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 LINK = re.compile(r'href="(\d\d\w*)\.ipynb')  # from one notebook to another: their HTML copies lie side by side
 
 
@@ -50,6 +49,9 @@ def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: s
     # of a small network's time.
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 28))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
+    # Threads that wait for others give up their core soon: training beside a busy process takes half as long as with
+    # the default's long spinning, and up to a twentieth longer without one.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "20")
     os.environ.setdefault("TQDM_NCOLS", "100")
     out.mkdir(parents=True, exist_ok=True)
@@ -71,22 +73,15 @@ def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: s
 
 def run_notebook(path: Path, parameters: dict, out: Path) -> str:
     """Execute one notebook by papermill, then write its executed and HTML copies; returns the error's text, or ""."""
-    own = papermill.inspect_notebook(read_notebook(path))
+    own = papermill.inspect_notebook(nbformat.read(path, as_version=4))
     given = {name: value for name, value in parameters.items() if name in own}
-    inside = out.resolve().is_relative_to(PROJECT)
-    given["results_dir"] = str(os.path.relpath(out, PROJECT) if inside else out.resolve())
-    notebook, failure = _execute(path, given)
+    notebook, failure = _execute(path, given | {"results_dir": str(out.resolve())})
     if notebook:
         notebook = clean_notebook(notebook, (out.resolve(), PROJECT))
         page = HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
         write_text(out / "notebooks" / path.name, nbformat.writes(notebook))
         write_text(out / "html" / f"{path.stem}.html", link_figures(page, out / "figures"))
     return failure
-
-
-def read_notebook(path: Path) -> nbformat.NotebookNode:
-    """A notebook; papermill gets this and no path, because braces in a path are a template to it."""
-    return nbformat.read(path, as_version=4)
 
 
 def _execute(path: Path, parameters: dict) -> tuple[nbformat.NotebookNode | None, str]:
@@ -96,9 +91,10 @@ def _execute(path: Path, parameters: dict) -> tuple[nbformat.NotebookNode | None
         stderr = Path(folder, "stderr")
         kernel = Config({"OwnKernel": {"stderr_path": str(stderr)} | _transport(folder)})
         try:
-            papermill.execute_notebook(
-                read_notebook(path), None, parameters, cwd=path.parent, kernel_name="python3", progress_bar=False,
-                stderr_file=sys.stderr, start_timeout=START_SECONDS, kernel_manager_class=OwnKernel, config=kernel,
+            papermill.execute_notebook(  # not by its path, in which braces would be a template
+                nbformat.read(path, as_version=4), None, parameters, cwd=path.parent, kernel_name="python3",
+                progress_bar=False, stderr_file=sys.stderr, start_timeout=START_SECONDS,
+                kernel_manager_class=OwnKernel, config=kernel,
                 on_notebook_start=lambda notebook: started.append(notebook),
             )  # fmt: skip
             return started[0], ""
@@ -129,37 +125,22 @@ def _transport(folder: str) -> dict[str, str]:
 
 def link_figures(page: str, figures: Path) -> str:
     """A notebook's HTML with links to the other pages, and to the figures in the folder beside instead of copies."""
-    names = {base64.b64encode(path.read_bytes()).decode(): path.name for path in figures.glob("*.png")}
-
-    def source(match: re.Match) -> str:
-        name = names.get("".join(match[1].split()))
-        return f"../figures/{name}" if name else match[0]
-
-    return PICTURE.sub(source, LINK.sub(r'href="\1.html', page))
+    for path in figures.glob("*.png"):
+        page = page.replace(f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}", f"../figures/{path.name}")
+    return LINK.sub(r'href="\1.html', page)
 
 
 def clean_notebook(notebook: nbformat.NotebookNode, folders: Iterable[Path] = ()) -> nbformat.NotebookNode:
     """Without progress bars and times, paths below `folders` relative to them."""
-    notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
+    for part in (notebook, *notebook.cells):
         for entry in ("papermill", "execution"):
-            cell.metadata.pop(entry, None)
-        if cell.cell_type == "code":
-            outputs = [output for output in map(_without_bars, cell.outputs) if output]
-            cell.outputs = [_without_paths(output, folders) for output in outputs]
-    return notebook
-
-
-def _without_paths(output: nbformat.NotebookNode, folders: Iterable[Path]) -> nbformat.NotebookNode:
-    text = json.dumps(output)
+            part.metadata.pop(entry, None)
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        for output in (output for output in cell.outputs if output.get("name") == "stderr"):
+            lines = [line for line in re.split(r"[\r\n]+", output.text) if line.strip() and not BAR.search(line)]
+            output.text = "\n".join(lines)
+        cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
+    text = json.dumps(notebook)
     for folder in folders:
         text = text.replace(json.dumps(f"{folder}{os.sep}")[1:-1], "")
     return nbformat.from_dict(json.loads(text))
-
-
-def _without_bars(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
-    if output.get("name") != "stderr":
-        return output
-    lines = [line for line in re.split(r"[\r\n]+", output["text"]) if line.strip() and not BAR.search(line)]
-    output["text"] = "\n".join(lines)
-    return output if lines else None

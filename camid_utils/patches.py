@@ -20,7 +20,7 @@ from .files import exclusive_folder
 from .photos import read_photo
 from .project import progress
 
-KINDS = ("random", "grid", "quality", "resize")
+KINDS = ("random", "grid", "resize")
 FORMAT = 4  # part of a store's key: raise it when the same settings would give other patches or files
 PATCH_COLUMNS = ["dataset", "brand", "camera_model", "device", "scene", "photo", "y", "x"]
 GREY = np.array([299, 587, 114], np.int32)  # luma of ITU-R BT.601, in thousandths of red, green and blue
@@ -44,13 +44,21 @@ def extract(
 
     kind "random": `per_photo` different positions, uniform over the photo;
     "grid": `per_photo` evenly spaced patches that do not overlap (None or 0: as many as fit);
-    "quality": the `per_photo` best of that whole grid, see `patch_quality`;
     "resize": the whole photo resized to a square, aspect ratio not kept.
     Small photos give as many as fit. degrade: see `photos.degrade`; workers: threads, -1 for all cores.
     A store is reused while photos, labels and settings stay the same; of two processes that want the same one, the
     second waits. Raises ValueError for settings that make no sense and if no photo gave a patch.
     """
-    settings = _checked_settings(kind, size, per_photo, seed, degrade)
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r}: choose one of {', '.join(KINDS)}")
+    if size < 1:
+        raise ValueError(f"size={size!r}: patches are square, with a side of 1 pixel or more")
+    per_photo = 1 if kind == "resize" else per_photo or None
+    if (per_photo or 0) < (kind != "grid"):
+        raise ValueError(f"per_photo={per_photo!r}: {kind} needs 1 or more (only grid can take all that fit)")
+    photos.parse_degradation(degrade)
+    seed = seed if kind == "random" else None  # no other kind depends on it
+    settings = dict(kind=kind, size=int(size), per_photo=per_photo, seed=seed, degrade=degrade, format=FORMAT)
     if catalogue.empty:
         raise ValueError("the catalogue has no photos: nothing to cut patches from")
     key = json.dumps([catalogues.fingerprint(catalogue), settings], sort_keys=True)
@@ -97,12 +105,9 @@ def grid_positions(height: int, width: int, size: int, count: int | None = None)
 def best_positions(photo: np.ndarray, size: int, count: int) -> np.ndarray:
     """Corners [n, 2] (y, x) of the `count` patches of a photo's full grid of highest quality, best first."""
     ys, xs = (even_starts(length, size, length // size) for length in photo.shape[:2])
-    corners = np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2).reshape(-1, 2)
-    if len(corners) > 4 * count:
-        rows = [_moments(photo[y : y + size : max(1, size // 8), :, 1:2], xs, size) for y in ys]
-        scores = _score(*map(np.concatenate, zip(*rows, strict=True)))
-        corners = corners[np.sort(_top(scores, 4 * count))]
-    return corners[_top(patch_quality(cut_patches(photo, corners, size)), count)]
+    corners = np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2)
+    scores = np.concatenate([patch_quality(cut_patches(photo, row, size)) for row in corners])
+    return corners.reshape(-1, 2)[np.argsort(-scores, kind="stable")[:count]]
 
 
 def patch_quality(patches: np.ndarray) -> np.ndarray:
@@ -110,9 +115,12 @@ def patch_quality(patches: np.ndarray) -> np.ndarray:
 
     Rewards medium brightness and texture.
     """
-    count, height, width, _ = patches.shape
-    strip = patches.transpose(1, 0, 2, 3).reshape(height, count * width, 3)
-    return _score(*_moments(strip, np.arange(count) * width, width))
+    values = patches.reshape(len(patches), -1, 3).astype(np.uint32)
+    mean, square = (powers.sum(axis=1) / values.shape[1] for powers in (values, values * values))
+    deviation, mean = np.sqrt(np.maximum(square - mean**2, 0)) / 255, mean / 255
+    alpha, beta, gamma = 0.7, 4.0, np.log(0.01)  # their constants
+    brightness, texture = beta * (mean - mean**2), 1 - np.exp(gamma * deviation)
+    return (alpha * brightness + (1 - alpha) * texture).mean(axis=1)
 
 
 def patch_entropy(patches: np.ndarray) -> np.ndarray:
@@ -130,20 +138,6 @@ def even_starts(length: int, size: int, count: int) -> np.ndarray:
 def cut_patches(photo: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
     """Square patches uint8 [n, size, size, 3] of a photo."""
     return np.stack([photo[y : y + size, x : x + size] for y, x in corners])
-
-
-def _checked_settings(kind: str, size: int, per_photo: int | None, seed: int, degrade: str) -> dict:
-    """The settings that affect a store of this kind, so that no others make a new one; ValueError for invalid ones."""
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}: choose one of {', '.join(KINDS)}")
-    if size < 1:
-        raise ValueError(f"size={size!r}: patches are square, with a side of 1 pixel or more")
-    per_photo = 1 if kind == "resize" else per_photo or None
-    if (per_photo or 0) < (kind != "grid"):
-        raise ValueError(f"per_photo={per_photo!r}: {kind} needs 1 or more (only grid can take all that fit)")
-    photos.parse_degradation(degrade)
-    seed = seed if kind == "random" else None
-    return dict(kind=kind, size=int(size), per_photo=per_photo, seed=seed, degrade=degrade, format=FORMAT)
 
 
 def _build(catalogue: pd.DataFrame, folder: Path, settings: dict, workers: int) -> None:
@@ -201,33 +195,7 @@ def _photo_patches(path: str, settings: dict) -> tuple[np.ndarray, np.ndarray] |
             return photos.resize(photo, size, size)[None], np.zeros((1, 2), int)
         case "grid":
             corners = grid_positions(height, width, size, count)
-        case "quality":
-            corners = best_positions(photo, size, count)
         case "random":  # positions depend on nothing but the seed and the file's name
             rng = np.random.default_rng([settings["seed"], zlib.crc32(Path(path).name.encode())])
             corners = random_positions(height, width, size, count, rng)
     return cut_patches(photo, corners, size), corners
-
-
-def _score(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Bondi et al.'s quality [n], with their constants, from each channel's mean and standard deviation [n, 3]."""
-    alpha, beta, gamma = 0.7, 4.0, np.log(0.01)
-    brightness, texture = beta * (mean - mean**2), 1 - np.exp(gamma * deviation)
-    return (alpha * brightness + (1 - alpha) * texture).mean(axis=1)
-
-
-def _moments(strip: np.ndarray, xs: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation [n, channels], scaled to 0..1, of a strip's stretches of `width` that start at `xs`."""
-    height, length, channels = strip.shape
-    values = strip.reshape(height, length * channels).astype(np.float32)  # no BLAS: its threads would compete with ours
-    sums = np.zeros((2, length + 1, channels))  # one column too many, for a stretch that ends with the strip
-    sums[0, :length] = values.sum(axis=0).reshape(length, channels)
-    sums[1, :length] = np.einsum("ij,ij->j", values, values).reshape(length, channels)
-    ends = np.stack([xs, xs + width], axis=1).ravel()
-    mean, square = np.add.reduceat(sums, ends, axis=1)[:, ::2] / (height * width)
-    return mean / 255, np.sqrt(np.maximum(square - mean**2, 0)) / 255
-
-
-def _top(scores: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the `count` highest scores, the highest first."""
-    return np.argsort(-scores, kind="stable")[:count]

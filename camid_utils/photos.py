@@ -3,7 +3,6 @@
 import io
 import re
 import warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -25,12 +24,8 @@ SCAN_END = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # the compressed data con
 SOF, SOS, EOI = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, 0xDA, 0xD9
 HEADER_BYTES = (1 << 16, 1 << 20, -1)  # thumbnails and maker notes rarely fill 64 kB; -1 reads the whole file
 SUBSAMPLING = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
-DEGRADATIONS = {  # the numbers that follow each name
-    "": (), "jpeg": ("QUALITY",), "scale": ("FACTOR",), "traces": ("FACTOR", "QUALITY"),
-    "messenger": ("SIDE", "QUALITY"), "noise": ("DEVIATION",),
-}  # fmt: skip
-# minimum and maximum of each, whole numbers where these are
-RANGES = {"QUALITY": (1, 100), "FACTOR": (0.01, 4.0), "SIDE": (1, 65_500), "DEVIATION": (0.0, 255.0)}
+DEGRADATIONS = {"": "", "jpeg": "QUALITY", "scale": "FACTOR", "traces": "FACTOR QUALITY", "messenger": "SIDE QUALITY"}
+RANGES = {"QUALITY": (1, 100), "FACTOR": (0.01, 4.0), "SIDE": (1, 65_500)}  # whole numbers where the limits are
 
 
 def read_photo(path: str | Path, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
@@ -39,7 +34,7 @@ def read_photo(path: str | Path, at_least: tuple[int, int] = (0, 0)) -> np.ndarr
     Grey photos get three equal channels. With `at_least` (height, width) the decoder returns a smaller copy, reduced
     in eighths, but no smaller than that. Raises ValueError, with the path and the reason, if the file cannot be used.
     """
-    return _read(path, at_least)[0]
+    return read_noted(path, at_least, png=False)[0]
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -47,22 +42,19 @@ def read_image(path: str | Path) -> np.ndarray:
     return read_noted(path)[0]
 
 
-def read_noted(path: str | Path) -> tuple[np.ndarray, str]:
-    """Pixels as `read_image`, and a note of what is odd about the file, or ""."""
-    return _read(path, png=True)
+def read_noted(path: str | Path, at_least: tuple[int, int] = (0, 0), png: bool = True) -> tuple[np.ndarray, str]:
+    """Pixels as `read_image`, and a note of what is odd about the file, or "".
 
-
-def _read(path: str | Path, at_least: tuple[int, int] = (0, 0), png: bool = False) -> tuple[np.ndarray, str]:
-    """Pixels and note: a JPEG is decoded strictly, if need be once repaired."""
+    A JPEG is decoded strictly, if need be once repaired. at_least: see `read_photo`; png: whether PNGs are read.
+    """
     size = {"min_height": at_least[0], "min_width": at_least[1]}
     try:
         data = Path(path).read_bytes()
         if png and data.startswith(b"\x89PNG\r\n\x1a\n"):
-            # ISO/IEC 15948, 11.2.2: width, height and bit depth follow the signature and the first chunk's name
-            _check_pixels(height=int.from_bytes(data[20:24]), width=int.from_bytes(data[16:20]))
-            if data[24:25] == b"\x10":
-                raise ValueError("a PNG with 16 bits per sample, which no camera's JPEG gave; save it with 8")
             with warnings.catch_warnings(action="ignore"), PngImageFile(io.BytesIO(data)) as image:
+                _check_pixels(image.height, image.width)
+                if data[24] == 16:  # bits per sample: ISO/IEC 15948, 11.2.2
+                    raise ValueError("a PNG with 16 bits per sample, which no camera's JPEG gave; save it with 8")
                 return np.asarray(image.convert("RGB")), ""
         jpeg_header(io.BytesIO(data))
         try:
@@ -194,8 +186,7 @@ def degrade(photo: np.ndarray, how: str) -> np.ndarray:
     "jpeg 70": compressed again at quality 70, chroma 4:2:0;
     "scale 0.5": both sides halved;
     "traces 0.5 90": scaled by 0.5 and back, then quality 90: removes the camera's finest traces, keeps the content;
-    "messenger 1600 75": the longer side reduced to 1600 pixels if it is longer, then quality 75;
-    "noise 2": Gaussian noise, standard deviation 2 grey levels.
+    "messenger 1600 75": the longer side reduced to 1600 pixels if it is longer, then quality 75.
     Raises ValueError for any other `how`.
     """
     name, numbers = parse_degradation(how)
@@ -209,9 +200,6 @@ def degrade(photo: np.ndarray, how: str) -> np.ndarray:
             return recompress(resize(_scale(photo, numbers[0]), height, width), numbers[1])
         case "messenger":
             return recompress(_scale(photo, min(1.0, numbers[0] / max(height, width))), numbers[1])
-        case "noise":
-            noise = np.random.default_rng(zlib.crc32(photo.tobytes())).standard_normal(photo.shape, np.float32)
-            return np.rint(photo + numbers[0] * noise).clip(0, 255).astype(np.uint8)
     return photo
 
 
@@ -219,13 +207,13 @@ def parse_degradation(how: str) -> tuple[str, list[float]]:
     """Name and numbers of a degradation as `degrade` takes it, "" for none; ValueError for any other."""
     name, *words = how.split() or [""]
     try:
-        ranges = [RANGES[number] for number in DEGRADATIONS[name]]
+        ranges = [RANGES[number] for number in DEGRADATIONS[name].split()]
         numbers = [type(low)(word) for word, (low, _) in zip(words, ranges, strict=True)]
         if all(low <= number <= high for number, (low, high) in zip(numbers, ranges, strict=True)):
             return name, numbers
     except (KeyError, ValueError):
         pass  # not such a name or not such numbers
-    forms = ", ".join(" ".join([form, *numbers]) for form, numbers in DEGRADATIONS.items() if form)
+    forms = ", ".join(f"{form} {numbers}" for form, numbers in DEGRADATIONS.items() if form)
     ranges = ", ".join(f"{number} {low:g} to {high:g}" for number, (low, high) in RANGES.items())
     raise ValueError(f"degradation {how!r}: write one of {forms} ({ranges})")
 

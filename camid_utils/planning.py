@@ -18,7 +18,7 @@ class Plan(NamedTuple):
     part: np.ndarray  # str [N]: train, val, test or unused
     labels: np.ndarray  # int [N]: class number, -1 for unused rows
     class_names: list[str]
-    note: str  # what was left out, why the protocol is not the one asked for; or that nothing was left out
+    note: str  # what was left out, if anything, and why the protocol is not the one asked for
 
     def rows(self, part: str) -> np.ndarray:
         """Row numbers of a part."""
@@ -45,9 +45,19 @@ def plan(
 def plans(
     table: pd.DataFrame, protocol: str, seed: int, seeds: int = 1, target: str = "camera_model", evaluate: int = 0
 ) -> list[Plan]:
-    """A plan per seed from `seed` on, all with the same classes; `evaluate`: patches per val or test photo (0: all)."""
-    found = _with_common_classes(table, [(protocol, seed + i) for i in range(seeds)], target)
-    return [_limit_patches(table, one, evaluate, ["val", "test"]) for one in found]
+    """A plan per seed from `seed` on; classes that one of them cannot serve are left out of all.
+
+    evaluate: the maximum number of patches per val or test photo; 0 for all.
+    """
+    found = [plan(table, protocol, seed + i, target) for i in range(seeds)]
+    common = set.intersection(*(set(one.class_names) for one in found))
+    if not common:
+        raise ValueError(f"no {target} can be split by {protocol} with all of {seeds} seeds from {seed} on")
+    if any(set(one.class_names) != common for one in found):
+        only = f"only the {len(common)} classes that all compared splits can serve are used"
+        again = [plan(table, one.protocol, one.seed, target, common) for one in found]
+        found = [new._replace(note=f"{old.note}\n{only}") for new, old in zip(again, found, strict=True)]
+    return [_limit_patches(table, one, evaluate) for one in found]
 
 
 def shared_training(
@@ -63,11 +73,25 @@ def shared_training(
     found: dict[str, list[Plan]] = {}
     for strict in plans(table, protocol, seed, seeds):
         labels = pd.Index(strict.class_names).get_indexer(table[strict.target])
-        part, tests = _tests(table, strict, labels >= 0, train)
-        for name, rows in tests.items():
-            own = np.where(rows, "test", part)
+        in_train, in_test = strict.part == "train", strict.part == "test"
+        seen, tested = (
+            {name: table[name].isin(table[name][rows]).to_numpy() for name in ("device", "scene")}
+            for rows in (in_train, in_test)
+        )
+        photos = table[in_train].drop_duplicates("photo").sort_values("photo")
+        photos = photos.sample(frac=1, random_state=np.random.default_rng([strict.seed, 7]))
+        turn, size = (photos.groupby(strict.target)["photo"].transform(how) for how in ("cumcount", "size"))
+        fifth = photos["photo"][turn < np.minimum(-(-size // 5), size - 1)]
+        aside = in_train & table["photo"].isin(fifth).to_numpy()
+        surplus = in_train & ~aside & (table.groupby("photo").cumcount().to_numpy() >= (train or np.inf))
+        both = (labels >= 0) & (strict.protocol == "scene+device")
+        tests = {"patch": surplus, "photo": aside, "scene": both & seen["device"] & tested["scene"],
+                 "device": both & tested["device"] & seen["scene"]} | {strict.protocol: in_test}  # fmt: skip
+        part = np.where(in_test | aside | surplus, "unused", strict.part)
+        for name in [name for name in splits.PROTOCOLS if name in tests and tests[name].any()]:
+            own = np.where(tests[name], "test", part)
             one = strict._replace(protocol=name, part=own, labels=np.where(own == "unused", -1, labels))
-            found.setdefault(name, []).append(_limit_patches(table, one, evaluate, ["val", "test"]))
+            found.setdefault(name, []).append(_limit_patches(table, one, evaluate))
     return found
 
 
@@ -94,46 +118,8 @@ def protocol_parts(catalogue: pd.DataFrame, seed: int) -> tuple[dict[str, pd.Ser
     return parts, pd.DataFrame(notes, columns=["protocol", "classes left out", "why"])
 
 
-def _with_common_classes(table: pd.DataFrame, wanted: list[tuple[str, int]], target: str) -> list[Plan]:
-    """A plan for each (protocol, seed); classes that one of them cannot serve are left out of all."""
-    found = [plan(table, protocol, seed, target) for protocol, seed in wanted]
-    common = set.intersection(*(set(one.class_names) for one in found))
-    if all(set(one.class_names) == common for one in found):
-        return found
-    if not common:
-        raise ValueError(f"no {target} can be split by all of " + ", ".join(f"{p} (seed {s})" for p, s in wanted))
-    only = f"only the {len(common)} classes that all compared splits can serve are used"
-    again = [plan(table, one.protocol, one.seed, target, common) for one in found]
-    return [new._replace(note=f"{old.note}\n{only}") for new, old in zip(again, found, strict=True)]
-
-
-def _limit_patches(table: pd.DataFrame, plan: Plan, most: int, parts: list[str]) -> Plan:
-    """A plan with at most `most` patches per photo in each of `parts`, the first in the table; 0 for all."""
+def _limit_patches(table: pd.DataFrame, plan: Plan, most: int) -> Plan:
+    """A plan with at most `most` patches per val or test photo, the first in the table; 0 for all."""
     rank = table.groupby([table["photo"], plan.part]).cumcount().to_numpy()
-    return _drop_rows(plan, np.isin(plan.part, parts) & (rank >= most)) if most else plan
-
-
-def _tests(
-    table: pd.DataFrame, strict: Plan, known: np.ndarray, train: int
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Part of each row ("train", "val" or "unused"), and for each protocol that can be tested which rows it tests."""
-    part = strict.part
-    in_train, photo = part == "train", table["photo"]
-    seen = {name: table[name].isin(table[name][in_train]).to_numpy() for name in ("device", "scene")}
-    tested = {name: table[name].isin(table[name][part == "test"]).to_numpy() for name in ("device", "scene")}
-    photos = table[in_train].drop_duplicates("photo").sort_values("photo")
-    shuffled = photos.sample(frac=1, random_state=np.random.default_rng([strict.seed, 7]))
-    turn = shuffled.groupby(strict.target).cumcount()
-    size = shuffled.groupby(strict.target)["photo"].transform("size")
-    aside = turn < np.minimum(-(-size // 5), size - 1)
-    aside = in_train & photo.isin(shuffled["photo"][aside]).to_numpy()
-    surplus = in_train & ~aside & (table.groupby("photo").cumcount().to_numpy() >= (train or np.inf))
-    both = known & (strict.protocol == "scene+device")
-    tests = {"patch": surplus, "photo": aside, "scene": both & seen["device"] & tested["scene"],
-             "device": both & tested["device"] & seen["scene"]} | {strict.protocol: part == "test"}  # fmt: skip
-    part = np.where(in_train & ~aside & ~surplus, "train", np.where(part == "val", "val", "unused"))
-    return part, {name: tests[name] for name in splits.PROTOCOLS if name in tests and tests[name].any()}
-
-
-def _drop_rows(plan: Plan, rows: np.ndarray) -> Plan:
-    return plan._replace(part=np.where(rows, "unused", plan.part), labels=np.where(rows, -1, plan.labels))
+    surplus = np.isin(plan.part, ["val", "test"]) & (rank >= (most or np.inf))
+    return plan._replace(part=np.where(surplus, "unused", plan.part), labels=np.where(surplus, -1, plan.labels))

@@ -71,20 +71,15 @@ def environment() -> dict[str, str]:
 
 def write_run_record(out: Path, profile: str, parameters: dict, name: str, seconds: float, failure: str) -> None:
     """run.json: what ran, with what, on what, for how long; entries of notebooks not run this time are kept."""
-    datasets = out / "metrics" / "datasets.json"
-    notebook = {
-        "seconds": seconds,
-        **commit(),
-        "peak_memory_gib": _peak_memory(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    datasets, finished = out / "metrics" / "datasets.json", datetime.now(UTC).isoformat(timespec="seconds")
+    entry = {"seconds": seconds, **commit(), "peak_memory_gib": _peak_memory(), "finished": finished}
     record = {
         "profile": profile,
         **commit(),
         "failed": name if failure else None,
         "parameters": parameters,
         "datasets": json.loads(datasets.read_text(encoding="utf-8")) if datasets.is_file() else {},
-        "notebooks": read_record(out).get("notebooks", {}) | {name: notebook},
+        "notebooks": read_record(out).get("notebooks", {}) | {name: entry},
         "environment": environment(),
     }
     write_text(out / "run.json", json.dumps(record, indent=2) + "\n")

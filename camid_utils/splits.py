@@ -68,45 +68,39 @@ def strictest(table: pd.DataFrame, protocol: str, seed: int, target: str = "came
     if protocol not in LADDER:
         splittable(table, protocol, seed, target)
         return protocol, ""
-    most, _ = _count_served(table, "photo", seed, target)
-    reason = ""
-    for candidate in LADDER[LADDER.index(protocol) :]:
-        count, lost = _count_served(table, candidate, seed, target)
-        if count >= max(2, LEAST_SHARE * most):
+    most, reason = None, ""
+    for candidate in ("photo", *LADDER[LADDER.index(protocol) :]):
+        kept, _, dropped = _draw_servable(_units(table, candidate, target)[0], candidate, seed)
+        count, lost = kept["class"].nunique(), _format_reasons(dropped, most=3)
+        if most is None:
+            most = count
+        elif count >= max(2, LEAST_SHARE * most):
             return candidate, reason and f"{reason}; used instead: {candidate}"
-        reason = reason or f"{candidate} can split {count} of {table[target].nunique()} classes ({lost})"
+        else:
+            reason = reason or f"{candidate} can split {count} of {table[target].nunique()} classes ({lost})"
     raise ValueError(f"no protocol can split this table: two classes are needed. {lost}")
-
-
-def _count_served(table: pd.DataFrame, protocol: str, seed: int, target: str) -> tuple[int, str]:
-    """How many classes a protocol can split, and why not more."""
-    kept, _, dropped = _draw_servable(_units(table, protocol, target)[0], protocol, seed)
-    return kept["class"].nunique(), _format_reasons(dropped, most=3)
 
 
 def _units(table: pd.DataFrame, protocol: str, target: str) -> tuple[pd.DataFrame, np.ndarray]:
     """What is drawn (photos, or rows under patch), whatever the order of the rows, and the unit of each row."""
-    _check(table, protocol, target)
-    photo = relative_photos(table) if "path" in table else table["photo"]
-    code = pd.factorize(photo.to_numpy(dtype=object), sort=True)[0]
-    first, unit_of_row = np.unique(code, return_index=True)[1], code
-    if protocol == "patch":
-        first = np.lexsort([*(table[name].to_numpy() for name in ("x", "y") if name in table), code])
-        unit_of_row = np.argsort(first)
-    columns = {"class": target} | {name: name for name in ("camera_model", *_kept_apart(protocol))}
-    return pd.DataFrame({new: table[old].to_numpy(dtype=object)[first] for new, old in columns.items()}), unit_of_row
-
-
-def _check(table: pd.DataFrame, protocol: str, target: str) -> None:
     if protocol not in PROTOCOLS:
         raise ValueError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    lacking = sorted({target, "camera_model", *_kept_apart(protocol)} - set(table.columns))
+    needed = ["camera_model", *_kept_apart(protocol)]
+    lacking = sorted({target, *needed} - set(table.columns))
     if lacking or not {"path", "photo"} & set(table.columns):
         raise ValueError(f"the table lacks the columns {', '.join(lacking or ['path or photo'])}")
     if table.empty:
         raise ValueError("the table to split has no rows")
     if table[target].isna().any():
         raise ValueError(f"{table[target].isna().sum()} rows have no {target} to predict: remove them first")
+    photo = relative_photos(table) if "path" in table else table["photo"]
+    code = pd.factorize(photo.to_numpy(dtype=object), sort=True)[0]
+    first, unit_of_row = np.unique(code, return_index=True)[1], code
+    if protocol == "patch":
+        first = np.lexsort([*(table[name].to_numpy() for name in ("x", "y") if name in table), code])
+        unit_of_row = np.argsort(first)
+    columns = {"class": target} | {name: name for name in needed}
+    return pd.DataFrame({new: table[old].to_numpy(dtype=object)[first] for new, old in columns.items()}), unit_of_row
 
 
 def _kept_apart(protocol: str) -> list[str]:
@@ -215,10 +209,9 @@ def _assign(strata: np.ndarray, fractions: tuple[float, float, float], rng: np.r
 
 def _assert_disjoint(table: pd.DataFrame, parts: pd.Series, protocol: str) -> None:
     """Raises AssertionError if two parts share what the protocol keeps apart."""
-    used = (parts != "unused").to_numpy()
+    used = table.assign(photo=table["path" if "path" in table else "photo"], part=parts)[parts != "unused"]
     for name in [] if protocol == "patch" else ["photo", *_kept_apart(protocol)]:
-        values = table["path" if name == "photo" and "path" in table else name][used]
-        side = parts[used] == "test" if name == "device" else parts[used]
-        seen_on = side.groupby(values.to_numpy(dtype=object)).nunique()
+        sides = used["part"] == "test" if name == "device" else used["part"]
+        seen_on = sides.groupby(used[name].to_numpy(dtype=object)).nunique()
         if (seen_on > 1).any():
             raise AssertionError(f"{name} {seen_on.idxmax()} lies on both sides of a split by {protocol}")

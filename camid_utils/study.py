@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 # what notebooks and reports need is slow to import: the functions that need it do so
-from .files import exclusive_folder, printable_streams, write_csv
+from .files import command, exclusive_folder, write_csv
 from .project import PROJECT, commit, read_record, resolve
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -25,37 +25,32 @@ PUBLISHED = PROJECT / "results"
 PARTS = ("notebooks", "html", "figures", "metrics", "predictions", "run.json")  # of a run
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    printable_streams()
     options = _parser().parse_args(arguments)
-    try:
-        parameters = read_parameters(options.profile, options.p)
-        out = Path(options.out) if options.out else default_out(options.profile, parameters)
-        notebooks = find_notebooks(options.only)
-        if options.grid or options.cluster or options.jobs != 1:
-            return run_grid(options, notebooks, out if options.out else out / "grid")
-        if options.publish:
-            return publish(out, options.profile)
-        check(notebooks, parameters)
-        if options.fresh:
-            start_over(out, parameters)
-        from .execution import run_notebooks
+    parameters = read_parameters(options.profile, options.p)
+    out = Path(options.out) if options.out else default_out(options.profile, parameters)
+    notebooks = find_notebooks(options.only)
+    if options.grid or options.cluster or options.jobs != 1:
+        return run_grid(options, notebooks, out if options.out else out / "grid")
+    if options.publish:
+        return publish(out, options.profile)
+    check(notebooks, parameters)
+    if options.fresh:
+        start_over(out, parameters)
+    from .execution import run_notebooks
 
-        failed = run_notebooks(notebooks, parameters, out, options.profile)
-        return 1 if failed else 0 if options.only else compare(out, options.profile)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    failed = run_notebooks(notebooks, parameters, out, options.profile)
+    return 1 if failed else 0 if options.only else compare(out, options.profile)
 
 
 def _parser() -> argparse.ArgumentParser:
-    firsts = {
-        path.stem: path.read_text(encoding="utf-8").partition("\n")[0] for path in sorted(PROFILES.glob("*.yaml"))
-    }
+    firsts = {path.stem: path.read_text(encoding="utf-8").partition("\n")[0] for path in PROFILES.glob("*.yaml")}
+    profiles = (f"  {name:<12} {line.lstrip('# ')}" for name, line in sorted(firsts.items()))
     parser = argparse.ArgumentParser(
         prog="python -m camid_utils.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(["profiles:", *(f"  {name:<12} {line.lstrip('# ')}" for name, line in firsts.items())]),
+        epilog="\n".join(["profiles:", *profiles]),
     )  # fmt: skip
     parser.add_argument("--profile", default="default", help="one of those below (default: default)")
     parser.add_argument("-p", action="append", default=[], metavar="name=value", help="set a notebook parameter")
@@ -81,14 +76,13 @@ def find_notebooks(only: str | None = None) -> list[Path]:
 
 def known_parameters(notebooks: list[Path] | None = None) -> dict[str, object]:
     """Every parameter of these notebooks (of all, if none are given) with its default value."""
+    import nbformat
     import papermill
-
-    from .execution import read_notebook
 
     found: dict[str, object] = {}
     for path in notebooks or find_notebooks():
-        for name, entry in papermill.inspect_notebook(read_notebook(path)).items():
-            found[name] = ast.literal_eval(entry["default"])
+        parameters = papermill.inspect_notebook(nbformat.read(path, as_version=4))
+        found |= {name: ast.literal_eval(entry["default"]) for name, entry in parameters.items()}
     return found
 
 
@@ -112,50 +106,36 @@ def read_parameters(profile: str, assignments: list[str]) -> dict[str, object]:
     for name, value in parameters.items():
         if name not in known:
             raise ValueError(f"no notebook has a parameter {name!r}: there are {', '.join(sorted(known))}")
-        parameters[name] = _as_type(name, value, known[name])
+        expected = type(known[name])
+        if type(value) in {float: (int, str), str: (int, float)}.get(expected, ()):  # YAML reads 1e-3 as a string
+            with contextlib.suppress(ValueError):
+                parameters[name] = expected(value)
+        if type(parameters[name]) is not expected:
+            raise ValueError(f"parameter {name} must be {expected.__name__}, not {value!r}")
     return parameters
-
-
-def _as_type(name: str, value: object, default: object) -> object:
-    """`value` in the type of the notebook's default; an error where it is of another."""
-    if isinstance(default, float) and type(value) in (int, str):  # YAML reads 1e-3 as a string
-        with contextlib.suppress(ValueError):
-            return float(value)
-    if isinstance(default, str) and type(value) in (int, float):
-        return str(value)
-    if type(value) is not type(default):
-        raise ValueError(f"parameter {name} must be {type(default).__name__}, not {value!r}")
-    return value
 
 
 def default_out(profile: str, parameters: dict) -> Path:
     """runs/<profile>; a run on a reader's own photographs never lands among those of a profile that names none."""
-    given, own = (
-        any(value for name, value in one.items() if name.endswith("_root"))
-        for one in (parameters, read_parameters(profile, []))
-    )
+    both = (parameters, read_parameters(profile, []))
+    given, own = (any(value for name, value in one.items() if name.endswith("_root")) for one in both)
     return PROJECT / "runs" / (f"{profile}-photographs" if given and not own else profile)
 
 
 def check(notebooks: list[Path], parameters: dict) -> None:
     """Raise an error for what would fail after minutes of work: a missing folder of photos, a tracker without a key."""
     for name in known_parameters(notebooks).keys() & {name for name, value in parameters.items() if value}:
-        if name == "wandb_project":
-            _check_tracker()
         if name.endswith("_root") and not (folder := resolve(parameters[name])).is_dir():
             advice = f"name yours with -p {name}=FOLDER; `make photographs` downloads Dresden and FloreView"
             raise ValueError(f"{name}: there is no folder {folder}: {advice}")
-
-
-def _check_tracker() -> None:
-    """Raise an error if Weights & Biases is not installed, or is to be online but has no key."""
-    try:
-        import wandb
-    except ImportError as error:
-        raise ValueError("wandb is not installed: pip install wandb, or leave wandb_project empty") from error
-    online = wandb.setup().settings.mode in ("online", "shared")
-    if online and not wandb.login(prompt=False, verify=False):
-        raise ValueError("wandb has no key: `wandb login`, or set WANDB_API_KEY, or WANDB_MODE=offline")
+        if name == "wandb_project":
+            try:
+                import wandb
+            except ImportError as error:
+                raise ValueError("wandb is not installed: pip install wandb, or leave wandb_project empty") from error
+            online = wandb.setup().settings.mode in ("online", "shared")
+            if online and not wandb.login(prompt=False, verify=False):
+                raise ValueError("wandb has no key: `wandb login`, or set WANDB_API_KEY, or WANDB_MODE=offline")
 
 
 def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> int:
@@ -218,13 +198,12 @@ def publish(out: Path, profile: str) -> int:
     from .report import headlines
 
     record = read_record(out)
-    missing = [path.stem for path in find_notebooks() if path.stem not in record.get("notebooks", {})]
-    commits = {entry["commit"] for entry in record.get("notebooks", {}).values()}
-    clean = all(entry["clean"] for entry in record.get("notebooks", {}).values())
-    if missing or record.get("failed"):
+    entries = record.get("notebooks", {})
+    missing = [path.stem for path in find_notebooks() if path.stem not in entries]
+    if missing or record["failed"]:
         reason = f"it failed in {record['failed']}" if record.get("failed") else f"{', '.join(missing)} did not run"
         raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")
-    if not clean or commits != {commit()["commit"]}:
+    if {(entry["commit"], entry["clean"]) for entry in entries.values()} != {(commit()["commit"], True)}:
         raise ValueError(f"{out} is not a run of the current, clean commit: commit, then run it again with --fresh")
     with exclusive_folder(PUBLISHED / profile) as aside:
         (aside / "new").mkdir()

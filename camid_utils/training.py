@@ -11,47 +11,32 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
-from sklearn.metrics import precision_score
 from torch import Tensor, nn
 
-from . import augmentation, checkpoints, models
-from .batches import (
-    as_input,
-    batches,
-    captured,
-    divided,
-    epoch_view,
-    has_graphs,
-    layout,
-    logits_of,
-    logits_step,
-    make_fabric,
-    on_device,
-    training_precision,
-)  # fmt: skip
+from . import augmentation, batches, checkpoints, models
+from .batches import make_fabric
 from .files import atomic_path, lock, write_text
 from .patches import open_store
 from .project import progress
 
+if TYPE_CHECKING:  # it takes a second to import
+    from lightning_fabric import Fabric
+
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-SELECTIONS = {"val_accuracy": 1, "val_loss": -1}  # what the best epoch is best in, and its sign
 SCHEDULES = ("constant", "one-cycle")  # the paper's; Smith 2018: the learning rate rises, then falls to zero
 REQUIRED = ("input_range", "epochs", "batch_size")
 DEFAULTS = {
-    "optimizer": "sgd",
+    "optimizer": "sgd",  # with momentum 0.9, as in the paper
     "learning_rate": 0.001,
-    "momentum": 0.9,  # of sgd
     "weight_decay": 0.0,
     "schedule": "constant",
-    "patience": None,  # epochs without a better `select` before training stops
-    "select": "val_accuracy",
+    "patience": None,  # epochs without a better validation accuracy before training stops
 }
 
 
@@ -69,7 +54,7 @@ def hyperparameters(**chosen) -> dict:
     if unknown or missing:
         raise ValueError(f"hyperparameters: unknown {sorted(unknown)}, missing {sorted(missing)}")
     settings = DEFAULTS | chosen
-    for name, known in (("optimizer", OPTIMIZERS), ("select", SELECTIONS), ("schedule", SCHEDULES)):
+    for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         if settings[name] not in known:
             raise ValueError(f"no {name} named {settings[name]!r}: choose one of {', '.join(known)}")
     return settings
@@ -77,10 +62,10 @@ def hyperparameters(**chosen) -> dict:
 
 def fit(
     net: nn.Module, inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, settings: dict,
-    folder: str | Path, *, augment: dict | None = None, seed: int = 0, fabric: Fabric | None = None,
+    folder: str | Path, *, augment: dict | None = None, seed: int = 0, fabric: "Fabric | None" = None,
     wandb_project: str | None = None, title: str = "training",
 ) -> History:  # fmt: skip
-    """Train `net` in place and leave it with the weights of the epoch that is best on `val`.
+    """Train `net` in place and leave it with the weights of the epoch whose accuracy on `val` is best.
 
     inputs: uint8 images [N, h, w, 3], or float32 features [1 + copies, N, d] (transfer.features): first those of the
     original images, then those of augmented copies, which the epochs use in turn. labels: class numbers [N];
@@ -91,45 +76,44 @@ def fit(
     """
     settings, augment = hyperparameters(**settings), augmentation.checked(augment)
     _check_rows(labels, train, val)
-    fabric, folder = fabric or make_fabric(training_precision(net)), Path(folder)
+    fabric, folder = fabric or make_fabric(batches.training_precision(net)), Path(folder)
     first = fabric.global_rank == 0
     folder.mkdir(parents=True, exist_ok=True)
     key = checkpoints.run_key(net, inputs, labels, train, val, settings | {"augment": augment, "seed": seed})
     total = settings["epochs"] * -(-len(train) // settings["batch_size"])
-    opt, scheduler = _optimizer(net, settings, total, fabric.device)
-    tracker = _wandb(wandb_project if first else None, title, settings, folder)
+    tracker = _wandb(wandb_project, title, settings, folder) if wandb_project and first else None
     with (
         lock(folder / ".lock") if first else nullcontext(),
         progress(total=total, desc=title, unit="step", disable=not first) as bar,
-        divided(net, fabric) as whole,
+        batches.divided(net, fabric) as whole,
     ):
         fabric.barrier()  # until the first process has the lock
-        wrapped, opt = fabric.setup(net.to(memory_format=layout(fabric.device)), opt)
+        wrapped = fabric.setup_module(net.to(memory_format=batches.layout(fabric.device)))
+        opt, scheduler = _optimizer(net, settings, total, fabric)
         steps, history, best = checkpoints.resume(folder, key, net, opt, scheduler, fabric.device)
         bar.update(len(steps))
-        left = not _out_of_patience(history, settings) and len(history) < settings["epochs"]
-        data = on_device(inputs, fabric.device) if left else inputs
+        data = inputs if _finished(history, settings) else batches.on_device(inputs, fabric.device)
         classes = torch.as_tensor(labels, dtype=torch.long, device=fabric.device)
         step = _train_step(net, wrapped, opt, fabric, settings, whole)
-        logits = logits_step(wrapped, settings["input_range"], fabric.device)
-        for epoch in range(len(history) + 1, settings["epochs"] + 1):
-            if _out_of_patience(history, settings):
-                break
-            view = epoch_view(data, epoch), classes, train
+        logits = batches.logits_step(wrapped, settings["input_range"], fabric)
+        while not _finished(history, settings):
+            epoch = len(history) + 1
+            view = batches.epoch_view(data, epoch), classes, train
             rows = _train_epoch(step, net, scheduler, fabric, view, settings, augment, [seed, epoch], whole, bar)
             predicted = _validate(logits, wrapped, fabric, data, val, settings)
             steps += [{"epoch": epoch, "step": len(steps) + i} | row for i, row in enumerate(rows, 1)]
             history.append(_epoch_metrics(epoch, rows, predicted, classes.cpu()[val]))
-            if _best_epoch(history, settings["select"]) == epoch:
+            if _best_epoch(history) == epoch:
                 best = {name: t.detach().clone() for name, t in net.state_dict().items()}
             if first:
                 checkpoints.save(folder, key, net, opt, scheduler, best, steps, history)
-            _track(tracker, steps[-len(rows) :], history[-1])
+            for row in [*steps[-len(rows) :], history[-1]] if tracker else ():
+                tracker.log(row, step=row.get("step", len(steps)))
             bar.set_postfix({"epoch": epoch, "val. accuracy": f"{history[-1]['val_accuracy']:.3f}"})
     if tracker:
         tracker.finish()
     net.eval().load_state_dict(best)
-    return History(pd.DataFrame(steps), pd.DataFrame(history), _best_epoch(history, settings["select"]))
+    return History(pd.DataFrame(steps), pd.DataFrame(history), _best_epoch(history))
 
 
 def _check_rows(labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
@@ -142,50 +126,37 @@ def _check_rows(labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
         raise ValueError("a row to train or validate on has no class (label -1)")
 
 
-def _optimizer(net: nn.Module, settings: dict, steps: int, device: torch.device) -> tuple:
+def _optimizer(net: nn.Module, settings: dict, steps: int, fabric: "Fabric") -> tuple:
     """The optimizer of all weights that are not frozen, fused (one pass over them) if that exists, and its schedule."""
     trained = [p for p in net.parameters() if p.requires_grad]
     rate, name = settings["learning_rate"], settings["optimizer"]
-    extra = {"momentum": settings["momentum"]} if name == "sgd" else {"capturable": has_graphs(device)}
-    fused = device.type in ("cpu", "cuda")
+    extra = {"momentum": 0.9} if name == "sgd" else {"capturable": batches.has_graphs(fabric)}
+    fused = fabric.device.type in ("cpu", "cuda")
     opt = OPTIMIZERS[name](trained, lr=rate, weight_decay=settings["weight_decay"], fused=fused, **extra)
     if settings["schedule"] == "one-cycle":
-        return opt, torch.optim.lr_scheduler.OneCycleLR(opt, rate, total_steps=steps)
+        return opt, torch.optim.lr_scheduler.OneCycleLR(opt, rate, total_steps=steps, cycle_momentum=False)
     return opt, torch.optim.lr_scheduler.ConstantLR(opt, factor=1.0)
 
 
-def _train_step(net, wrapped, opt, fabric: Fabric, settings: dict, whole: SimpleNamespace) -> Callable:
+def _train_step(net, wrapped, opt, fabric: "Fabric", settings: dict, whole: SimpleNamespace) -> Callable:
     """One step: a batch, its classes, draws of its augmentation -> this process's part of the three recorded numbers.
 
-    On a GPU it is captured. A schedule changes numbers that a captured optimizer would keep: with one, the optimizer is
-    stepped beside the graph, which adds to gradients that stay where they are.
+    On a GPU it is captured, and the learning rate is a tensor, so that a replay sees what the schedule has made of it.
     """
-    graph, world = has_graphs(fabric.device) and fabric.world_size == 1, fabric.world_size
-    inside = not graph or settings["schedule"] == "constant"
+    world = fabric.world_size
+    for group in opt.param_groups if batches.has_graphs(fabric) else ():
+        group["lr"] = torch.tensor(group["lr"], device=fabric.device)
 
-    def compute(batch: Tensor, target: Tensor, **draws: Tensor) -> Tensor:
-        logits = wrapped(as_input(augmentation.augmented(batch, draws), settings["input_range"]))
+    def step(batch: Tensor, target: Tensor, **draws: Tensor) -> Tensor:
+        opt.zero_grad()
+        logits = wrapped(batches.as_input(augmentation.augmented(batch, draws), settings["input_range"]))
         loss = nn.functional.cross_entropy(logits, target, reduction="sum") / (whole.count / world)
-        opt.zero_grad(set_to_none=inside)
         fabric.backward(loss)
         norm = nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
-        if inside:
-            opt.step()
+        opt.step()
         return torch.stack([loss.detach() / world, (logits.argmax(1) == target).sum() / whole.count, norm / world])
 
-    def changed() -> list[Tensor]:
-        kept = [value for values in opt.state.values() for value in values.values() if isinstance(value, Tensor)]
-        return [*net.parameters(), *net.buffers(), *kept]
-
-    run = captured(compute, fabric.device, changed) if graph else compute
-
-    def step(**tensors: Tensor) -> Tensor:
-        record = run(**tensors)
-        if not inside:
-            opt.step()
-        return record
-
-    return step
+    return batches.captured(step, fabric)
 
 
 def _train_epoch(step, net, scheduler, fabric, view, settings, augment, seed, whole, bar) -> list[dict]:
@@ -204,7 +175,7 @@ def _train_epoch(step, net, scheduler, fabric, view, settings, augment, seed, wh
     shares = [slice(i + fabric.global_rank, i + size, fabric.world_size) for i in range(0, len(order), size)]
     records = torch.empty(len(shares), 3, device=fabric.device)
     net.train()
-    for i, (_, batch) in enumerate(batches(inputs, [order[share] for share in shares], fabric.device)):
+    for i, (_, batch) in enumerate(batches.batches(inputs, [order[share] for share in shares], fabric.device)):
         whole.count = min(size, len(order) - i * size)
         drawn = {name: values[shares[i]] for name, values in draws.items()}
         if outside:
@@ -216,60 +187,48 @@ def _train_epoch(step, net, scheduler, fabric, view, settings, augment, seed, wh
     return [dict(zip(("loss", "accuracy", "gradient_norm"), row, strict=True)) for row in records]
 
 
-def _validate(step: Callable, net, fabric: Fabric, inputs, val: np.ndarray, settings: dict) -> Tensor:
+def _validate(step: Callable, net, fabric: "Fabric", inputs, val: np.ndarray, settings: dict) -> Tensor:
     """Logits of the validation rows, which the processes divide among them."""
     world, rank = fabric.world_size, fabric.global_rank
     own = np.resize(val, (-(-len(val) // world), world))[:, rank]  # some rows twice, so that all have as many
-    logits = logits_of(net, fabric, inputs, own, settings["batch_size"], settings["input_range"], step)
+    logits = batches.logits_of(net, fabric, inputs, own, settings["batch_size"], settings["input_range"], step)
     whole = torch.zeros(len(own), world, logits.shape[1], device=fabric.device)
     whole[:, rank] = logits.to(fabric.device)
     return fabric.all_reduce(whole, reduce_op="sum").flatten(0, 1)[: len(val)].cpu()
 
 
 def _epoch_metrics(epoch: int, rows: list[dict], logits: Tensor, target: Tensor) -> dict:
-    """One row of epochs.csv."""
-    predicted = logits.argmax(1)
+    """One row of epochs.csv; precision: the mean over the classes that are true or predicted."""
+    predicted, classes = logits.argmax(1), logits.shape[1]
+    counted = target[predicted == target], predicted, target
+    hits, found, true = (rows.bincount(minlength=classes).numpy() for rows in counted)
     return {
         "epoch": epoch,
         "train_loss": float(np.mean([row["loss"] for row in rows])),
         "train_accuracy": float(np.mean([row["accuracy"] for row in rows])),
         "val_loss": float(nn.functional.cross_entropy(logits, target)),
         "val_accuracy": float((predicted == target).float().mean()),
-        "val_precision": float(precision_score(target, predicted, average="macro", zero_division=0)),
+        "val_precision": float((hits / found.clip(1))[found + true > 0].mean()),
     }
 
 
-def _best_epoch(history: list[dict], select: str) -> int:
-    """The first epoch with the best value of `select`; a value that is not a number is never best."""
-    values = [SELECTIONS[select] * row[select] for row in history]
-    return 1 + int(np.argmax(np.nan_to_num(values, nan=-np.inf)))
+def _best_epoch(history: list[dict]) -> int:
+    """The first epoch with the best validation accuracy."""
+    return 1 + int(np.argmax([row["val_accuracy"] for row in history]))
 
 
-def _out_of_patience(history: list[dict], settings: dict) -> bool:
-    """Whether `patience` epochs went by without a better value of `select`."""
-    patience = settings["patience"]
-    if not history or patience is None:
-        return False
-    return len(history) - _best_epoch(history, settings["select"]) >= patience
+def _finished(history: list[dict], settings: dict) -> bool:
+    """Whether all epochs are trained, or `patience` epochs went by without a better one."""
+    if not history or settings["patience"] is None:
+        return len(history) == settings["epochs"]
+    return len(history) == settings["epochs"] or len(history) - _best_epoch(history) >= settings["patience"]
 
 
-def _wandb(project: str | None, title: str, settings: dict, folder: Path):
-    """A Weights & Biases run (an extra: `pip install wandb`), or None; WANDB_MODE=offline keeps it on this machine."""
-    if project is None:
-        return None
-    try:
-        import wandb
-    except ImportError as error:
-        raise ImportError('wandb is not installed: pip install "wandb", or leave wandb_project empty') from error
+def _wandb(project: str, title: str, settings: dict, folder: Path):
+    """A run of Weights & Biases, an extra; WANDB_MODE=offline keeps it on this machine."""
+    import wandb
+
     return wandb.init(project=project, name=title, config=settings, dir=folder, reinit="finish_previous")
-
-
-def _track(run, steps: list[dict], metrics: dict) -> None:
-    """Send an epoch's records to Weights & Biases, if they are tracked there."""
-    if run:
-        for row in steps:
-            run.log(row, step=row["step"])
-        run.log(metrics, step=steps[-1]["step"])
 
 
 def write_job(

@@ -110,7 +110,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(fetch, "PAUSE", 0.001)
     monkeypatch.setattr(fetch, "TRIES", 4)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, fetch.open_client(4) as server.client:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, fetch.open_client() as server.client:
         server.daemon_threads, server.release = True, threading.Event()
         server.address, server.folder = f"http://127.0.0.1:{server.server_port}", tmp_path / "photos"
         server.files, server.plans, server.headers, server.ranges = {"/photo.jpg": jpeg()}, {}, {}, []
@@ -299,11 +299,10 @@ def test_complete_photos_that_cannot_be_decoded_are_kept_named_and_asked_for_onc
     server.files = {f"/FloreView/Dataset/{path}": jpeg(i)[:-900] for i, path in enumerate(paths)}
     server.files["/FloreView/list.txt"] = "\n".join(f"Dataset/{path}" for path in paths).encode()
     assert floreview() == 1 and "25 of 25 photos are in" in capsys.readouterr().out
-    assert downloaded(server) == [*paths, "doubted.txt"] and len(server.ranges) == 26  # the list, and each photo once
-    doubts = sorted((server.folder / "doubted.txt").read_text().splitlines())
-    assert doubts == [f"{path}: truncated JPEG (premature end of file)" for path in paths]
-    assert floreview() == 1 and len(server.ranges) == 27  # the list again
-    assert str(server.folder / "doubted.txt") in capsys.readouterr().out
+    assert downloaded(server) == [*paths, "failed.txt"] and len(server.ranges) == 26  # the list, and each photo once
+    doubt = "complete, but cannot be decoded: truncated JPEG (premature end of file)"
+    assert (server.folder / "failed.txt").read_text().splitlines() == [f"{path}: {doubt}" for path in paths]
+    assert floreview() == 0 and len(server.ranges) == 27  # the list again
     for i, path in enumerate(paths):
         server.files[f"/FloreView/Dataset/{path}"] = jpeg(i)
         (server.folder / path).unlink()
@@ -313,8 +312,9 @@ def test_complete_photos_that_cannot_be_decoded_are_kept_named_and_asked_for_onc
 @pytest.mark.parametrize("data", [b"<html>not found</html>", b"", bytes(5000)])
 def test_what_is_no_image_is_not_kept_and_does_not_end_a_run(server, floreview, monkeypatch, data):
     monkeypatch.setattr(__main__, "GIVE_UP_AFTER", 2)
+    monkeypatch.setattr(fetch, "CONNECTIONS", 1)
     server.files |= {f"/FloreView/Dataset/{path}": data for path in PHONES[:3]}
-    assert floreview("--connections", "1") == 1 and downloaded(server) == [PHONES[3], "failed.txt"]
+    assert floreview() == 1 and downloaded(server) == [PHONES[3], "failed.txt"]
     assert len(server.ranges) == 5 and (server.folder / "failed.txt").read_text().count("not a JPEG") == 3
 
 
@@ -342,7 +342,8 @@ def test_what_ends_a_run_early_is_said(server, floreview, monkeypatch, capsys):
         assert floreview() == 2 and "another download" in capsys.readouterr().err
     server.plans = {f"/FloreView/Dataset/{path}": ["500"] * 4 for path in PHONES}
     monkeypatch.setattr(__main__, "GIVE_UP_AFTER", 2)
-    assert floreview("--connections", "1") == 1 and "2 in a row failed" in capsys.readouterr().out
+    monkeypatch.setattr(fetch, "CONNECTIONS", 1)
+    assert floreview() == 1 and "2 in a row failed" in capsys.readouterr().out
     monkeypatch.setattr(__main__, "STALLED", 0.3)
     server.plans = {f"/FloreView/Dataset/{path}": ["stall"] for path in PHONES}
     assert floreview() == 1 and "stopped (TimeoutError)" in capsys.readouterr().out
@@ -352,20 +353,17 @@ def test_what_ends_a_run_early_is_said(server, floreview, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("signal", [2, 9])  # Ctrl-C and a kill
-def test_an_interrupted_run_resumes_in_the_middle_of_a_file_and_knows_its_doubts(server, floreview, signal):
+def test_an_interrupted_run_resumes_in_the_middle_of_a_file(server, floreview, signal):
     server.plans[f"/FloreView/Dataset/{PHONES[0]}"] = ["stall"]
-    server.files[f"/FloreView/Dataset/{PHONES[1]}"] = jpeg()[:-900]
     part, half = fetch.partial_files(server.folder / PHONES[0])[0], len(jpeg(0)) // 2
-    doubted = server.folder / "doubted.txt"
     with subprocess.Popen([sys.executable, "-m", "camid_utils.download", *server.words]) as process:
-        while not (part.is_file() and part.stat().st_size == half and doubted.is_file() and doubted.stat().st_size):
+        while not (part.is_file() and part.stat().st_size == half):
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal)
         assert process.wait(15) == (1 if signal == 2 else -9)
     assert not (server.folder / PHONES[0]).exists()
-    assert floreview() == 1 and downloaded(server) == [*PHONES, doubted.name] and f"bytes={half}-" in server.ranges
-    assert doubted.read_text().startswith(PHONES[1])
+    assert floreview() == 0 and downloaded(server) == PHONES and f"bytes={half}-" in server.ranges
 
 
 @pytest.fixture
@@ -396,10 +394,11 @@ def test_dresden_comes_from_kaggle_with_its_scenes_and_nothing_is_written_elsewh
 def test_a_broken_photo_or_table_of_dresden_is_reported(server, dresden):
     server.files |= {"/dresden.csv": b"<html>moved</html>", f"/{DRESDEN[0]}": jpeg()[:-900]}
     server.plans = {f"/{DRESDEN[1]}": ["404"] * 4}
-    assert dresden() == 1 and downloaded(server) == [DRESDEN[0], DRESDEN[2], "doubted.txt", "failed.txt"]
-    failed, doubted = ((server.folder / name).read_text() for name in ("failed.txt", "doubted.txt"))
+    assert dresden() == 1 and downloaded(server) == [DRESDEN[0], DRESDEN[2], "failed.txt"]
+    failed = (server.folder / "failed.txt").read_text()
     assert "dresden.csv: it is not the table" in failed and f"{DRESDEN[1]}: 404" in failed
-    assert doubted.startswith(f"{DRESDEN[0]}: truncated") and len(server.plans[f"/{DRESDEN[1]}"]) == 3  # asked once
+    assert f"{DRESDEN[0]}: complete, but cannot be decoded: truncated" in failed
+    assert len(server.plans[f"/{DRESDEN[1]}"]) == 3  # asked once
 
 
 def test_dresden_without_permission_or_kagglehub_says_what_to_do(server, dresden, monkeypatch, capsys):

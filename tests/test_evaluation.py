@@ -213,4 +213,3 @@ def test_intervals_have_one_format_and_one_verdict_undecided_where_they_include_
     assert intervals.formatted(rows, "points", "change", "change_") == changes
     cases = {(0.1, 0.2): "higher", (-0.2, -0.1): "lower", (-0.1, 0.1): "undecided", (0.0, 0.1): "undecided"}
     assert {ends: intervals.verdict(*ends) for ends in cases} == cases
-    assert intervals.verdict(0.1, 0.2, zero=0.15) == "undecided" and intervals.verdict(0.1, 0.2, zero=0.3) == "lower"

@@ -3,7 +3,6 @@
 import os
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -98,23 +97,6 @@ def test_the_photos_behind_the_largest_confusions_are_shown_most_confident_first
     assert [a, b] == ["Acme A classified as Bolt C: 3 photos", "Bolt C classified as Acme B: 1 photo"]
     assert [p.shape for p in first] == [(64, 96, 3), (48, 48, 3)] * 2
     assert colours(first) == [(0, 2), (0, 2), (0, 0), (0, 0)] and colours(second) == [(2, 0)] * 2
-    ((caption, pictures),) = examples.confused_photos(votes, catalogue, 48, ("Bolt_C", "Bolt_C"), count=5)
-    assert caption == "Bolt C classified as Bolt C: 3 photos" and len(pictures) == 6
-    assert examples.confused_photos(votes, catalogue, 48, ("Acme_B", "Bolt_C")) == []
     os.remove(catalogue["path"][1])
     assert colours(examples.confused_photos(votes, catalogue, 48, count=1)[0][1]) == [(0, 0)] * 2
     assert examples.confused_photos(votes_of(catalogue, {}), catalogue, 48) == []
-
-
-@pytest.mark.parametrize("headless", ["1", ""])
-def test_a_cell_is_picked_only_where_a_person_can_pick(monkeypatch, headless):
-    monkeypatch.setenv("CAMID_HEADLESS", headless)
-    monkeypatch.setattr(plt, "show", lambda *args: None)
-    pickers, asked = [], []
-    monkeypatch.setattr(examples.ipywidgets, "interact", lambda show, **choices: pickers.append((show, choices)))
-    votes = pd.DataFrame({"true": ["A", "B"], f"{LOG_PROB}A": [0.0, -1.0], f"{LOG_PROB}B": [-1.0, 0.0]})
-    assert examples.pick_cell(votes, lambda *cell: asked.append(cell) or [], "simulated Dresden") is None
-    assert [choices for _, choices in pickers] == [{"true": ["A", "B"], "predicted": ["A", "B"]}] * (not headless)
-    for show, _ in pickers:
-        show("B", "A")
-        assert asked == [("B", "A")]

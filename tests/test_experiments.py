@@ -1,5 +1,8 @@
 """One experiment from plan to metrics: classes are never mixed, files are written, contrasts follow experiments.csv."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,3 +160,9 @@ def test_a_notebook_ends_with_its_tables_or_early_without_an_error(study, capsys
     with pytest.raises(SystemExit) as end:
         experiments.end_notebook("one device per model: nothing to compare")
     assert end.value.code == 0 and "nothing to compare" in capsys.readouterr().out
+
+
+def test_slow_libraries_are_imported_only_where_they_are_needed():
+    code = "import sys, camid_utils.experiments, camid_utils.analyses.transfer; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded and not {"timm", "torchvision", "lightning_fabric", "sklearn", "wandb"} & set(loaded)

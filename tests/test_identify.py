@@ -279,7 +279,7 @@ def test_errors_say_what_to_do(photos, model, model_file, tmp_path, monkeypatch,
     old = model._replace(info=model.info | {"identification": {"threshold": 0.5}})
     old = models.save_model(old, tmp_path / "old.safetensors")
     wrong = {"no trained model": [photos], "another version": [photos, "--model", old],
-             "standard input is not read": [photos, "-"], "no model file": [photos, "--model", "no.safetensors"],
+             "no model file": [photos, "--model", "no.safetensors"],
              "JPEG and PNG files are read": [tmp_path / "empty"], "ends in .png": [*drawn, tmp_path / "map.jpg"],
              "File exists": [*drawn, tmp_path / "file" / "map.png"]}  # fmt: skip
     for message, arguments in wrong.items():

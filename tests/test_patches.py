@@ -52,7 +52,7 @@ def catalogue(tmp_path):
     return catalogue_of(paths)
 
 
-@pytest.mark.parametrize("kind", ["random", "grid", "quality"])
+@pytest.mark.parametrize("kind", ["random", "grid"])
 def test_patches_come_from_where_the_table_says_also_in_a_degraded_photo(catalogue, tmp_path, kind):
     store = patches.extract(catalogue, tmp_path, kind=kind, size=24, per_photo=5)
     assert store.pixels.shape == (30, 24, 24, 3) and store.pixels.dtype == np.uint8
@@ -168,7 +168,7 @@ def test_an_interrupted_run_leaves_no_store_and_the_next_makes_it(catalogue, tmp
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"kind": "best"}, "choose one of random, grid, quality, resize"), ({"size": 0}, "size=0"),
+    [({"kind": "best"}, "choose one of random, grid, resize"), ({"size": 0}, "size=0"),
      ({"per_photo": None}, "only grid"), ({"per_photo": -1, "kind": "grid"}, "per_photo=-1"),
      ({"degrade": "blur 3"}, "degradation 'blur 3': write one of jpeg QUALITY")],
 )  # fmt: skip
@@ -207,6 +207,10 @@ def test_best_positions_find_the_planted_texture_in_a_clipped_photo():
     for y, x in planted:
         photo[y : y + 48, x : x + 48] = textured(48, 48, seed=y)
     assert {tuple(map(int, corner)) for corner in patches.best_positions(photo, 48, 3)} == set(planted)
+    photo = np.random.default_rng(0).normal(128, np.linspace(1, 9, 480)[:, None, None], (480, 720, 3)).astype(np.uint8)
+    every = patches.patch_quality(patches.cut_patches(photo, patches.grid_positions(480, 720, 16), 16))
+    best = patches.patch_quality(patches.cut_patches(photo, patches.best_positions(photo, 16, 3), 16))
+    np.testing.assert_array_equal(best, np.sort(every)[:-4:-1])  # of all patches, not only of likely ones
 
 
 def test_quality_is_the_published_formula_and_ranks_texture_above_flat_above_clipped():

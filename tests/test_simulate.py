@@ -80,13 +80,10 @@ def test_phones_record_an_orientation_and_photos_are_well_exposed(roots):
     assert ((means.mean(axis=1) > 50) & (means.mean(axis=1) < 200)).all() and np.ptp(means.mean(axis=0)) < 40
 
 
-def test_all_cameras_photograph_the_same_scene_and_shots_differ(roots, tmp_path):
+def test_all_cameras_photograph_the_same_scene(roots):
     paths = [roots["dresden"] / name for name in (PHOTO, "Quillor_P300_1/Quillor_P300_1_10.JPG")]
     small = [np.asarray(Image.open(path).convert("L").resize((12, 8)), float).ravel() for path in paths]
     assert np.corrcoef(*small)[0, 1] > 0.6
-    root = build.simulate("floreview", tmp_path, **TINY | dict(models=1, devices=1, scenes=1, shots=2))
-    first, second = (read_photo(root / f"D01_Pelquon_A4/Nat/jpeg-h264/L1/S1/D01_L1S1C{c}.jpg") for c in (1, 2))
-    assert np.abs(first.astype(float) - second).mean() > 5
 
 
 def test_photos_depend_on_the_seed_but_not_on_the_number_of_workers(roots, tmp_path):
@@ -133,7 +130,7 @@ def test_other_files_are_never_replaced(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [dict(models=9), dict(models=0), dict(devices=0), dict(scenes=0), dict(shots=0), dict(size=(32, 32)),
+    [dict(models=9), dict(models=0), dict(devices=0), dict(scenes=0), dict(size=(32, 32)),
      dict(kind="Raise")],
 )  # fmt: skip
 def test_impossible_settings_are_refused_before_anything_is_written(tmp_path, wrong):

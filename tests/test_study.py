@@ -145,11 +145,9 @@ def test_a_run_on_real_photographs_has_a_folder_of_its_own():
 
 def test_the_pages_link_to_the_figures_and_keep_pictures_that_are_no_file(tmp_path):
     (tmp_path / "01_a.png").write_bytes(b"picture")
-    known, other = (base64.encodebytes(data).decode() for data in (b"picture", b"another"))
-    page = (
-        f'<img src="data:image/png;base64,{known}"/><img src="data:image/png;base64,{other}"/><a href="02_b.ipynb#x">'
-    )
-    found = execution.link_figures(page, tmp_path)
+    known, other = (base64.b64encode(data).decode() for data in (b"picture", b"another"))
+    page = "".join(f'<img src="data:image/png;base64,{data}"/>' for data in (known, other))
+    found = execution.link_figures(page + '<a href="02_b.ipynb#x">', tmp_path)
     assert '<img src="../figures/01_a.png"/>' in found and other in found and known not in found
     assert 'href="02_b.html#x"' in found
 
@@ -237,8 +235,7 @@ def test_an_interrupted_run_leaves_the_earlier_copies(notebooks, tmp_path, monke
     command = ["--profile", "small", "--only", "01", "--out", str(out)]
     assert study.main(command) == 0
     monkeypatch.setattr(papermill, "execute_notebook", MagicMock(side_effect=KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        study.main(command)
+    assert study.main(command) == 130
     assert (out / "notebooks" / "01_first.ipynb").is_file() and (out / "html" / "01_first.html").is_file()
 
 
@@ -328,6 +325,7 @@ def test_clean_strips_bars_times_and_paths(tmp_path):
     text = new_markdown_cell("A 50 % share", metadata={"papermill": {"duration": 0}})
     notebook = new_notebook(cells=[text, cell], metadata={"papermill": {"input_path": str(tmp_path)}, "k": 1})
     cleaned = execution.clean_notebook(notebook, [tmp_path])
+    text, cell = cleaned.cells
     assert cleaned.metadata == {"k": 1} and text.metadata == {} and cell.metadata == {"tags": ["parameters"]}
     assert str(tmp_path) not in nbformat.writes(cleaned)
     assert [output.get("text") for output in cell.outputs[:2]] == [

@@ -12,6 +12,7 @@ from camid_utils import augmentation, evaluation, experiments, models, planning
 from camid_utils.analyses import transfer
 from camid_utils.models import INPUT_RANGES, CameraConvNet, to_input
 
+ROWS = np.arange(48)  # all patches of the store of noise
 FLIP = {"flip": True}
 pytestmark = pytest.mark.usefixtures("on_cpu")
 
@@ -57,25 +58,29 @@ def test_the_transfer_keeps_the_filters_and_renews_the_last_layer(frozen):
 def test_features_are_those_of_each_patch_and_of_copies_augmented_one_by_one(noise, tmp_path):
     """With flips alone every row of a copy is that of its patch or of the mirrored one, and both occur."""
     net = make_net()
-    found = transfer.features(net, noise, "-1..1", tmp_path, FLIP, copies=3, batch_size=5)
+    found = transfer.features(net, noise, ROWS, "-1..1", tmp_path, FLIP, copies=3, batch_size=5)
     pixels = torch.from_numpy(noise.pixels).permute(0, 3, 1, 2)
     with torch.no_grad():
         plain, mirrored = (net.features(to_input(x, "-1..1")).numpy() for x in (pixels, pixels.flip(3)))
     np.testing.assert_allclose(found[0], plain, atol=1e-5)
     same, flipped = (np.isclose(found[1:], one, atol=1e-5).all(2) for one in (plain, mirrored))
     assert found.shape == (4, 48, 64) and (same ^ flipped).all() and len(np.unique(same, axis=0)) == 3
+    some = transfer.features(net, noise, ROWS[::3], "-1..1", tmp_path, FLIP, copies=3, batch_size=5)
+    np.testing.assert_allclose(some[:, ::3], found[:, ::3], atol=1e-5)
+    assert not np.delete(some, ROWS[::3], axis=1).any()
 
 
-@pytest.mark.parametrize("changed", ["net", "input_range", "augment", "copies", "seed", "store"])
+@pytest.mark.parametrize("changed", ["net", "input_range", "augment", "copies", "seed", "store", "used"])
 def test_features_are_computed_once_and_again_only_if_something_changed(noise, tmp_path, monkeypatch, changed):
-    settings = dict(net=make_net(), store=noise, input_range="0..1", augment=FLIP, copies=1, folder=tmp_path / "f")
+    settings = dict(net=make_net(), store=noise, used=ROWS, input_range="0..1", augment=FLIP, copies=1)
+    settings |= dict(folder=tmp_path / "f")
     first = np.array(transfer.features(**settings))
     nn.init.zeros_(settings["net"].classifier[0].weight)  # plays no part in the features
     with monkeypatch.context() as patch:
         patch.setattr(transfer, "batches", None)  # it would fail if they were computed again
         np.testing.assert_array_equal(transfer.features(**settings), first)
     other = dict(net=make_net(1), store=noise._replace(folder=tmp_path), input_range="0..255", copies=2, seed=1,
-                 augment={"rotation": 10})  # fmt: skip
+                 augment={"rotation": 10}, used=ROWS[1:])  # fmt: skip
     transfer.features(**settings | {changed: other[changed]})
     assert len(list((tmp_path / "f").glob("*.npy"))) == 2
 
@@ -84,7 +89,7 @@ def test_a_run_on_frozen_filters_equals_one_through_the_whole_network(noise, stu
     plans = planning.plans(noise.table, "photo", 0, seeds=2)
     nets = {seed: make_net(seed, 1 / 64) for seed in (0, 1)}
     settings, name = dict(input_range="-1..1", epochs=3, batch_size=8, optimizer="adamw"), "transfer-random-patch"
-    quick = transfer.run_frozen(study, name, nets, noise, plans, settings, None, 0).predictions
+    quick = transfer.run_frozen(study, "random", {name: plans}, nets, noise, settings, None, 0)[name].predictions
     slow = study._replace(data=tmp_path / "slow")
     whole = experiments.run(slow, name, lambda n, p: transfer.transferred(nets[p.seed], n), noise, plans, settings)
     logs = [evaluation.log_probabilities(table) for table in (quick, whole.predictions)]

@@ -1,7 +1,7 @@
 """Which device took a photo: sensor-noise fingerprints, and how well a photo's noise matches them.
 
-Photo-response non-uniformity: each pixel of a sensor responds to light a little more or less than the others, so a
-photo is (1 + fingerprint) x light + noise. Only photos of equal size, as stored, show the same pixels of the sensor.
+Photo-response non-uniformity: a photo is (1 + fingerprint) x light + noise. Only photos of equal size, as stored, show
+the same pixels of the sensor.
 """
 
 from collections.abc import Iterable, Iterator
@@ -36,7 +36,7 @@ METRICS = ("accuracy", "area under the ROC", f"true positives at {FALSE_POSITIVE
 def noise_residual(photo: np.ndarray) -> np.ndarray:
     """The grey of a photo uint8 [h, w, 3] minus its denoised grey: float32 [h, w], grey levels.
 
-    Local Wiener shrinkage of wavelet coefficients: Mihcak, Kozintsev and Ramchandran (1999), as in Lukas et al. (2006).
+    Local Wiener shrinkage of wavelet coefficients: Mihcak et al. (1999), as in Lukas et al. (2006).
     """
     grey = photo @ LUMA
     levels = min(LEVELS, pywt.dwtn_max_level(grey.shape, WAVELET))
@@ -66,13 +66,10 @@ def fingerprint(photos: Iterable[np.ndarray]) -> np.ndarray | None:
     total, energy = 0.0, 1.0  # not 0, or there would be a division by 0 where all photos are black
     for noise, light in joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks):
         total, energy = total + noise * light, energy + light**2
-    return _without_shared(total / energy) if np.ndim(total) else None
-
-
-def _without_shared(pattern: np.ndarray) -> np.ndarray:
-    """A pattern without periodic traces of demosaicing and JPEG, which devices of a model share (Chen et al. 2008)."""
-    pattern = _zero_mean(pattern)
-    spectrum = rfft2(pattern)
+    if np.ndim(total) == 0:
+        return None
+    pattern = _zero_mean(total / energy)
+    spectrum = rfft2(pattern)  # without its peaks: traces of demosaicing and JPEG, which devices of a model share
     power = np.abs(spectrum) ** 2 / pattern.size
     noise = max(float(pattern.var()), float(np.finfo(np.float32).tiny))  # of white noise; black photos have none
     return irfft2(spectrum * _noise_share(power, noise, "wrap"), s=pattern.shape)
@@ -90,18 +87,18 @@ def pce(photo: np.ndarray, fingerprints: list[np.ndarray]) -> list[float]:
     by its mean square elsewhere; with the correlation's sign. About 1 for unrelated noise, 0 without noise or light.
     """
     noise, light = _noise_and_light(photo)
-    noise = rfft2(_zero_mean(noise))
-    return [_energy(noise, light, pattern) if pattern.shape == light.shape else np.nan for pattern in fingerprints]
-
-
-def _energy(noise: np.ndarray, light: np.ndarray, fingerprint: np.ndarray) -> float:
-    """`pce` of one fingerprint from the spectrum of a photo's residual."""
-    correlation = irfft2(noise * rfft2(_zero_mean(light * fingerprint)).conj(), s=light.shape)
+    spectrum, energies = rfft2(_zero_mean(noise)), []
     around = (min(APART, (length - 1) // 2) for length in light.shape)
-    near = correlation[np.ix_(*(np.arange(-pixels, pixels + 1) for pixels in around))]
-    energy = np.vdot(correlation, correlation) - np.vdot(near, near)
-    peak = float(correlation[0, 0])
-    return abs(peak) * peak * (correlation.size - near.size) / float(energy) if energy > 0 else 0.0
+    near = np.ix_(*(np.arange(-pixels, pixels + 1) for pixels in around))
+    for pattern in fingerprints:
+        if pattern.shape != light.shape:
+            energies.append(np.nan)
+            continue
+        correlation = irfft2(spectrum * rfft2(_zero_mean(light * pattern)).conj(), s=light.shape)
+        peak, inner = float(correlation[0, 0]), correlation[near]
+        energy = float(np.vdot(correlation, correlation) - np.vdot(inner, inner))
+        energies.append(abs(peak) * peak * (correlation.size - inner.size) / energy if energy > 0 else 0.0)
+    return energies
 
 
 def _readable(paths: Iterable[str], left_out: list[dict]) -> Iterator[np.ndarray]:
@@ -123,9 +120,9 @@ def fingerprints(catalogue: pd.DataFrame, least: int = 4) -> pd.DataFrame:
     known = catalogue.dropna(subset="device").sort_values("path")
     for device, own in progress(known.groupby("device", observed=True), desc="fingerprints"):
         (height, width), paths = max(own.groupby(["height", "width"])["path"], key=lambda size: (len(size[1]), size[0]))
-        before = len(left_out)
-        pattern = fingerprint(_readable(paths, left_out)) if len(paths) >= least else None
-        used = len(paths) - len(left_out) + before
+        broken: list[dict] = []
+        pattern = fingerprint(_readable(paths, broken)) if len(paths) >= least else None
+        used, left_out = len(paths) - len(broken), left_out + broken
         reason = "" if used >= least else f"{used} photos of {width} x {height} pixels, {least} are needed"
         model, others = own["camera_model"].iloc[0], len(own) - len(paths)
         rows.append([device, model, used, others, height, width, None if reason else pattern, reason])
@@ -157,21 +154,21 @@ def match(catalogue: pd.DataFrame, prints: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _units(table: pd.DataFrame) -> list[str]:
-    """The columns that identify one matching of a photo: the photo, and the seed of the split if known."""
-    return [column for column in ("seed", "photo") if column in table]
-
-
 def within_model(table: pd.DataFrame) -> pd.DataFrame:
     """The pairs of the harder question: photos whose camera model has several devices, against those devices alone."""
     pairs = table[table["same_model"]].dropna(subset="pce")
-    return pairs[(~pairs["same"]).groupby([pairs[c] for c in _units(pairs)]).transform("any")]
+    return pairs[(~pairs["same"]).groupby(_photo(pairs)).transform("any")]
 
 
 def _comparable(table: pd.DataFrame) -> pd.DataFrame:
     """The comparable pairs of the photos that can be compared with their own device's fingerprint."""
     pairs = table.dropna(subset="pce")
-    return pairs[pairs["same"].groupby([pairs[c] for c in _units(pairs)]).transform("any")]
+    return pairs[pairs["same"].groupby(_photo(pairs)).transform("any")]
+
+
+def _photo(table: pd.DataFrame) -> list[pd.Series]:
+    """What identifies one matching of a photo: its name, and the seed of the split if known."""
+    return [table[column] for column in ("seed", "photo") if column in table]
 
 
 def roc(table: pd.DataFrame) -> pd.DataFrame:
@@ -193,7 +190,7 @@ def compare_answers(answers: dict[str, pd.DataFrame], seed: int = 0, resamples: 
         pairs = pairs.sort_values("pce", ascending=False, kind="stable")
         code, photos = pd.factorize(pairs["photo"], sort=True)
         weights = bootstrap_counts(len(photos), [seed, 97], resamples)
-        best = pairs["pce"] == pairs.groupby(_units(pairs))["pce"].transform("max")
+        best = pairs["pce"] == pairs["pce"].groupby(_photo(pairs)).transform("max")
         values = _rates(pairs["same"].to_numpy(bool), pairs["pce"].to_numpy(), best.to_numpy(bool), code, weights)
         answered = np.isfinite(values[0]).all()
         low, high = np.nanpercentile(values[1:], [2.5, 97.5], axis=0) if answered else np.full((2, 3), np.nan)
@@ -215,10 +212,7 @@ def _rates(same: np.ndarray, energy: np.ndarray, best: np.ndarray, code: np.ndar
 
 
 def contrast_answers(prints: pd.DataFrame, net: pd.DataFrame, protocol: str, dataset: str, seed: int) -> pd.DataFrame:
-    """Accuracy per photo of fingerprints minus that of a network, from their pairs: CONTRAST_COLUMNS, paired.
-
-    One row for each of QUESTIONS, if there is a photo that is in both tables.
-    """
+    """Accuracy per photo of fingerprints minus that of a network, by QUESTIONS, on photos in both: CONTRAST_COLUMNS."""
     rows = []
     for suffix, pairs in (("", (prints, net)), ("-within", (within_model(prints), within_model(net)))):
         one, two = map(as_predictions, pairs)
@@ -233,20 +227,20 @@ def as_predictions(table: pd.DataFrame) -> pd.DataFrame:
 
     Half the energy is the log-likelihood ratio of a fingerprint of unknown strength against none; it is not calibrated.
     """
-    devices = sorted(table["device"].unique())
-    wide = _comparable(table).pivot(index=[*_units(table), "own"], columns="device", values="pce")
+    pairs, devices = _comparable(table).rename(columns={"own": "true"}), sorted(table["device"].unique())
+    ids = [name for name in ("seed", "photo", "true") if name in pairs]
+    wide = pairs.pivot(index=ids, columns="device", values="pce")
     logs = wide.reindex(columns=devices).fillna(-np.inf).to_numpy() / 2
     logs = log_softmax(logs, axis=1) if logs.size else logs
-    ids = wide.index.to_frame(index=False).rename(columns={"own": "true"})
-    return ids.join(pd.DataFrame(logs, columns=[LOG_PROB + device for device in devices]))
+    return wide.index.to_frame(index=False).join(pd.DataFrame(logs, columns=[LOG_PROB + name for name in devices]))
 
 
 def as_pairs(votes: pd.DataFrame) -> pd.DataFrame:
     """A network's predictions per photo, devices as classes, as pairs like those of `match`; pce: log-probability."""
     models = votes.groupby("device", observed=True)["camera_model"].first()
-    columns, ids = [LOG_PROB + name for name in class_names(votes)], [*_units(votes), "own", "camera_model"]
-    table = votes.rename(columns={"device": "own"}).melt(ids, columns, "device", "pce")
-    table["device"] = table["device"].str.removeprefix(LOG_PROB)
+    table = votes.rename(columns={"device": "own"}).rename(columns=lambda name: name.removeprefix(LOG_PROB))
+    ids = [name for name in ("seed", "photo", "own", "camera_model") if name in table]
+    table = table.melt(ids, class_names(votes), "device", "pce")
     same_model = table["device"].map(models) == table["camera_model"]
     return table.assign(same=table["device"] == table["own"], same_model=same_model)
 
@@ -254,6 +248,6 @@ def as_pairs(votes: pd.DataFrame) -> pd.DataFrame:
 def mistakes(table: pd.DataFrame) -> dict[str, int]:
     """Counts of photos comparable with their own device, of those assigned to another, and to another of its model."""
     known = _comparable(table)
-    best = known.loc[known.groupby(_units(known))["pce"].idxmax()]
+    best = known.loc[known["pce"].groupby(_photo(known)).idxmax()]
     wrong = ~best["same"]
     return {"photos": len(best), "wrong": int(wrong.sum()), "within the model": int((wrong & best["same_model"]).sum())}

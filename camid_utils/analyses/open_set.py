@@ -28,16 +28,17 @@ def photo_groups(
 
     predictions: the model's own, with the columns part and photo. There are at least 8 training photos per class.
     """
-    named, models = relative_photos(phones), sorted(others["camera_model"].unique())
-    groups = {part: phones[named.isin(predictions["photo"][predictions["part"] == part])] for part in ("val", "test")}
-    for start, use in enumerate(("choose", "test")):
-        groups[f"unknown, to {use}"] = others[others["camera_model"].isin(models[start::2])]
     settings = model.info["protocol"], model.info["seed"]
     kept, _ = splits.splittable(phones[phones["camera_model"].isin(model.class_names)], *settings)
     kept = kept[splits.split(kept, *settings) == "train"]
     kept = kept[~relative_photos(kept).isin(predictions["photo"])]  # even if the folder has changed since training
-    trained = sample_photos(kept, max(most, 8 * len(model.class_names)), seed)
-    return {"train": trained} | {name: sample_photos(photos, most, seed) for name, photos in groups.items()}
+    groups = {"train": sample_photos(kept, max(most, 8 * len(model.class_names)), seed)}
+    for part, own in predictions.groupby("part", sort=False)["photo"]:
+        groups[part] = sample_photos(phones[relative_photos(phones).isin(own)], most, seed)
+    models = sorted(others["camera_model"].unique())
+    for start, use in enumerate(("choose", "test")):
+        groups[f"unknown, to {use}"] = sample_photos(others[others["camera_model"].isin(models[start::2])], most, seed)
+    return groups
 
 
 def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
@@ -48,10 +49,10 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 
 
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
-    """One row per readable photo: the catalogue's columns, `photo`, `true`, means of `log_prob:<class>` and `features`.
+    """One row per readable photo: the catalogue's columns, photo, true, KEPT, mean `log_prob:<class>` and features.
 
-    Also KEPT. attrs["left_out"] has the photos that cannot be read; ValueError if none can. The table lies in `folder`,
-    where a second call with the same photos and model reads it.
+    attrs: left_out, the photos that cannot be read; ValueError if none can. The table is kept in `folder`, and a second
+    call with the same photos and model reads it.
     """
     path = Path(folder) / f"photos-{digest(model, fingerprint(catalogue), KEPT)}.parquet"
     if path.is_file():
@@ -64,10 +65,10 @@ def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) ->
             reason = str(error).removeprefix(f"{row['path']}: ")
             left_out.append({"photo": row["photo"], "camera_model": row["camera_model"], "reason": reason})
             continue
-        row |= {LOG_PROB + name: mean for name, mean in zip(model.class_names, log_probs.mean(axis=0), strict=True)}
-        found = combine(log_probs, features, model) | {"features": features.mean(axis=0)}
-        found |= compare_parts(corners, log_probs, model)
-        rows.append(row | {name: found[name] for name in (*KEPT, "features") if name in found})
+        row.update(zip([LOG_PROB + name for name in model.class_names], log_probs.mean(axis=0), strict=True))
+        found = combine(log_probs, features, model) | compare_parts(corners, log_probs, model)
+        row |= {name: found[name] for name in KEPT if name in found}
+        rows.append(row | {"features": features.mean(axis=0)})
     if not rows:
         raise ValueError(f"none of {len(catalogue)} photos can be used: too few camera models, damaged or too small")
     table = pd.DataFrame(rows).drop(columns="path")
@@ -89,10 +90,10 @@ def camera_means(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> l
 def calibrate(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
     """The table with its log-probabilities divided by `temperature`, and the columns confidence, predicted, right."""
     names, logs = class_names(table), log_softmax(log_probabilities(table) / temperature, axis=1)
+    columns = dict(zip([LOG_PROB + name for name in names], logs.T, strict=True))
     predicted = np.array(names)[logs.argmax(axis=1)]
-    columns = pd.DataFrame(logs, columns=[LOG_PROB + name for name in names], index=table.index)
-    answers = {"confidence": np.exp(logs.max(axis=1)), "predicted": predicted, "right": predicted == table["true"]}
-    return table.assign(**columns, **answers)
+    right = predicted == table["true"]
+    return table.assign(**columns, confidence=np.exp(logs.max(axis=1)), predicted=predicted, right=right)
 
 
 def fit_temperature(table: pd.DataFrame) -> float:
@@ -154,19 +155,6 @@ def shares(answers: dict[str, pd.Series]) -> pd.DataFrame:
     """How often the answer is yes: rows (question, value, low, high, n) with 95 % intervals (intervals.wilson)."""
     rows = [[question, *wilson(int(each.sum()), len(each)), len(each)] for question, each in answers.items()]
     return pd.DataFrame(rows, columns=["question", "value", "low", "high", "n"])
-
-
-def limits(
-    known: pd.DataFrame, unknown: pd.DataFrame, validation_scores: np.ndarray, score: str, shares=(0.05, 0.1, 0.2)
-) -> pd.DataFrame:
-    """What other thresholds would do: one row per share of validation photos below it, with both error rates."""
-    rows = []
-    for share in shares:
-        limit = threshold(validation_scores, share)
-        rates = error_rates(known, unknown, score, limit)[["value", "low", "high"]][:2]
-        rows.append([share, limit, *rates.to_numpy().ravel()])
-    columns = [f"{name}{end}" for name in ("refused", "accepted") for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=["share", "threshold", *columns])
 
 
 def splice(left: np.ndarray, right: np.ndarray) -> np.ndarray:

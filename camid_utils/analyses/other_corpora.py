@@ -1,6 +1,7 @@
 """Tests on other corpora: the same phone models, other devices, scenes and users, and copies from social networks."""
 
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -67,14 +68,11 @@ def compare(
     for choice in ("all", "common") if fewer else ("all",):
         name = f"{corpus}-{choice}"
         samples = {OTHER: restrict_classes(other, names, choice), protocol: restrict_classes(own, names, choice)}
-        metrics += [
-            intervals.score(sample, experiment=name, protocol=used, level=level, seed=seed)
-            for used, sample in samples.items()
-            for level in ("patch", "photo")
-        ]
+        for (used, sample), level in product(samples.items(), ("patch", "photo")):
+            metrics.append(intervals.score(sample, experiment=name, protocol=used, level=level, seed=seed))
         a, b = map(evaluation.vote, samples.values())
         row = [name, OTHER, name, protocol, a["dataset"].iloc[0], "photo", *intervals.difference(a, b, seed)]
-        photos = [table["photo"].nunique() for table in (a, b)]
+        photos = a["photo"].nunique(), b["photo"].nunique()
         contrasts.append([*row, *photos, False, len(names), a["device"].nunique()])
     columns = [*CONTRAST_COLUMNS, "models", "devices"]
     return pd.concat(metrics, ignore_index=True), pd.DataFrame(contrasts, columns=columns)
@@ -111,18 +109,16 @@ def version_rows(tables: dict[tuple[str, str], pd.DataFrame], seed: int) -> pd.D
     common = set.intersection(*(set(table["photo"]) for table in named.values()))
     tables = {key: table[table["photo"].isin(common)].reset_index(drop=True) for key, table in named.items()}
     votes = {key: evaluation.vote(table) for key, table in tables.items()}
-    first_model, first_version = next(iter(tables))
-    rows = []
-    for (model, version), table in tables.items():
-        own = votes[model, version]
-        row = intervals.photo_accuracy(table, model=model, version=version, dataset=table["dataset"].iloc[0])
-        row["crops"] = own["patches"].mean()
-        for name, base in (("loss", votes[model, first_version]), ("gain", votes[first_model, version])):
-            row[[name, f"{name}_low", f"{name}_high"]] = [intervals.paired_difference(own, base, seed)]
+    (first_model, first_version), rows = next(iter(tables)), []
+    for (model, version), own in votes.items():
+        value, low, high, n = intervals.photo_accuracy(tables[model, version]).loc[0]
+        row = [model, version, own["dataset"].iloc[0], value, low, high, int(n), own["patches"].mean()]
+        for base in (votes[model, first_version], votes[first_model, version]):
+            row += intervals.paired_difference(own, base, seed)
         rows.append(row)
-    ids = ["model", "version", "dataset", "value", "low", "high", "n", "crops"]
-    table = pd.concat(rows, ignore_index=True)
-    return table[[*ids, *(name + end for name in ("loss", "gain") for end in ("", "_low", "_high"))]]
+    columns = ["model", "version", "dataset", "value", "low", "high", "n", "crops"]
+    columns += [name + end for name in ("loss", "gain") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def version_table(rows: pd.DataFrame) -> pd.DataFrame:

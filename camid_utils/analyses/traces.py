@@ -60,21 +60,20 @@ def jpeg_table_summary(catalogue: pd.DataFrame) -> pd.DataFrame:
 
     photos: with a readable header; distinct_tables: pairs of luma and chroma; mean_luma, mean_chroma: quantiser steps.
     """
-    tasks = (joblib.delayed(_photo_settings)(path) for path in catalogue["path"])
-    found = joblib.Parallel(n_jobs=-1, backend="threading")(tasks)
-    rows = pd.DataFrame(found, columns=["tables", "luma", "chroma", "subsampling"])
-    rows = rows.assign(camera_model=catalogue["camera_model"].astype(str).to_numpy()).dropna(subset="tables")
-    columns = {"photos": ("tables", "size"), "distinct_tables": ("tables", "nunique")}
-    columns |= {"mean_luma": ("luma", "mean"), "mean_chroma": ("chroma", "mean")}
-    kinds = ("subsampling", lambda kinds: ", ".join(kinds.value_counts().index))
-    return rows.groupby("camera_model", as_index=False).agg(**columns, subsampling=kinds)
+    tasks = map(joblib.delayed(_photo_settings), catalogue["path"], catalogue["camera_model"].astype(str))
+    found = filter(None, joblib.Parallel(n_jobs=-1, backend="threading")(tasks))
+    rows = pd.DataFrame(found, columns=["camera_model", "tables", "luma", "chroma", "subsampling"])
+    return rows.groupby("camera_model", as_index=False).agg(
+        photos=("tables", "size"), distinct_tables=("tables", "nunique"), mean_luma=("luma", "mean"),
+        mean_chroma=("chroma", "mean"), subsampling=("subsampling", lambda kinds: ", ".join(kinds.value_counts().index))
+    )  # fmt: skip
 
 
-def _photo_settings(path: str) -> list:
-    """Both tables as one text, their mean steps, and the subsampling; None and NaN if the header is unreadable."""
+def _photo_settings(path: str, camera_model: str) -> list | None:
+    """Both tables as one text, their mean steps, and the subsampling; None if the header is unreadable."""
     try:
         luma, chroma, subsampling = quantisation_tables(path)
     except ValueError:
-        return [None, np.nan, np.nan, None]
-    tables = [table if table is None else table.tolist() for table in (luma, chroma)]
-    return [str(tables), luma.mean(), np.nan if chroma is None else chroma.mean(), subsampling]
+        return None
+    tables = luma.tolist(), None if chroma is None else chroma.tolist()
+    return [camera_model, str(tables), luma.mean(), np.nan if chroma is None else chroma.mean(), subsampling]

@@ -3,8 +3,6 @@
 AdaBN, without labels: Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2016.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -19,7 +17,7 @@ from ..batches import as_input, batch_rows, batches, layout, make_fabric
 from ..evaluation import sample
 from ..experiments import Experiment, Study, run
 from ..files import atomic_path
-from ..models import INPUT_RANGES, CameraConvNet, Model, initialise
+from ..models import INPUT_RANGES, CameraConvNet, Model, digest, initialise
 from ..patches import Store
 from ..planning import Plan
 from ..project import progress
@@ -41,28 +39,26 @@ def transferred(net: CameraConvNet, num_classes: int, frozen: bool = True) -> Ca
 
 @torch.inference_mode()
 def features(
-    net: CameraConvNet, store: Store, input_range: str, folder: Path, augment=None, copies=0, seed=0, batch_size=256
-) -> np.ndarray:
+    net: CameraConvNet, store: Store, used: np.ndarray, input_range: str, folder: Path, augment=None, copies=0, seed=0,
+    batch_size=256,
+) -> np.ndarray:  # fmt: skip
     """Output of the convolutions of `net` for a store's patches: float32 [1 + copies, N, d], kept in `folder`.
 
-    First the original patches, then copies changed by `augment` (see augmentation; one draw per patch). A second call
-    with the same weights, store and settings opens the file.
+    First the original patches, then copies changed by `augment` (see augmentation; one draw per patch); zeros but in
+    the rows `used`. A second call with the same weights, store, rows and settings opens the file.
     """
     shape = 1 + (copies if augment else 0), len(store.table), net.features[-2].out_features
     fabric = make_fabric()
     settings = [store.folder.name, input_range, augment, shape, seed, fabric.device.type]
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    for tensor in net.features.state_dict().values():
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    path = folder / f"{digest.hexdigest()[:16]}.npy"
+    path = folder / f"{digest(net.features, settings, used)[:16]}.npy"
     if path.is_file():
         return np.load(path, mmap_mode="r")
     frozen = fabric.setup_module(deepcopy(net.features).eval().to(memory_format=layout(fabric.device)))
-    with atomic_path(path) as partial, progress(total=shape[0] * shape[1], desc="features", unit="patch") as bar:
+    with atomic_path(path) as partial, progress(total=shape[0] * len(used), desc="features", unit="patch") as bar:
         values = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
         for copy in range(shape[0]):
             draws = draw(augment if copy else None, shape[1], np.random.default_rng([seed, copy]))
-            for rows, batch in batches(store.pixels, batch_rows(np.arange(shape[1]), batch_size), fabric.device):
+            for rows, batch in batches(store.pixels, batch_rows(used, batch_size), fabric.device):
                 batch = augmented(batch, {name: drawn[rows] for name, drawn in draws.items()})
                 values[copy, rows] = frozen(as_input(batch, input_range)).float().cpu().numpy()
                 bar.update(len(rows))
@@ -90,14 +86,22 @@ def filter_variants(
 
 
 def run_frozen(
-    study: Study, name: str, nets: dict[int, nn.Module], store: Store, plans: list[Plan], settings, augment, copies: int,
-    network: str = "",
-) -> Experiment:  # fmt: skip
-    """As `experiments.run` with frozen filters, `nets` by seed; the epochs use the augmented copies in turn."""
-    fed, folder = settings["input_range"], study.data / "features"
-    known = [features(nets[p.seed], store, fed, folder, augment, copies, p.seed) for p in plans]
+    study: Study, network: str, tests: dict[str, list[Plan]], nets: dict, store: Store, settings: dict, augment, copies
+) -> dict[str, Experiment]:
+    """As `experiments.run` for several tests (name -> plans) of one classifier on frozen filters, `nets` by seed.
+
+    The epochs use the augmented copies in turn.
+    """
+    known = []
+    for plans in zip(*tests.values(), strict=True):  # those of one seed
+        used, seed = np.flatnonzero(np.any([plan.part != "unused" for plan in plans], axis=0)), plans[0].seed
+        fed, folder = settings["input_range"], study.data / "features"
+        known.append(features(nets[seed], store, used, fed, folder, augment, copies, seed))
     own = dict(features=known, network=network)
-    return run(study, name, lambda n, p: transferred(nets[p.seed], n), store, plans, settings, **own)
+    return {
+        name: run(study, name, lambda n, p: transferred(nets[p.seed], n), store, plans, settings, **own)
+        for name, plans in tests.items()
+    }
 
 
 def activation_shift(source: tuple, target: tuple) -> pd.DataFrame:
@@ -125,12 +129,11 @@ def shift_table(shifts: dict[str, pd.DataFrame]) -> pd.DataFrame:
 @torch.no_grad()
 def channel_statistics(net: CameraConvNet, inputs: Tensor) -> pd.DataFrame:
     """Columns layer ("conv1" to "conv3"), channel, mean and variance, before the ReLU, over inputs [n, 3, 48, 48]."""
-    tables = []
-    for number, (_, *moments) in enumerate(_convolutions(net, inputs), 1):
-        mean, variance = (values.cpu().numpy() for values in moments)
-        ids = {"layer": f"conv{number}", "channel": range(len(mean))}
-        tables.append(pd.DataFrame(ids | {"mean": mean, "variance": variance}))
-    return pd.concat(tables, ignore_index=True)
+    tables = {
+        f"conv{number}": pd.DataFrame({"mean": mean.numpy(), "variance": variance.numpy()})
+        for number, (_, mean, variance) in enumerate(_convolutions(net, inputs), 1)
+    }
+    return pd.concat(tables, names=["layer", "channel"]).reset_index()
 
 
 @torch.no_grad()
@@ -174,9 +177,8 @@ def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNe
     The change is folded into the first convolution; this is exact, since that has no padding.
     """
     copy = deepcopy(net)
-    first = copy.features[0]
-    ranges = torch.tensor([INPUT_RANGES[trained], INPUT_RANGES[fed]], dtype=torch.float64)
-    (old_mean, old_std), (new_mean, new_std) = ranges
+    first, ranges = copy.features[0], (*INPUT_RANGES[trained], *INPUT_RANGES[fed])
+    old_mean, old_std, new_mean, new_std = torch.tensor(ranges, dtype=torch.float64)
     weight = first.weight.cpu().double()
     first.bias.copy_(first.bias.cpu() + (weight.sum((2, 3)) * (new_mean - old_mean) / old_std).sum(1))
     first.weight.copy_(weight * (new_std / old_std)[:, None, None])
@@ -194,9 +196,8 @@ def adabn_batchnorm(net: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     if not layers:
         raise ValueError(f"{type(net).__name__} has no batch normalisation: use `adabn` for a CameraConvNet")
     for layer in layers:
-        layer.reset_running_stats()
+        layer.train().reset_running_stats()
         layer.momentum = None  # the plain average over all batches, not a moving one
-        layer.train()
     for batch in batches:
         copy(batch)
     return copy.eval()

@@ -23,11 +23,10 @@ def vote_scores(predictions: pd.DataFrame, store: Store) -> dict[str, np.ndarray
 def accuracy_by_votes(
     predictions: pd.DataFrame, scores: dict[str, np.ndarray], counts: tuple = COUNTS, draws: int = 20, seed: int = 0
 ) -> pd.DataFrame:
-    """Accuracy per photo by the number of voting patches: one row per choice and number.
+    """Accuracy per photo by the number of voting patches: choice, patches, value, low, high (95 %, bootstrap), photos.
 
     predictions: one row per patch that may vote. scores: for each named choice one value per row; the highest vote
     first. The choice "random" is added: the mean over `draws` orders. A photo with fewer patches votes with all.
-    Columns: choice, patches, value, low, high (95 % bootstrap over photos), photos.
     """
     rng = np.random.default_rng([seed, 64])
     photos = predictions["photo"].nunique()
@@ -43,10 +42,7 @@ def accuracy_by_votes(
 
 
 def _correct_votes(predictions: pd.DataFrame, score: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
-    """How many of a photo's votes are correct, and how many there are (one per seed): [2, photos, counts].
-
-    A vote is the camera model with the highest sum of log-probabilities over the first patches by `score`.
-    """
+    """How many of a photo's votes are correct, and how many there are, one per seed: [2, n, counts]."""
     table = pd.DataFrame({"photo": predictions["photo"], "seed": predictions.get("seed", 0), "score": score})
     order = np.lexsort((-score, table["seed"], table["photo"]))
     table = table.iloc[order].reset_index(drop=True)
@@ -54,8 +50,7 @@ def _correct_votes(predictions: pd.DataFrame, score: np.ndarray, counts: tuple[i
     sums = pd.DataFrame(log_probabilities(predictions)[order]).groupby([table["photo"], table["seed"]]).cumsum()
     true = pd.Index(class_names(predictions)).get_indexer(predictions["true"].to_numpy()[order])
     hit = sums.to_numpy().argmax(1) == true
-    first, size = groups.cumcount().to_numpy() == 0, groups.size().to_numpy()
-    starts = np.flatnonzero(first)
+    starts, size = np.flatnonzero(groups.cumcount() == 0), groups.size().to_numpy()
     chosen = starts[:, None] + np.minimum(np.array(counts), size[:, None]) - 1
     votes = pd.DataFrame(hit[chosen].astype(float)).groupby(table["photo"].to_numpy()[starts], sort=True)
     return np.stack([votes.sum(), votes.count()])

@@ -5,8 +5,8 @@
     python -m camid_utils.download check DIR             what is missing, extra, duplicate, broken or of another camera
 
 The same command resumes an interrupted download and tries again what failed; DIR/failed.txt lists it. A file gets its
-name only when it is complete. Complete photos that cannot be decoded are kept, as the server has them, and listed in
-DIR/doubted.txt; remove one to download it again. Ctrl-C stops at any time.
+name only when it is complete. Complete photos that cannot be decoded are kept, as the server has them, and listed too;
+remove one to download it again. Ctrl-C stops at any time.
 
 Dresden needs `pip install kagglehub`. If Kaggle asks you to sign in, put a token from kaggle.com/settings into the
 environment variable KAGGLE_API_TOKEN. dresden.csv, the public table of the photos' scenes, is downloaded too.
@@ -31,27 +31,23 @@ import filelock
 import pandas as pd
 
 from .. import catalogues
-from ..files import lock, printable_streams, write_text
+from ..files import command, lock, write_text
 from ..photos import read_photo
 from ..project import progress
 from . import check, fetch, sources
 
 GIVE_UP_AFTER = 20  # temporary failures in a row: then the server or the network is down
 STALLED = 1800  # seconds without a finished file: kagglehub itself would wait forever
-FAILED = "failed.txt"  # in the user's folder: what the last run could not download, and why
-DOUBTED = "doubted.txt"  # beside it: the complete photos there that cannot be decoded, and why
+FAILED = "failed.txt"  # in the user's folder: what the last run could not download, or what cannot be decoded, and why
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    printable_streams()
     options = _parser().parse_args(arguments)
     try:
         return check.report(options.folder) if options.what == "check" else download(options)
-    except filelock.Timeout:
-        print(f"error: another download into {options.to} is running; wait for it to finish", file=sys.stderr)
-    except (fetch.Failed, OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-    return 2
+    except filelock.Timeout as error:
+        raise ValueError(f"another download into {options.to} is running; wait for it to finish") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,7 +60,6 @@ def _parser() -> argparse.ArgumentParser:
         add("--devices", nargs="+", default=[], metavar="NAME", help="only these devices or camera models")
         add("--limit", type=int, metavar="N", help="at most N photos, spread evenly over the devices")
         add("--dry-run", action="store_true", help="show what would be downloaded from each device and write nothing")
-        add("--connections", type=int, default=fetch.CONNECTIONS, metavar="N", help="%(default)s; be polite")
         if name == "floreview":
             add("--list", default=sources.FLOREVIEW, metavar="URL", help="another list of addresses")
     commands.add_parser("check", help="what is wrong with a folder").add_argument("folder", type=Path, metavar="DIR")
@@ -75,7 +70,7 @@ def download(options: argparse.Namespace) -> int:
     """List and select the photos of a data set, then show (--dry-run) or download them; returns the exit code."""
     folder, dresden = options.to.expanduser(), options.what == "dresden"
     print("reading the list of photos", flush=True)
-    with fetch.open_client(options.connections) as client:
+    with fetch.open_client() as client:
         listing = sources.list_dresden() if dresden else sources.read_list(client, options.list)
         from_server = partial(fetch.fetch, client)
         chosen = select(listing, options.devices, options.limit)
@@ -90,16 +85,16 @@ def download(options: argparse.Namespace) -> int:
             raise ValueError(f"{folder} has only {free / 1e9:.2f} GB free; choose --devices or another folder")
         with lock(folder / ".download.lock", timeout=0):
             absent = _absent(absent, folder)  # without what another download has just brought
-            write_text(folder / DOUBTED, "".join(_doubts(folder)))  # without what the user removed to try it again
-            fetch_file = sources.fetch_from_kaggle if dresden else from_server
-            failures = fetch_all(absent, folder, fetch_file, options.connections)
+            failures = fetch_all(absent, folder, sources.fetch_from_kaggle if dresden else from_server)
             if dresden:
                 scenes = _absent(pd.DataFrame({"path": [catalogues.LISTING], "address": [sources.SCENES]}), folder)
-                failures += fetch_all(scenes, folder, from_server, 1, _check_scenes)
-            _report("failed", folder / FAILED, [fetch.printable(f"{path}: {why}") + "\n" for path, why in failures])
-            _report("complete, but cannot be decoded", folder / DOUBTED, doubts := _doubts(folder))
+                failures += fetch_all(scenes, folder, from_server, _check_scenes)
+            (folder / FAILED).unlink(missing_ok=True)
+            if failures:
+                write_text(folder / FAILED, "\n".join(failures) + "\n")
+                print("\n  ".join(["failed:", *failures[:20], f"all {len(failures):,} are in {folder / FAILED}"]))
     print(f"{len(chosen) - len(_absent(chosen, folder)):,} of {len(chosen):,} photos are in {folder}")
-    return int(bool(failures or doubts))
+    return int(bool(failures))
 
 
 def select(listing: pd.DataFrame, devices: list[str], limit: int | None) -> pd.DataFrame:
@@ -118,31 +113,28 @@ def select(listing: pd.DataFrame, devices: list[str], limit: int | None) -> pd.D
     return listing.loc[turn.index[:limit]].sort_index()
 
 
-def fetch_all(
-    files: pd.DataFrame, folder: Path, fetch_file: Callable, connections: int, check: Callable = read_photo
-) -> list[tuple[str, str]]:
-    """Download files (columns path, address) to `folder`; returns failures (path, reason), adds doubts to DOUBTED."""
+def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable, check: Callable = read_photo) -> list[str]:
+    """Download files (columns path, address) to `folder`; returns a line for each that failed or is doubted."""
 
-    def one(file) -> tuple[str, str, Exception | None]:
+    def one(file) -> tuple[str, bool]:
+        """What is wrong with it, and whether that is temporary."""
         try:
-            return file.path, fetch_file(file.address, fetch.inside(folder, file.path), check), None
-        except (fetch.Failed, ValueError) as error:
-            return file.path, "", error
+            doubt = fetch_file(file.address, fetch.inside(folder, file.path), check)
+            return doubt and f"{file.path}: complete, but cannot be decoded: {doubt}", False
+        except ValueError as error:
+            return f"{file.path}: {error}", getattr(error, "after", math.inf) < math.inf
 
     failures, in_a_row, end = [], 0, ""
     bar = progress(total=len(files), unit="photo", disable=len(files) < 2)
     # The pool's threads end with the process, so that Ctrl-C need not wait; kagglehub draws a bar for each file
-    with bar, ThreadPool(connections) as pool, redirect_stderr(io.StringIO()):
+    with bar, ThreadPool(fetch.CONNECTIONS) as pool, redirect_stderr(io.StringIO()):
         results = pool.imap_unordered(one, files.itertuples())
         try:
             for _ in range(len(files)):
-                path, doubt, error = results.next(timeout=STALLED)
+                failure, temporary = results.next(timeout=STALLED)
                 bar.update()
-                if doubt:
-                    with open(folder / DOUBTED, "a", encoding="utf-8") as doubted:
-                        doubted.write(fetch.printable(f"{path}: {doubt}") + "\n")
-                failures += [(path, str(error))] if error else []
-                in_a_row = in_a_row + 1 if isinstance(error, fetch.Failed) and error.after < math.inf else 0
+                failures += [fetch.printable(failure)] if failure else []
+                in_a_row = in_a_row + 1 if temporary else 0
                 if in_a_row >= GIVE_UP_AFTER:
                     end = f"not tried: {in_a_row} in a row failed; start the same command again later"
                     break
@@ -151,7 +143,7 @@ def fetch_all(
         except OSError as error:
             advice = f"{folder} cannot be written; make room or choose another one, then start the same command again"
             raise OSError(f"{error.strerror or error}: {advice}") from error
-    return sorted(failures) + [("the other photos", end)] * bool(end)
+    return sorted(failures) + [f"the other photos: {end}"] * bool(end)
 
 
 def _absent(files: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -161,20 +153,6 @@ def _absent(files: pd.DataFrame, folder: Path) -> pd.DataFrame:
 def _check_scenes(path: Path) -> None:
     if b"filename" not in path.read_bytes()[:1000]:
         raise ValueError("it is not the table of Dresden's scenes, and without it no photo has a scene")
-
-
-def _doubts(folder: Path) -> list[str]:
-    """The lines of DOUBTED whose photos are still there; a path has no colon."""
-    lines = (folder / DOUBTED).read_text(encoding="utf-8").splitlines(True) if (folder / DOUBTED).is_file() else []
-    return [line for line in lines if os.path.isfile(folder / line.split(":")[0])]
-
-
-def _report(title: str, file: Path, lines: list[str], most: int = 20) -> None:
-    """Print the first lines and write all of them to `file`; no file if there are none."""
-    file.unlink(missing_ok=True)
-    if lines:
-        write_text(file, "".join(lines))
-        print(f"{title}:\n ", "  ".join([*lines[:most], *["...\n"] * (len(lines) > most), f"see {file}"]))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ LONGEST_NAME = 200  # bytes; file systems allow 255, and the hidden names are lo
 IMAGE = re.compile(b"|".join([rb"\xff\xd8", *FORMATS]), re.DOTALL)  # how image files begin
 
 
-class Failed(Exception):
+class Failed(ValueError):
     """A download failed; `after`: seconds until another try may help, infinite if none will."""
 
     def __init__(self, reason: str, after: float = 0.0):
@@ -64,9 +64,9 @@ def partial_files(target: Path) -> tuple[Path, Path]:
     return target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.note")
 
 
-def open_client(connections: int) -> httpx.Client:
+def open_client() -> httpx.Client:
     """An HTTP client with a limited number of connections; threads may share it."""
-    limits = httpx.Limits(max_connections=connections)
+    limits = httpx.Limits(max_connections=CONNECTIONS)
     return httpx.Client(timeout=TIMEOUT, limits=limits, follow_redirects=True, headers=HEADERS)
 
 
@@ -80,9 +80,7 @@ def fetch(client: httpx.Client, address: str, target: Path, check: Callable[[Pat
     part, note = partial_files(target)
     try:
         whole = _receive(client, address, part, note)
-    except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
-        raise Failed(f"the address cannot be opened: {error}", math.inf) from error
-    except httpx.RequestError as error:
+    except (httpx.RequestError, httpx.InvalidURL) as error:
         raise Failed(f"the connection failed: {str(error) or type(error).__name__}") from error
     doubt = accept(part, target, check, whole)
     note.unlink(missing_ok=True)

@@ -63,12 +63,12 @@ def _listing(rows: list[tuple]) -> pd.DataFrame:
 
 
 def list_dresden() -> pd.DataFrame:
-    """The listing of the Dresden mirror. Raises ImportError with advice if kagglehub is not installed."""
+    """The listing of the Dresden mirror. ValueError with advice if kagglehub is not installed."""
     try:
         from kagglehub.clients import build_kaggle_client
         from kagglesdk.datasets.types.dataset_api_service import ApiListDatasetFilesRequest
     except ImportError as error:
-        raise ImportError("Dresden's mirror is on Kaggle: pip install kagglehub") from error
+        raise ValueError("Dresden's mirror is on Kaggle: pip install kagglehub") from error
     request = ApiListDatasetFilesRequest()
     request.owner_slug, request.dataset_slug = DRESDEN.split("/")
     request.page_size = 200

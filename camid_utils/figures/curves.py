@@ -14,22 +14,20 @@ def learning_curves(runs: dict[str, pd.DataFrame], note: str, published: pd.Data
     fig, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharex=True)
     axes[0].xaxis.get_major_locator().set_params(integer=True)
     parts = (("train", ":", "training"), ("val", "-", "validation"))[len(runs) > 4 :]  # more lines hide each other
-    colours = sns.color_palette("colorblind", len(runs)) if len(runs) > 1 else [OURS]
-    curves = [(*run, colour) for run, colour in zip(runs.items(), colours, strict=True)]
+    colours = list(sns.color_palette("colorblind", len(runs))) if len(runs) > 1 else [OURS]
     if published is not None:
-        curves.append(("authors' log, real Dresden, 27 classes", published, PAPER))
+        runs, colours = runs | {"authors' log, real Dresden, 27 classes": published}, [*colours, PAPER]
         axes[0].set_xscale("log")  # its 128 epochs are many more than a small run's
         _plain_numbers(axes[0].xaxis, 1, published["epoch"].max())
     labels = {"loss": "cross-entropy loss", "accuracy": "accuracy", "precision": "macro precision"}
     for ax, (quantity, label) in zip(axes, labels.items(), strict=True):
-        for name, epochs, colour in curves:
+        for (name, epochs), colour in zip(runs.items(), colours, strict=True):
             style = dict(color=colour, lw=1.7, marker="." if len(epochs) < 30 else None, ms=4)
             for part, dash, word in parts:
                 if (column := f"{part}_{quantity}") in epochs:
                     ax.plot(epochs["epoch"], epochs[column], dash, label=f"{name}, {word}", **style)
         ax.set(xlabel="epoch", ylabel=label, ylim=(0, None if quantity == "loss" else 1.02))
-    heading(fig, "Learning curves", note, legend_of=axes[0])
-    return fig
+    return heading(fig, "Learning curves", note, legend_of=axes[0])
 
 
 def _plain_numbers(axis, low: float, high: float) -> None:
@@ -49,8 +47,7 @@ def step_curves(steps: pd.DataFrame, note: str) -> plt.Figure:
         ax.plot(steps["step"], smooth, color=OURS, lw=1.8, label=f"running median of {window}")
         ax.set(xlabel="step", ylabel=column.replace("_", " "), yscale="log")
         _plain_numbers(ax.yaxis, *ax.get_ylim())
-    heading(fig, "Loss and gradient norm of each training step", note, legend_of=axes[0])
-    return fig
+    return heading(fig, "Loss and gradient norm of each training step", note, legend_of=axes[0])
 
 
 def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -> plt.Figure:
@@ -64,8 +61,7 @@ def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -
     _plain_numbers(left.yaxis, *left.get_ylim())
     right.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.1 * right.dataLim.y1))
     right.xaxis.get_major_locator().set_params(integer=True)
-    heading(fig, "Learning rate and input range", note, legend_of=left)
-    return fig
+    return heading(fig, "Learning rate and input range", note, legend_of=left)
 
 
 def two_epochs(log: pd.DataFrame, best: dict[str, int], note: str) -> plt.Figure:
@@ -75,13 +71,12 @@ def two_epochs(log: pd.DataFrame, best: dict[str, int], note: str) -> plt.Figure
         curve = log.set_index("epoch")[f"val_{quantity}"]
         ax.plot(curve, color=GREY, marker=".", ms=5)
         for (name, epoch), colour, marker, above in zip(best.items(), (OURS, PAPER), "os", (-15, 9), strict=True):
-            style = dict(ms=8, mfc="none", mew=1.8, label=f"{name}: epoch {epoch}")
-            ax.plot(epoch, curve[epoch], marker, color=colour, **style)
-            place = dict(xytext=(0, above), textcoords="offset points", ha="center")
-            ax.annotate(f"{curve[epoch]:.4f}", (epoch, curve[epoch]), fontsize=8, color=colour, **place)
+            label, place = f"{name}: epoch {epoch}", (epoch, curve[epoch])
+            ax.plot(*place, marker, color=colour, ms=8, mfc="none", mew=1.8, label=label)
+            style = dict(fontsize=8, color=colour, ha="center")
+            ax.annotate(f"{curve[epoch]:.4f}", place, (0, above), textcoords="offset points", **style)
         ax.set(xlabel="epoch", ylabel=f"validation {quantity}", ymargin=0.15)
-    heading(fig, "The two epochs behind one row of Table 2", note, legend_of=axes[0])
-    return fig
+    return heading(fig, "The two epochs behind one row of Table 2", note, legend_of=axes[0])
 
 
 def voting_curves(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:
@@ -94,8 +89,7 @@ def voting_curves(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:
     ax.set_xticks(numbers := sorted(rows["patches"].unique()), numbers)
     ax.minorticks_off()
     ax.legend(title="patches chosen by", title_fontsize=8)
-    heading(fig, title, f"{note}; bands: 95 % intervals over {rows['photos'].iloc[0]} photos")
-    return fig
+    return heading(fig, title, f"{note}; bands: 95 % intervals over {rows['photos'].iloc[0]} photos")
 
 
 def statistics_shift(tables: dict[str, pd.DataFrame], note: str) -> plt.Figure:
@@ -116,8 +110,7 @@ def statistics_shift(tables: dict[str, pd.DataFrame], note: str) -> plt.Figure:
     top.set_ylabel("target mean minus source mean,\nin source deviations")
     top.yaxis.set_major_formatter("{x:g}")
     bottom.set(ylabel="standard deviation,\ntarget divided by source", yscale="log")
-    low, high = min(0.45, bottom.get_ylim()[0]), max(2.2, bottom.get_ylim()[1])
-    bottom.set_ylim(low, high)
-    _plain_numbers(bottom.yaxis, low, high)
-    heading(fig, "Activations before each ReLU, one dot per channel", note)
-    return fig
+    (low, high), least = bottom.get_ylim(), (0.45, 2.2)
+    bottom.set_ylim(min(low, least[0]), max(high, least[1]))
+    _plain_numbers(bottom.yaxis, *bottom.get_ylim())
+    return heading(fig, "Activations before each ReLU, one dot per channel", note)

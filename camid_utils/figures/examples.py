@@ -2,8 +2,6 @@
 
 from itertools import islice
 
-import ipywidgets
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -11,8 +9,6 @@ from .. import evaluation
 from ..catalogues import relative_photos
 from ..patches import Store, best_positions
 from ..photos import read_photo
-from ..project import headless
-from .photographs import gallery
 from .style import readable
 
 
@@ -54,16 +50,13 @@ def two_views(whole: Store, crops: Store, models: int = 4, count: int = 4) -> li
     return rows
 
 
-def confused_photos(
-    votes: pd.DataFrame, catalogue: pd.DataFrame, size: int, cell: tuple | None = None, count=3
-) -> list[tuple]:
-    """Rows of a gallery: photos and crops behind a cell (true, predicted) or the worst three, most confident first."""
+def confused_photos(votes: pd.DataFrame, catalogue: pd.DataFrame, size: int, count: int = 3) -> list[tuple]:
+    """Rows of a gallery: for each of the three largest confusions some photos and crops, most confident first."""
     logs = evaluation.log_probabilities(votes)
     predictions = np.array(evaluation.class_names(votes))[logs.argmax(1)]
     path_of = dict(zip(relative_photos(catalogue), catalogue["path"], strict=True))
-    cells = [cell] if cell else evaluation.biggest_confusions(votes)[["true", "predicted"]].itertuples(index=False)
     rows = []
-    for true, predicted in cells:
+    for true, predicted in evaluation.biggest_confusions(votes)[["true", "predicted"]].itertuples(index=False):
         found = np.flatnonzero((votes["true"] == true) & (predictions == predicted))
         found = found[np.argsort(-logs.max(1)[found], kind="stable")]
         paths = (path_of[votes["photo"].iloc[i]] for i in found)
@@ -72,14 +65,3 @@ def confused_photos(
             text = f"{true} classified as {predicted}: {len(found)} photo{'s' * (len(found) > 1)}"
             rows.append((readable([text])[0], [view for photo in photos for view in (photo, best_crop(photo, size))]))
     return rows
-
-
-def pick_cell(votes: pd.DataFrame, pictures, note: str) -> None:
-    """In JupyterLab: choose a cell and see its photos, the gallery of pictures(true, predicted). Headless: nothing."""
-
-    def show(true: str, predicted: str) -> None:
-        rows = pictures(true, predicted)
-        plt.show(gallery(rows, " classified as ".join(readable([true, predicted])), note))
-
-    if not headless():
-        ipywidgets.interact(show, true=evaluation.class_names(votes), predicted=evaluation.class_names(votes))

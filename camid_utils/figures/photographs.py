@@ -28,8 +28,7 @@ def class_counts(catalogue: pd.DataFrame, published: pd.DataFrame | None = None)
     ax.set(xlabel="photos" if published is None else "photos; red: published", ylim=(len(counts) - 0.4, -0.6))
     if published is not None:
         ax.scatter(published["photos"].reindex(counts.index), range(len(counts)), marker="|", s=90, color=PAPER)
-    heading(fig, "Photos per camera model (number of devices)", catalogues.describe(catalogue))
-    return fig
+    return heading(fig, "Photos per camera model (number of devices)", catalogues.describe(catalogue))
 
 
 def _for_screen(picture: np.ndarray) -> np.ndarray:

@@ -28,8 +28,7 @@ def confusion_matrix(counts: pd.DataFrame, title: str, note: str) -> plt.Figure:
     ax.set_yticks(range(rows), labels, fontsize=size)
     ax.set(xlabel="predicted; cells: " + ("counts" if few else "% of the true class"), ylabel="true (number)")
     ax.tick_params(length=0)
-    heading(fig, title, note)
-    return fig
+    return heading(fig, title, note)
 
 
 def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero: float | None = None) -> plt.Figure:
@@ -59,8 +58,7 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero
     ax.grid(axis="x", lw=0.4)
     ax.xaxis.set_major_formatter(PercentFormatter(1, None, "" if zero == 0 else " %"))
     ax.set_xlabel(xlabel + (", percentage points" if zero == 0 else "") + "; bars: 95 % intervals" + photo_range(rows))
-    heading(fig, title, note, legend_of=ax)
-    return fig
+    return heading(fig, title, note, legend_of=ax)
 
 
 def robustness(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:
@@ -77,5 +75,4 @@ def robustness(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:
             ax.plot(x, own["value"], MARKERS[i], ls=DASHES[i], color=SERIES[i], ms=5, lw=1.3, label=model)
         ax.set(xlabel=kind, ylim=(0, 1.03), xticks=range(len(settings)), xticklabels=settings, xmargin=0.15)
     axes[0, 0].set(ylabel="accuracy per test photo")
-    heading(fig, title, f"{note}; bars: 95 % intervals{photo_range(rows)}", legend_of=axes[0, 0])
-    return fig
+    return heading(fig, title, f"{note}; bars: 95 % intervals{photo_range(rows)}", legend_of=axes[0, 0])

@@ -66,8 +66,7 @@ def reliability(rows: pd.DataFrame, note: str) -> plt.Figure:
         ax.vlines(own["confidence"], own["low"], own["high"], color=SERIES[i], lw=1.6)
         ax.plot(own["confidence"], own["value"], MARKERS[i], ls=DASHES[i], color=SERIES[i], lw=1.2, label=name)
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="mean predicted probability", ylabel="accuracy; bars: 95 % intervals")
-    heading(fig, "Reliability of the probabilities", note, legend_of=ax)
-    return fig
+    return heading(fig, "Reliability of the probabilities", note, legend_of=ax)
 
 
 def roc_curves(curves: dict[str, pd.DataFrame], note: str, title: str = "Same device or another?") -> plt.Figure:
@@ -82,5 +81,4 @@ def roc_curves(curves: dict[str, pd.DataFrame], note: str, title: str = "Same de
     right.axvline(0.01, color="0.8", lw=0.8, zorder=0)
     right.set(xlabel="false-positive rate, logarithmic; grey line: 1 %", xscale="log")
     right.xaxis.set_major_formatter("{x:g}")
-    heading(fig, title, note, legend_of=left)
-    return fig
+    return heading(fig, title, note, legend_of=left)

@@ -42,14 +42,15 @@ def save(fig: plt.Figure, folder: str | Path, name: str, exact: bool = False) ->
         display.display(display.Image(path))
 
 
-def heading(fig: plt.Figure, title: str, note: str, legend_of: plt.Axes | None = None) -> None:
-    """A figure's title and, under it, which data it shows; below, the legend of one of its panels for all."""
+def heading(fig: plt.Figure, title: str, note: str, legend_of: plt.Axes | None = None) -> plt.Figure:
+    """The figure with its title and, under it, which data it shows; below, the legend of one of its panels for all."""
     lines = textwrap.wrap(note, int(16 * fig.get_figwidth()))  # letters per inch at this size
     top = fig.suptitle(title + "\n" * len(lines), x=0.01, ha="left", fontsize=11)
-    style = dict(va="bottom", fontsize=8, color="0.4")
-    fig.add_artist(Annotation("\n".join(lines), (0, 0), (0, 4), top, "offset points", **style))
+    below = (0, 0), (0, 4), top, "offset points"
+    fig.add_artist(Annotation("\n".join(lines), *below, va="bottom", fontsize=8, color="0.4"))
     if legend_of and any(entries := legend_of.get_legend_handles_labels()):
         fig.legend(*entries, loc="outside lower center", ncols=2)
+    return fig
 
 
 def bare_axes(rows: int, columns: int, size: tuple[float, float], title: str, note: str) -> tuple:

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from ..files import printable_streams
+from ..files import command
 
 JSON_HELP = """one JSON object per photo: cameras, each with its probability if one of them took the whole photo (in
 doubt where unknown or parts_differ is true); note, what is odd about the file; votes, parts, scores"""
@@ -17,8 +17,6 @@ def find_photos(arguments: list[str]) -> tuple[list[Path], Counter, list[str]]:
     """Named files and photos in named folders, each once; what is skipped there, by kind; folders that are closed."""
     from .. import catalogues  # here, as pandas takes a while: --help need not wait for it
 
-    if "-" in arguments:
-        raise ValueError("standard input is not read: name files or folders (./- for a file of this name)")
     found, skipped, closed = {}, Counter(), []
     for path in map(Path, arguments):
         names, unopened = catalogues.list_files(path) if os.path.isdir(path) else ([""], [])
@@ -92,24 +90,18 @@ def _identify(options: argparse.Namespace) -> int:
     return int(bool(failures))
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Exit code 0: every photo has an answer; 1: some could not be read; 2: an error; 130: Ctrl-C."""
-    printable_streams()
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify", description=__doc__)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG or PNG files, or folders of them")
     parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest best one under data/)")
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.add_argument("--map", type=Path, metavar="OUT.png", help="draw which camera each part of it looks like")
     options = parser.parse_args(arguments)
-    try:
-        if options.map and options.map.suffix != ".png":
-            raise ValueError(f"--map {options.map}: maps are PNG files, give a name that ends in .png")
-        return _identify(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    if options.map and options.map.suffix != ".png":
+        raise ValueError(f"--map {options.map}: maps are PNG files, give a name that ends in .png")
+    return _identify(options)
 
 
 if __name__ == "__main__":

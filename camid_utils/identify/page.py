@@ -5,10 +5,9 @@ import errno
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from ..files import atomic_path, exclusive_folder, printable_streams
+from ..files import atomic_path, command, exclusive_folder
 from ..models import Model, load_model
 from ..project import resolve
 from .predict import PATCHES, PatchNetwork, few_threads, newest_model
@@ -72,12 +71,12 @@ def build(model: Model, to: Path) -> Path:
 def _install(site: Path) -> None:
     """Fetch the locked npm packages, without running their scripts, and keep what the page uses in vendor/."""
     if (npm := shutil.which("npm")) is None:
-        raise RuntimeError("npm, which fetches the page's libraries, is missing: install Node.js from nodejs.org")
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
-    done = subprocess.run(command, cwd=site, capture_output=True, encoding="utf-8", errors="replace")
+        raise OSError("npm, which fetches the page's libraries, is missing: install Node.js from nodejs.org")
+    install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
+    done = subprocess.run(install, cwd=site, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise RuntimeError(f"npm could not fetch the page's libraries; it needs its registry once:\n{last}")
+        raise OSError(f"npm could not fetch the page's libraries; it needs its registry once:\n{last}")
     (site / "vendor").mkdir()
     for name, source in json.loads((site / "package.json").read_text())["vendor"].items():
         (site / "node_modules" / source).rename(site / "vendor" / name)
@@ -95,44 +94,37 @@ class _Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
 
+class _Server(ThreadingHTTPServer):
+    allow_reuse_address = os.name == "posix"  # Windows would share a port
+
+
 def server(folder: str | Path, port: int = 0) -> ThreadingHTTPServer:
     """A server of the folder for this machine only; port 0 takes any free one. OSError if the port cannot be used."""
-    handler = partial(_Handler, directory=str(folder))
-    for host, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):  # the second where there is no IPv4
-        settings = {"address_family": family, "allow_reuse_address": os.name == "posix"}  # Windows would share a port
-        try:
-            return type("Server", (ThreadingHTTPServer,), settings)((host, port), handler)
-        except (OSError, OverflowError) as error:
-            fault, code = error, getattr(error, "errno", None)
-            if code not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                break
-    why = "it is in use, perhaps by a page in another terminal" if code == errno.EADDRINUSE else fault
-    raise OSError(f"port {port} cannot be used ({why}): give another --port, 0 for any free one") from fault
+    try:
+        return _Server(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
+    except (OSError, OverflowError) as error:
+        used = getattr(error, "errno", None) == errno.EADDRINUSE
+        why = "it is in use, perhaps by a page in another terminal" if used else error
+        raise OSError(f"port {port} cannot be used ({why}): give another --port, 0 for any free one") from error
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    printable_streams()
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify.page", description=__doc__)
     parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest best one under data/)")
     parser.add_argument("--to", metavar="DIR", default=resolve("data/page"), help="its folder (default: data/page)")
     parser.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
     parser.add_argument("--no-serve", action="store_true", help="build the folder and stop")
     options = parser.parse_args(arguments)
-    try:
-        path = Path(options.model or newest_model())
-        print(f"model: {path}", flush=True)
-        with few_threads(), nullcontext() if options.no_serve else server(options.to, options.port) as page:
-            print(f"page:  {build(load_model(path), Path(options.to))}", flush=True)
-            if page:
-                host, port, *_ = page.server_address
-                print(f"open   http://{f'[{host}]' if ':' in host else host}:{port}/   (Ctrl-C ends it)", flush=True)
+    path = Path(options.model or newest_model())
+    print(f"model: {path}", flush=True)
+    with few_threads(), nullcontext() if options.no_serve else server(options.to, options.port) as page:
+        print(f"page:  {build(load_model(path), Path(options.to))}", flush=True)
+        if page:
+            print(f"open   http://127.0.0.1:{page.server_port}/   (Ctrl-C ends it)", flush=True)
+            with suppress(KeyboardInterrupt):
                 page.serve_forever()
-    except KeyboardInterrupt:
-        return 0
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     return 0
 
 

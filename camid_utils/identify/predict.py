@@ -11,7 +11,7 @@ import torch
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from ..batches import batch_rows, make_fabric
+from ..batches import batch_rows, best_device
 from ..models import Model, to_input
 from ..patches import cut_patches
 from ..photos import resize
@@ -68,7 +68,7 @@ def few_threads() -> Iterator[None]:
 @torch.inference_mode()
 def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
     """What the model says about a photo uint8 [h, w, 3], in float32; ValueError if it is smaller than a patch."""
-    size, device = model.input_size, make_fabric("32-true").device
+    size, device = model.input_size, best_device()
     corners = patch_positions(*photo.shape[:2], size)
     if model.info.get("kind") == "resize":  # the whole photo as one patch
         corners, patches = np.zeros((1, 2), int), resize(photo, size, size)[None]

@@ -21,7 +21,8 @@ def read(folder: str | Path) -> Evidence:
     """Tables by name: `<name>.csv` of the folder, those of `published.TABLES`, and three that are made here.
 
     01_datasets: datasets.json, one row per data set, its `name` without "simulated". network: parameters of Table 1
-    with 27 classes, counted and published. phones: see `_phones`.
+    with 27 classes, counted and published. phones: in alphabetical order (as in training), their brand, and the name
+    that the authors' page shows for each; it lists them in natural order, "iPhone8Plus" before "iPhone12".
     A table without a column `dataset` takes that of its notebook's metrics. Tables of epochs get a column `fall`: how
     much lower the validation accuracy is than one epoch before.
     """
@@ -40,17 +41,10 @@ def read(folder: str | Path) -> Evidence:
     with torch.device("meta"):  # shapes without numbers
         parameters = sum(p.numel() for p in CameraConvNet(27).parameters())
     network = pd.DataFrame({"parameters": [parameters], "published": published.CONVNET_PARAMETERS})
-    return tables | theirs | {"network": network, "phones": _phones(theirs["floreview_models"]["camera_model"])}
-
-
-def _phones(names: pd.Series) -> pd.DataFrame:
-    """Phones in alphabetical order (as in training), their brand, and the name that the authors' page shows for each.
-
-    The page lists the same names in natural order: "iPhone8Plus" before "iPhone12".
-    """
-    ordered = pd.Series(sorted(names))
-    natural = sorted(ordered, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
-    return pd.DataFrame({"camera_model": ordered, "on_page": natural, "brand": ordered.str.split("_").str[0]})
+    names = sorted(theirs["floreview_models"]["camera_model"])
+    natural = sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
+    phones = {"camera_model": names, "on_page": natural, "brand": [name.split("_")[0] for name in names]}
+    return tables | theirs | {"network": network, "phones": pd.DataFrame(phones)}
 
 
 def find(evidence: Evidence, table: str, keys: Keys) -> pd.DataFrame:

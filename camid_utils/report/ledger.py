@@ -1,10 +1,9 @@
 """The ledger: each claim of the paper with our figures in words, a verdict and a link; the summary figure's rows.
 
-A claim's rule is in published/claims.csv, column `rule`: statements (see `statements`), separated by "; ". All must
-be true, or at least one if "or " precedes one. A rule contains no results: new numbers, new verdict. A claim is
-reproduced only where an interval shows it: "better" needs an interval above zero, "no different" one within 5
-points of it; what remains undecided is not reproduced. Column `testable`: whether these photographs can test the
-claim, in terms of its rows and `simulated`. Column `ours`: a template, if figures with intervals do not say enough.
+A claim's rule is in published/claims.csv, column `rule`: statements (see `statements`), separated by "; ". All must be
+true, or at least one if "or " precedes one. A claim is reproduced only where an interval shows it: "better" needs one
+above zero, "no different" one within 5 points of it. Column `testable`: whether these photographs can test the claim,
+in terms of its rows and `simulated`. Column `ours`: a template, if figures with intervals do not say enough.
 """
 
 import html
@@ -35,17 +34,16 @@ def ledger(evidence: Evidence) -> pd.DataFrame:
 
 def judge(evidence: Evidence, claim: dict[str, str]) -> tuple[str, str]:
     """Our figures in words and the verdict on a claim, a row of claims.csv; MISSING names the notebook to run."""
-    statements = claim["rule"].split("; ")
+    statements = [text.removeprefix("or ") for text in claim["rule"].split("; ")]
     try:
-        found = [evaluate(evidence, statement.removeprefix("or ")) for statement in statements]
+        tables, true = zip(*(evaluate(evidence, statement) for statement in statements), strict=True)
     except EvidenceMissing as missing:
         return "", f"{MISSING} {missing}"
-    tables, true = zip(*found, strict=True)
     holds = any(true) if "; or " in claim["rule"] else all(true)
     template = claim["ours"] or "{figures}"
     figures = "; ".join(in_words(rows.iloc[0]) for rows in tables) if "{figures}" in template else ""
     words = template.format(*map(_facts, tables), figures=figures)
-    if not statements[0][0].isdigit():  # tables of notebooks begin with a number: this one was published
+    if not claim["rule"][0].isdigit():  # tables of notebooks begin with a number: this one was published
         return words, REPRODUCED if holds else NOT
     rows, dataset = tables[0], tables[0]["dataset"].iloc[0]
     simulated = "simulated" in dataset
@@ -67,8 +65,7 @@ def in_words(row: pd.Series) -> str:
     if "difference" in row:
         figure = f"{names[row['a']]} minus {names[row['b']]}: {formatted(table, 'points', 'difference')[0]} points"
     elif "part" in row:
-        part = {"val": "validation"}.get(row["part"], row["part"])
-        what = f"{names[row['experiment']]}, {part} {row['metric']} per {row['level']}"
+        what = f"{names[row['experiment']]}, {row['part']} {row['metric']} per {row['level']}"
         figure = f"{what}: {formatted(table)[0]}, {row['classes']} classes"
     elif "change" in row:
         change = formatted(table, "points", "change", "change_")[0]
@@ -105,8 +102,8 @@ def styled(table: pd.DataFrame) -> Styler:
 def summary_rows(metrics: pd.DataFrame, contrasts: pd.DataFrame) -> pd.DataFrame:
     """What the summary figure shows: each change and control of experiments.csv against its first baseline.
 
-    Columns: panel (0 to 2), role ("change" or "control"), label, difference (test accuracy minus the baseline's), low,
-    high, photos, photos_b, dataset, baseline_label, baseline_accuracy. Without a contrast there is no row.
+    Columns: those of contrasts, panel (0 to 2), role ("change" or "control"), label, baseline_label, baseline_accuracy.
+    Without a contrast there is no row.
     """
     ids = listed()
     places = ids["panel"].str.extract(r"(?P<panel>\d) (?P<role>change|control)").join(ids[["label", "level"]]).dropna()
@@ -116,5 +113,4 @@ def summary_rows(metrics: pd.DataFrame, contrasts: pd.DataFrame) -> pd.DataFrame
     accuracies = tested.set_index(["experiment", "level"])["value"]
     rows["baseline_label"] = rows["b"].map(ids["label"]) + " (" + rows["protocol_b"] + "), per " + rows["level"]
     rows["baseline_accuracy"] = [accuracies[pair] for pair in zip(rows["b"], rows["level"], strict=True)]
-    return rows[["panel", "role", "label", "difference", "low", "high", "photos", "photos_b", "dataset",
-                 "baseline_label", "baseline_accuracy"]]  # fmt: skip
+    return rows

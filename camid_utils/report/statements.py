@@ -3,19 +3,15 @@
     <table>[ <column>=<value>,...][ vs [<table> ]<column>=<value>,...]: <condition>[ in some|most|no rows]
 
 Table: a file of the metrics folder without ".csv", or another name of `evidence.read`. The values choose its rows, as
-text; `!=` excludes. The condition must hold in each of these rows, or as the ending says:
+text; `!=` excludes. `vs` finds another row, whose columns are called `other_<column>`; what is not given is as in the
+first: its table, and the values of the columns that both have. The condition must hold in each row, or as its end says:
 
 - [not] higher, lower or undecided: what the interval in `low` and `high` says; `change higher`: `change_low`, ...;
-- a comparison in the language of pandas.eval: `value > 0.3`, `low > 1 / classes`, `accuracy_epoch == loss_epoch`;
-- `6 rows`: this many rows are found.
+- a comparison in the language of pandas.eval, such as `low > 1 / classes`, or `6 rows`: this many rows are found.
 
-`vs` finds another row, whose columns are called `other_<column>`; what is not given is as in the first: its table, and
-the values of the columns that both have.
-
-    02_contrasts a=cameraconvnet-scene+device,b=cameraconvnet-patch,level=patch: undecided
     02_metrics experiment=cameraconvnet-patch,part=test,level=patch,metric=accuracy: value > 0.3
     04_traces experiment=design-base,group=intact vs group=traces destroyed: low > other_high
-    04_robustness experiment=efficientnet-best,kind!=intact: change lower in most rows
+    04_robustness experiment=efficientnet-best,kind!=intact: change lower in some rows
 """
 
 import json
@@ -69,8 +65,8 @@ def _holds(rows: pd.DataFrame, condition: str) -> np.ndarray:
         return np.full(len(rows), len(rows) == int(count[1]))
     if words := _VERDICT.fullmatch(condition):
         prefix, negated, wanted = f"{words[1]}_" if words[1] else "", bool(words[2]), words[3]
-        ends = zip(rows[f"{prefix}low"], rows[f"{prefix}high"], strict=True)
-        return np.array([(verdict(*pair) == wanted) != negated for pair in ends])
+        found = map(verdict, rows[f"{prefix}low"], rows[f"{prefix}high"])
+        return np.array([(word == wanted) != negated for word in found])
     held = np.asarray(rows.eval(condition))
     if held.dtype != bool:
         raise ValueError(f"{condition!r} is not a comparison")
@@ -83,15 +79,14 @@ def check(notebook: str | Path, metrics: str | Path) -> list[str]:
     A Markdown cell names its statements in its metadata: `"rests_on": ["<statement>", ...]`.
     """
     evidence, problems = read(metrics), []
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    tagged = [(n, s) for n, cell in enumerate(cells, 1) for s in cell["metadata"].get("rests_on", [])]
-    for number, statement in tagged:
+    cells = enumerate(json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"], 1)
+    for number, statement in [(n, text) for n, cell in cells for text in cell["metadata"].get("rests_on", [])]:
         try:
             rows, true = evaluate(evidence, statement)
-            said = f"does not hold: true in {rows['held'].sum()} of {len(rows)} rows"
+            said = "" if true else f"does not hold: true in {rows['held'].sum()} of {len(rows)} rows"
         except EvidenceMissing:
-            true, said = False, f"is about a row that is not in {metrics}"
+            said = f"is about a row that is not in {metrics}"
         except (LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
-            true, said = False, f"cannot be read: {error}"
-        problems += [] if true else [f"{Path(notebook).name}, cell {number}: {statement!r} {said}"]
+            said = f"cannot be read: {error}"
+        problems += [f"{Path(notebook).name}, cell {number}: {statement!r} {said}"] if said else []
     return problems

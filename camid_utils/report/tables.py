@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from .. import published
-from ..experiments import CONTRAST_COLUMNS, labels, listed
-from ..intervals import METRIC_COLUMNS, formatted, verdict
+from ..experiments import labels, listed
+from ..intervals import formatted, verdict
 
 
 def read_metrics(folder: str | Path) -> pd.DataFrame:
@@ -14,18 +14,16 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
     for number in ("02", "03", "04"):
         if not (Path(folder) / f"{number}_metrics.csv").is_file():
             raise FileNotFoundError(f"no metrics of notebook {number} in {folder}: run that notebook first")
-    return _read(folder, "metrics", METRIC_COLUMNS)
+    return _read(folder, "metrics")
 
 
 def read_contrasts(folder: str | Path) -> pd.DataFrame:
     """All contrasts that notebooks 02 to 05 wrote."""
-    return _read(folder, "contrasts", CONTRAST_COLUMNS)
+    return _read(folder, "contrasts")
 
 
-def _read(folder: str | Path, name: str, columns: list[str]) -> pd.DataFrame:
-    """The tables of that name on the paper's own experiments, one below the other; no rows where there is none."""
-    found = [pd.read_csv(path) for path in sorted(Path(folder).glob(f"0[2-5]_{name}.csv"))]
-    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+def _read(folder: str | Path, name: str) -> pd.DataFrame:
+    return pd.concat([pd.read_csv(path) for path in sorted(Path(folder).glob(f"0[2-5]_{name}.csv"))], ignore_index=True)
 
 
 def accuracy_rows(metrics: pd.DataFrame, level: str | None = None) -> pd.DataFrame:
@@ -39,14 +37,13 @@ def accuracy_rows(metrics: pd.DataFrame, level: str | None = None) -> pd.DataFra
 
 def effect_rows(contrasts: pd.DataFrame) -> pd.DataFrame:
     """Contrasts as rows for `results.intervals`, labelled by the experiment, with its protocol as `group`."""
-    what = contrasts["a"].map(labels())
-    return contrasts.assign(label=what, value=contrasts["difference"], group=contrasts["protocol_a"])
+    label, value, group = contrasts["a"].map(labels()), contrasts["difference"], contrasts["protocol_a"]
+    return contrasts.assign(label=label, value=value, group=group)
 
 
 def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """One row per experiment, part and level, one column per metric; value and 95 % interval in one cell."""
-    index = ["dataset", "experiment", "protocol", "part", "level", "n", "photos"]
-    return pivot(metrics, index, "metric")
+    return pivot(metrics, ["dataset", "experiment", "protocol", "part", "level", "n", "photos"], "metric")
 
 
 def pivot(rows: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
@@ -57,28 +54,25 @@ def pivot(rows: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
 
 def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
     """Contrasts for readers: what is compared, on which data, the difference in points, and its verdict."""
-    names = {end: contrasts[end].map(labels()) + " (" + contrasts[f"protocol_{end}"] + ")" for end in ("a", "b")}
+    names = {end.upper(): contrasts[end].map(labels()) + " (" + contrasts[f"protocol_{end}"] + ")" for end in "ab"}
     a, b = contrasts["photos"].astype(str), contrasts["photos_b"].astype(str)
     table = contrasts[["dataset", "level"]].assign(photos=a.where(contrasts["paired"].astype(bool), a + " and " + b))
     table["A - B, points (95 %)"] = formatted(contrasts, "points", "difference")
-    table["A is"] = [verdict(low, high) for low, high in zip(contrasts["low"], contrasts["high"], strict=True)]
-    return pd.DataFrame({"A": names["a"], "B": names["b"]}).join(table)
+    table["A is"] = list(map(verdict, contrasts["low"], contrasts["high"]))
+    return pd.DataFrame(names).join(table)
 
 
 def table2(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 2 beside our test figures: one row per model and metric.
-
-    Columns: model, metric, paper, paper_data, test (value and 95 % interval), test photos, classes, data.
-    """
+    """The paper's Table 2 beside our test figures with their 95 % intervals: one row per model and metric."""
     rows, ids = [], listed()
     for i, paper in published.read("table2").iterrows():
         experiment = ids.index[ids["table2"] == str(i)][0]
         level = ids.loc[experiment, "level"]
-        ours = metrics[(metrics["experiment"] == experiment) & (metrics["level"] == level)]
+        ours = metrics.query("experiment == @experiment and level == @level and part == 'test'")
         for metric, value in (("accuracy", paper["val_accuracy"]), ("log loss", paper["val_loss"])):
-            test = ours[(ours["metric"] == metric) & (ours["part"] == "test")]
-            figures = [f"real {paper['dataset']}", *formatted(test), *test[["photos", "classes"]].iloc[0]]
-            data = f"{test['dataset'].iloc[0]}, {test['protocol'].iloc[0]}"
-            rows.append([paper["model"], f"{metric} per {level}", value, *figures, data])
+            test = ours[ours["metric"] == metric]
+            photos, classes, *data = test[["photos", "classes", "dataset", "protocol"]].iloc[0]
+            what, where = f"{metric} per {level}", f"real {paper['dataset']}"
+            rows.append([paper["model"], what, value, where, *formatted(test), photos, classes, ", ".join(data)])
     columns = ["model", "metric", "paper", "paper_data", "test", "test photos", "classes", "data"]
     return pd.DataFrame(rows, columns=columns)

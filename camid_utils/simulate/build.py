@@ -1,7 +1,6 @@
 """Builds a folder of simulated photographs that the loaders of the real data sets read."""
 
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import joblib
@@ -22,21 +21,21 @@ NETWORKS = {  # Forchheim's other versions, as we simulate them: factor of both 
 
 
 def simulate(
-    kind: str, root: str | Path, *, seed: int = 0, models: int = 8, devices: int = 2, scenes: int = 24, shots: int = 1,
+    kind: str, root: str | Path, *, seed: int = 0, models: int = 8, devices: int = 2, scenes: int = 24,
     size: tuple[int, int] = (640, 480), workers: int = -1,
 ) -> Path:  # fmt: skip
     """Make a simulated data set in the layout of the real one, unless it is there already; returns the root.
 
-    kind: a key of layouts.LAYOUTS; models: 1 to 8; devices per model; scenes, each shot `shots` times by every device;
-    size: nominal width and height. Forchheim and VISION take some of FloreView's models and two others, one device and
-    one shot each. workers: processes, -1 for one per core. Simulated photos of other settings are replaced; other
-    files in the root raise FileExistsError.
+    kind: a key of layouts.LAYOUTS; models: 1 to 8; devices per model; scenes: each is photographed by every device;
+    size: nominal width and height. Forchheim and VISION take some of FloreView's models and two others, one device
+    each. workers: processes, -1 for one per core. Simulated photos of other settings are replaced; other files in the
+    root raise FileExistsError.
     """
     if kind not in layouts.LAYOUTS:
         raise ValueError(f"{kind!r} cannot be simulated: give one of {', '.join(layouts.LAYOUTS)}")
-    devices, shots = (1, 1) if kind in layouts.COMMON else (devices, shots)
-    photos = layouts.plan(kind, seed, size, models, scenes, devices, shots)
-    settings = f"models={models} devices={devices} scenes={scenes} shots={shots}"
+    devices = 1 if kind in layouts.COMMON else devices
+    photos = layouts.plan(kind, seed, size, models, scenes, devices)
+    settings = f"models={models} devices={devices} scenes={scenes} shots=1"
     note = (
         "Simulated photographs: procedural scenes, simulated cameras with fictional names; none is real.\n"
         f"{layouts.LAYOUTS[kind].dataset} layout, version={VERSION} seed={seed} {settings} size={size[0]}x{size[1]}\n"
@@ -45,12 +44,16 @@ def simulate(
     if not _finished(target, note):
         with exclusive_folder(target) as aside:
             if not _finished(target, note):  # else another process made them while this one waited
-                _write(aside / "new", note, photos, partial(_shoot, kind=kind, seed=seed, size=size), workers)
+                new = aside / "new"
+                jobs = [joblib.delayed(_shoot)(new, kind, seed, size, *scene) for scene in photos.groupby("scene")]
+                finished = joblib.Parallel(workers, return_as="generator_unordered")(jobs)
+                list(progress(finished, "simulating", total=len(jobs), unit="scene"))
                 if kind == "dresden":
-                    layouts.dresden_listing(photos).to_csv(aside / "new" / LISTING, index=False)
+                    layouts.dresden_listing(photos).to_csv(new / LISTING, index=False)
+                (new / SIMULATED).write_text(note, encoding="utf-8")
                 if target.exists():
                     target.rename(aside / "old")
-                (aside / "new").rename(target)
+                new.rename(target)
     return Path(root)
 
 
@@ -63,17 +66,8 @@ def _finished(root: Path, note: str) -> bool:
     return False
 
 
-def _write(folder: Path, note: str, photos: pd.DataFrame, shoot, workers: int) -> None:
-    """Write the photos of a plan by `shoot`, scene by scene, then the note."""
-    jobs = (joblib.delayed(shoot)(folder, number, part) for number, part in photos.groupby("scene"))
-    with progress(total=len(photos), desc="simulating", unit="photo") as bar:
-        for done in joblib.Parallel(workers, return_as="generator_unordered")(jobs):
-            bar.update(done)
-    (folder / SIMULATED).write_text(note, encoding="utf-8")
-
-
-def _shoot(folder: Path, number: int, photos: pd.DataFrame, kind: str, seed: int, size: tuple[int, int]) -> int:
-    """Make one scene and write all photos of it, each with its own random stream; returns how many."""
+def _shoot(folder: Path, kind: str, seed: int, size: tuple[int, int], number: int, photos: pd.DataFrame) -> None:
+    """Make one scene and write all photos of it, each with its own random stream."""
     dataset, start, _ = layouts.LAYOUTS[kind]
     scene = make_scene([seed, *dataset.encode(), 2, number], size)
     turned = scene._replace(light=np.ascontiguousarray(np.rot90(scene.light, axes=(1, 2))))
@@ -88,11 +82,10 @@ def _shoot(folder: Path, number: int, photos: pd.DataFrame, kind: str, seed: int
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cameras.encode(pixels, photo, f"{when:%Y:%m:%d %H:%M:%S}", scene.iso, orientation))
         if kind == "forchheim":
-            write_network_copies(path)
-    return len(photos)
+            _write_network_copies(path)
 
 
-def write_network_copies(photo: Path) -> None:
+def _write_network_copies(photo: Path) -> None:
     """Write the networks' versions of a Forchheim photo, as "messenger SIDE QUALITY" of `photos.degrade`; no EXIF."""
     with Image.open(photo) as original:
         for network, (factor, quality) in NETWORKS.items():

@@ -64,16 +64,6 @@ def vignette(image: np.ndarray, camera) -> np.ndarray:
     return image / (1 + np.float32(tangent2 / 2) * (y * y + x * x)) ** 2
 
 
-def mix(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Apply a 3 x 3 colour matrix to `[3, H, W]`."""
-    return np.einsum("ij,jyx->iyx", matrix.astype(np.float32), image)
-
-
-def crosstalk(share: float) -> np.ndarray:
-    """3 x 3 matrix from scene to sensor colours: filters overlap with their neighbours; rows sum to 1."""
-    return np.array([[1 - share, share, 0], [share / 2, 1 - share, share / 2], [0, share, 1 - share]])
-
-
 def mosaic(image: np.ndarray, cfa: str) -> np.ndarray:
     """What a colour filter array passes (Bayer 1976): `[3, H, W]` -> `[H, W]`."""
     tile = np.array(["RGB".index(colour) for colour in cfa]).reshape(2, 2)
@@ -105,9 +95,8 @@ def white_balance(raw: np.ndarray, light: np.ndarray, camera) -> np.ndarray:
     """Imperfect white balance of a mosaic for light of sensor colour `[3]`; clipped, so that highlights are neutral."""
     seen = (light / light[1]) ** camera.wb
     gains = np.array([1 + camera.wb_red / 100, 1, 1 + camera.wb_blue / 100]) / seen
-    gains = (gains / gains.min()).astype(np.float32)
-    tile = gains[["RGB".index(colour) for colour in camera.cfa]].reshape(2, 2)
-    return np.minimum(raw * np.tile(tile, (raw.shape[0] // 2, raw.shape[1] // 2)), 1)
+    gains = (gains / gains.min()).astype(np.float32)[:, None, None]
+    return np.minimum(raw * mosaic(np.broadcast_to(gains, (3, *raw.shape)), camera.cfa), 1)
 
 
 def demosaic(raw: np.ndarray, cfa: str, method: str) -> np.ndarray:
@@ -144,13 +133,6 @@ def denoise(image: np.ndarray, camera, iso: int) -> np.ndarray:
     return np.stack([green + red, green, green + blue])
 
 
-def colour_matrix(camera) -> np.ndarray:
-    """3 x 3 matrix from sensor to display colours: inverts the filters' crosstalk, then raises saturation."""
-    grey = np.array([0.2126, 0.7152, 0.0722])  # luminance of sRGB's primaries, IEC 61966-2-1
-    saturate = camera.saturation * np.eye(3) + (1 - camera.saturation) * grey
-    return saturate @ np.linalg.inv(crosstalk(camera.crosstalk))
-
-
 def local_tone(image: np.ndarray, exponent: float) -> np.ndarray:
     """Brighten dark regions and darken bright ones by a power of the blurred luma (cf. Durand and Dorsey 2002)."""
     small = Image.fromarray(luma(image)).resize([max(1, n // 24) for n in image.shape[:0:-1]], Image.Resampling.BOX)
@@ -182,14 +164,19 @@ def point(scene: Scene, camera, rng: np.random.Generator) -> View:
 
 def take_photo(scene: Scene, camera, view: View, rng: np.random.Generator) -> np.ndarray:
     """One photo by one device, from linear light to pixels before JPEG: uint8 `[height, width, 3]`."""
-    filters = crosstalk(camera.crosstalk)
-    image = vignette(lens_image(mix(scene.light, filters), camera, view), camera)
+    share = camera.crosstalk  # colour filters overlap with their neighbours: from scene to sensor colours
+    filters = np.array([[1 - share, share, 0], [share / 2, 1 - share, share / 2], [0, share, 1 - share]])
+    image = np.einsum("ij,jyx->iyx", filters.astype(np.float32), scene.light)
+    image = vignette(lens_image(image, camera, view), camera)
     green = image[1, ::4, ::4]  # is exposed to a mean of 18 % grey, or lower where over 2 % would saturate
     image *= np.float32(float(min(0.18 / green.mean(), 1.0 / np.quantile(green, 0.98))) * 2 ** rng.uniform(-0.2, 0.2))
     raw = expose(mosaic(image, camera.cfa), camera, scene.iso, rng)
     raw = white_balance(raw, filters @ scene.illuminant, camera)
-    image = demosaic(raw, camera.cfa, camera.demosaic)
-    image = mix(denoise(image, camera, scene.iso), colour_matrix(camera))
+    image = denoise(demosaic(raw, camera.cfa, camera.demosaic), camera, scene.iso)
+    grey = np.array([0.2126, 0.7152, 0.0722])  # luminance of sRGB's primaries, IEC 61966-2-1
+    saturate = camera.saturation * np.eye(3) + (1 - camera.saturation) * grey
+    matrix = saturate @ np.linalg.inv(filters)  # from sensor to display colours
+    image = np.einsum("ij,jyx->iyx", matrix.astype(np.float32), image)
     image = tone_curve(local_tone(image, camera.local), camera.contrast)
     image = sharpen(image, camera.radius, camera.amount)
     return np.ascontiguousarray(np.moveaxis(np.clip(np.rint(image * 255), 0, 255).astype(np.uint8), 0, -1))

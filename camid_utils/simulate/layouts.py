@@ -1,7 +1,7 @@
 """Devices, plans (one row per photo: its device, `scene`, `shot`, `path`) and file names of the simulated data sets."""
 
 import zlib
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 import pandas as pd
@@ -11,16 +11,11 @@ from .cameras import COMPACTS, PHONES, PROCESSING
 MOTIVES = 4  # scenes at each position (Dresden) or location (FloreView)
 
 
-class Layout(NamedTuple):
-    dataset: str  # its name, which is also part of every random seed
-    start: str  # when the first photo was taken
-    path: str  # template
-
-
+Layout = namedtuple("Layout", "dataset start path")  # name (part of every random seed), date of first photo, template
 LAYOUTS = {  # Forchheim spells models differently from FloreView, as in reality
     "dresden": Layout("Dresden", "2009-04-01 09:00", "{brand}_{model}_{device}/{brand}_{model}_{device}_{shot}.JPG"),
     "floreview": Layout("FloreView", "2021-06-01 09:00", "{unit}_{brand}_{model}/Nat/jpeg-h264/"
-                        "L{position}/S{motive}/{unit}_L{position}S{motive}C{capture}.jpg"),
+                        "L{position}/S{motive}/{unit}_L{position}S{motive}C1.jpg"),
     "forchheim": Layout("Forchheim", "2019-05-01 09:00", "{unit}_{brand}_{lower}_1/orig/{unit}_img_orig_{number}.jpg"),
     "vision": Layout("VISION", "2016-05-01 09:00", "{unit}_{brand}_{model}/images/nat/{unit}_I_nat_{number}.jpg"),
 }  # fmt: skip
@@ -62,33 +57,26 @@ def corpus_devices(kind: str, models: int, size: tuple[int, int], seed: int) -> 
     return pd.concat([known.loc[[i for i in COMMON[kind] if i < models]], strangers], ignore_index=True)
 
 
-def plan(kind: str, seed: int, size: tuple[int, int], models: int, scenes: int, devices=1, shots=1) -> pd.DataFrame:
-    """The photos of a simulated data set: every device takes `shots` photos of every scene."""
-    if not 1 <= models <= len(PHONES) or min(devices, scenes, shots) < 1 or min(size) < 64:
-        asked = f"{models} models, {devices} devices, {scenes} scenes, {shots} shots, {size[0]} x {size[1]} pixels"
+def plan(kind: str, seed: int, size: tuple[int, int], models: int, scenes: int, devices: int) -> pd.DataFrame:
+    """The photos of a simulated data set: every device takes one of every scene."""
+    if not 1 <= models <= len(PHONES) or min(devices, scenes) < 1 or min(size) < 64:
+        asked = f"{models} models, {devices} devices, {scenes} scenes, {size[0]} x {size[1]} pixels"
         raise ValueError(f"{asked}: give 1 to {len(PHONES)} models, 1 or more of the others, sides of 64 or more")
     if kind in COMMON:
         fleet = corpus_devices(kind, models, size, seed)
     else:
         fleet = make_devices((COMPACTS if kind == "dresden" else PHONES)[:models], devices, size, seed)
-    taken = pd.MultiIndex.from_product([range(scenes), range(1, shots + 1)], names=["scene", "capture"])
-    return _named(fleet.merge(taken.to_frame(index=False), how="cross"), LAYOUTS[kind].path)
-
-
-def _named(photos: pd.DataFrame, path: str) -> pd.DataFrame:
-    """The photos with `shot` (from 1), `position`, `motive` and `path`, from its template."""
+    photos = fleet.merge(pd.DataFrame({"scene": range(scenes)}), how="cross")
     scene, unit = photos["scene"], photos.groupby(["brand", "model", "device"], sort=False).ngroup() + 1
     photos = photos.assign(shot=range(1, len(photos) + 1), position=scene // MOTIVES + 1, motive=scene % MOTIVES + 1)
     names = photos.assign(unit=unit.map("D{:02d}".format), lower=photos["model"].str.lower())
     names["number"] = (scene + 1).map("{:04d}".format)
-    return photos.assign(path=[path.format_map(row) for row in names.to_dict("records")])
+    return photos.assign(path=[LAYOUTS[kind].path.format_map(row) for row in names.to_dict("records")])
 
 
 def dresden_listing(photos: pd.DataFrame) -> pd.DataFrame:
-    """The columns of Dresden's public listing, `dresden.csv`, for the rows of a plan."""
+    """Columns of Dresden's public listing, `dresden.csv`, for the rows of a plan."""
     table = photos.rename(columns={"device": "instance", "position": "position_num", "motive": "motive_num"})
     table["filename"] = table["path"].str.rsplit("/").str[-1]
-    table["position_name"] = "Simulated place " + table["position_num"].astype(str)
-    table["motive_name"] = "scene " + (table["scene"] + 1).astype(str)
-    columns = "filename brand model instance shot position_num position_name motive_num motive_name".split()
-    return table.sort_values("filename")[columns].assign(url="")
+    columns = ["filename", "brand", "model", "instance", "shot", "position_num", "motive_num"]
+    return table.sort_values("filename")[columns]

@@ -76,14 +76,6 @@ def _surface(rng: np.random.Generator, seen: np.ndarray, leaves: int) -> np.ndar
     return palette(rng, leaves + 1).T[:, seen] * np.exp(np.clip(relief, -2, 1))
 
 
-def _sky(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """A bright, smooth gradient from blue to pale with faint clouds, `[3, H, W]`."""
-    down = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
-    clouds = 1 + np.float32(rng.uniform(0, 0.12)) * power_law_field(rng, shape, 2.0, 0.4)
-    blue, pale = np.array([0.35, 0.55, 0.95]), np.array([0.9, 0.92, 0.95]) * rng.uniform(0.8, 1.1)
-    return ((blue[:, None, None] * (1 - down) + pale[:, None, None] * down) * clouds).astype(np.float32)
-
-
 def make_scene(seed: list[int], size: tuple[int, int]) -> Scene:
     """A random scene for photos of `size` (width, height), `OVERSAMPLING` times as large; two in five show sky."""
     rng = np.random.default_rng(seed)
@@ -96,6 +88,10 @@ def make_scene(seed: list[int], size: tuple[int, int]) -> Scene:
     depth = np.float32(rng.uniform(0.1, 0.5))
     shadow = np.exp(depth * np.clip(power_law_field(rng, shape, 2.0, 1.0), -2, 2))
     scene = _surface(rng, seen, leaves) * shadow * light[:, None, None]
-    if open_air:
-        scene = np.where(seen == 0, _sky(rng, shape), scene)
+    if open_air:  # the sky is bright, from blue to pale, with faint clouds
+        down = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
+        clouds = 1 + np.float32(rng.uniform(0, 0.12)) * power_law_field(rng, shape, 2.0, 0.4)
+        blue, pale = np.array([0.35, 0.55, 0.95]), np.array([0.9, 0.92, 0.95]) * rng.uniform(0.8, 1.1)
+        sky = (blue[:, None, None] * (1 - down) + pale[:, None, None] * down) * clouds
+        scene = np.where(seen == 0, sky.astype(np.float32), scene)
     return Scene(scene, light, int(100 * 2 ** rng.integers(0, 2 if open_air else 4)))
