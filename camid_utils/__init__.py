@@ -6,7 +6,7 @@ The map, in the order in which a photograph passes through; no module imports fr
 
 | module           | what is in it                                                                              |
 |------------------|--------------------------------------------------------------------------------------------|
-| `files`          | atomic writes, one process at a time                                                       |
+| `files`          | atomic writes, locks, what every command line shares                                       |
 | `project`        | where files belong, the record of a run (run.json), progress bars                          |
 | `photos`         | one photograph: the decoder, its header and quantisation tables, its degradations          |
 | `published/`     | what was published, as data: tables, log, counts; the claims, each with its rule           |
@@ -15,13 +15,13 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `download/`      | real photographs: `sources`, `fetch` (resumes), `check`; `python -m camid_utils.download`  |
 | `simulate/`      | `scenes`, `cameras` (lens, sensor, demosaicing, JPEG), `layouts`, `build`                  |
 | `splits`         | train, val and test by five protocols                                                      |
-| `planning`       | which rows of a patch store train, validate and test; plans that compare like with like    |
+| `planning`       | which rows of a patch store train, validate and test; one network, several tests           |
 | `patches`        | the patch store: cutting, its key, which patches carry traces                              |
 | `models`         | the two networks, the model file                                                           |
 | `augmentation`   | flips, rotation, jitter and degradations of training images                                |
-| `batches`        | device, precision, batches, logits                                                         |
+| `batches`        | device, precision, batches, CUDA graphs, several processes, logits                         |
 | `checkpoints`    | what an interrupted training run resumes from                                              |
-| `training`       | the loop, its hyperparameters, optimizers and learning-rate schedules                      |
+| `training`       | the loop, its hyperparameters; jobs: `python -m camid_utils.training JOB`, under torchrun  |
 | `evaluation`     | predictions, votes, confusion matrices, metrics                                            |
 | `intervals`      | bootstrap, differences, one formatter, one verdict                                         |
 | `figures/`       | `style`, `curves`, `results`, `scores`, `photographs`, `examples`, `summary`               |
@@ -30,5 +30,8 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `analyses/`      | `traces` (spectra of noise residuals), `learning`, `voting` (how many patches a photo      |
 |                  | needs), `transfer`, `robustness`, `fingerprints` (of sensors), `open_set`, `other_corpora` |
 | `report/`        | `tables`, `evidence`, `statements` (language of the rules), `ledger`, `headlines` (README) |
-| `study`          | runs the notebooks, compares and publishes: `python -m camid_utils.study`                  |
+| `benchmark`      | ours beside the plain recipe: `python -m camid_utils.benchmark`                            |
+| `execution`      | runs notebooks in kernels of their own                                                     |
+| `grid`           | runs them once per combination of parameters: here, in processes, on a cluster             |
+| `study`          | profiles, comparison, publication: `python -m camid_utils.study`                           |
 """

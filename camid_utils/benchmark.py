@@ -109,14 +109,12 @@ def seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
 
 
 def operations(make_net: Callable, size: int, train: bool) -> int:
-    """Floating-point operations for one image: a forward pass, and a backward one in training."""
+    """Floating-point operations for one image; a backward pass counts as two forward passes."""
     with torch.device("meta"):
-        net, image = make_net(), torch.empty(2, 3, size, size)  # two, as batch normalisation trains on no single one
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train):
-        logits = net.train(train)(image)
-        if train:
-            logits.sum().backward()
-    return counter.get_total_flops() // 2
+        net, image = make_net().eval(), torch.empty(1, 3, size, size)
+    with FlopCounterMode(display=False) as counter:
+        net(image)
+    return counter.get_total_flops() * (3 if train else 1)
 
 
 def matrix_peak(fabric) -> float:
