@@ -116,13 +116,18 @@ def test_wrong_input_is_named(tmp_path, change, message):
         training.fit(dense_net(), **data, folder=tmp_path)
 
 
-RUNS = list(product(["CameraConvNet", "features"], training.OPTIMIZERS, training.SCHEDULES))
+RUNS = list(product(["CameraConvNet", "CameraConvNet, NCHW", "features"], training.OPTIMIZERS, training.SCHEDULES))
 RUNS += [pytest.param("EfficientNet-Lite0", "adamw", "one-cycle", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("network, optimizer, schedule", RUNS)
-def test_an_interrupted_training_resumes_to_the_bit(tmp_path, on_cpu, interrupt_after, network, optimizer, schedule):
-    """Interrupted after every epoch's checkpoint. The optimizer's tensors must be channels-last, as the weights are."""
+def test_an_interrupted_training_resumes_to_the_bit(
+    tmp_path, on_cpu, monkeypatch, interrupt_after, network, optimizer, schedule
+):
+    """Interrupted after every epoch's checkpoint. The optimizer's tensors must have the layout of the weights."""
+    network, _, nchw = network.partition(", ")
+    if nchw:
+        monkeypatch.setattr(training.batches, "layout", lambda device: torch.contiguous_format)
     make_net, data, augment = {
         "CameraConvNet": (lambda: models.CameraConvNet(2, 1 / 64), planted(48, 42), FLIP),
         "features": (lambda: dense_net(8), planted_features(), None),
