@@ -16,8 +16,9 @@ README, RESULTS = PROJECT / "README.md", PROJECT / "results"
 PLACE = re.compile(r"(<!-- results.*?-->\n).*?(<!-- /results -->)", re.DOTALL)
 KEYS = ["experiment", "dataset", "protocol", "part", "level", "metric"]
 SPREADS = 3  # standard deviations over seeds, and
-LEAST = 0.02  # smallest tolerance of an accuracy: where no spread is known, or rounding changes a few votes
+LEAST = 0.02  # smallest tolerance of an accuracy: rounding changes a few votes
 BITWISE, WITHIN, NO = "to the bit", "within the seeds' spread", "no"
+UNKNOWN = "another platform: no spread over seeds is published"
 
 
 def filled(text: str, results: str | Path = RESULTS) -> str:
@@ -57,17 +58,19 @@ def compare(published: str | Path, run: str | Path, seeds: str | Path) -> pd.Dat
 
     Headlines: test accuracies, at their own level, of the experiments in the README. published, run, seeds: results
     folders. On the same platform with the same versions figures must be equal; elsewhere the tolerance is SPREADS
-    standard deviations over the seeds of `seeds`, but at least LEAST.
+    standard deviations over the seeds of `seeds`, but at least LEAST; where these are missing, nothing is judged.
     """
     same = read_record(Path(published))["environment"] == read_record(Path(run))["environment"]
     ours, spread, label = _metrics(run), _metrics(seeds), listed()["label"]
     rows = []
     for key, row in _headlines(published).iterrows():
-        known = spread["spread"].get(key, 0.0) if len(spread) else 0.0
-        tolerance = 0.0 if same else max(LEAST, SPREADS * known)
+        known = spread["spread"].get(key, np.nan) if len(spread) else np.nan
+        tolerance = 0.0 if same else np.maximum(LEAST, SPREADS * known)
         value = ours["value"].get(key, np.nan)
         gap = abs(value - row["value"])
         agreement = BITWISE if gap == 0 else WITHIN if gap <= tolerance else NO
+        if gap > 0 and np.isnan(tolerance):
+            agreement = UNKNOWN
         rows.append([label[key[0]], row["value"], value, gap, tolerance, agreement])
     return pd.DataFrame(rows, columns=["experiment", "published", "run", "difference", "tolerance", "agreement"])
 
