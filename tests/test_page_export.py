@@ -17,7 +17,7 @@ import torch
 from camid_utils import models
 from camid_utils.identify import page, predict
 
-INFO = {"dataset": "simulated FloreView", "protocol": "scene", "kind": "quality", "identification": {"threshold": 0.5}}
+INFO = {"dataset": "simulated FloreView", "protocol": "scene", "kind": "grid", "identification": {"threshold": 0.5}}
 NAMES = ["Zeta_9", "Alpha_1", "Mid_5"]
 VENDOR = json.loads((page.WEB / "package.json").read_text())["vendor"]
 

@@ -37,7 +37,7 @@ def filled(text: str, results: str | Path = RESULTS) -> str:
     head = ["experiment", "split", "paper, real photographs (validation)", *(f"ours, `{name}`" for name in rows)]
     lines = [[*head, "tested on"], ["---"] * (len(head) + 1)]
     for experiment, label in listed().query("readme != ''").sort_values("readme")["label"].items():
-        own = next(iter(rows.values())).loc[experiment]
+        own = next(table.loc[experiment] for table in rows.values() if experiment in table.index)
         paper = f"{100 * own['published']:.1f} %" if pd.notna(own["published"]) else "not tested"
         found = [table[table.index == experiment] for table in rows.values()]
         ours = [f"**{formatted(row)[0].replace(' (', '** (')}" if len(row) else "not run" for row in found]
