@@ -68,8 +68,8 @@ def shared_training(
     Training and validation are those of `protocol` (see `plan`), without a fifth of the training photos. Tested are
     other patches of the training photos (patch), the photos set aside (photo), training devices in new scenes (scene),
     new devices in training scenes (device), and both new (scene+device); what the data do not allow is missing.
-    Where a camera took one photo of a scene, training shows the scene of a photo set aside by other cameras only: a
-    bias against it.
+    Where a camera took one photo of a scene, training shows the scene of a photo set aside by other cameras only,
+    which may count against it.
     evaluate, train: the maximum number of patches per photo for either use; 0 for all.
     """
     found: dict[str, list[Plan]] = {}
