@@ -3,7 +3,7 @@
 # make test         checks the code and runs the quick tests
 # make test-all     runs all tests: also long fuzzing, ten kills of a run, large photographs
 # make lab          opens the notebooks
-# make photographs  downloads real photographs, Dresden and FloreView; interrupted downloads resume
+# make photographs  downloads 1,648 public photographs by 44 camera models, 4.3 GB; interrupted downloads resume
 # make demo         builds the web page from the newest model under data/ and serves it on this machine (needs npm)
 # Each first makes the environment, once, with the exact versions of requirements.lock.
 
@@ -33,8 +33,7 @@ test-all: .venv/ready
 	$(PYTEST) $(ARGS)
 
 photographs: .venv/ready
-	$(BIN)/python -m camid_utils.download dresden --to data/Dresden $(ARGS)
-	$(BIN)/python -m camid_utils.download floreview --to data/FloreView $(ARGS)
+	$(BIN)/python -m camid_utils.download photographs --to data/photographs $(ARGS)
 
 demo: .venv/ready
 	$(BIN)/python -m camid_utils.identify.page $(ARGS)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from .photos import jpeg_header
 
-COLUMNS = ["path", "dataset", "brand", "camera_model", "device", "scene", "width", "height"]
+COLUMNS = ["path", "dataset", "brand", "camera_model", "device", "scene", "width", "height"]  # and collection
 LISTING = "dresden.csv"  # the public listing of Dresden's natural images, or a simulated one in its form
 SIMULATED = "SIMULATED.txt"  # marks a folder of simulated photos
 EXTENSIONS = {
@@ -70,7 +70,7 @@ def relative_photos(catalogue: pd.DataFrame) -> pd.Series:
 
 def fingerprint(catalogue: pd.DataFrame, with_mtime: bool = True) -> str:
     """SHA-256 over the photos' names, bytes, labels and (`with_mtime`) times of change; the order does not matter."""
-    labels = catalogue[COLUMNS[1:6]].astype(object)
+    labels = catalogue.reindex(columns=[*COLUMNS[1:6], "collection"]).astype(object)
     labels = labels.where(labels.notna(), None).to_numpy().tolist()
     stats = [os.stat(path) if os.path.isfile(path) else None for path in catalogue["path"]]  # None: it has vanished
     rows = zip(relative_photos(catalogue), stats, labels, strict=True)
@@ -87,8 +87,9 @@ def kind(path: str | PurePath) -> str:
 def read_catalogue(root: str | Path, name: str, layout: str, label: Callable[[Path], tuple | str]) -> pd.DataFrame:
     """Catalogue of the photos under `root`, at any depth, sorted by path.
 
-    `label` gives a photo's camera model, device, scene and a key that its copies share, from its path relative to
-    `root`; or the kind, a string, of a photo to skip; or a ValueError with the reason why it is left out.
+    `label` gives a photo's camera model, device, scene, a key that its copies share and, if a data set has several, its
+    collection, from its path relative to `root`; or the kind, a string, of a photo to skip; or a ValueError with the
+    reason why it is left out.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -111,9 +112,10 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Callable[[Pa
     first = table.groupby("key")["path"].transform("first")
     copy = table["path"] != first
     unusable += table.assign(reason="another copy of " + first).loc[copy, ["path", "reason"]].to_dict("records")
-    table = table.loc[~copy, COLUMNS].reset_index(drop=True)
+    table = table.loc[~copy, [*COLUMNS, "collection"]].reset_index(drop=True)
     table["dataset"] = f"simulated {name}" if (root / SIMULATED).is_file() else name
-    table = table.astype({column: "string" for column in COLUMNS[:-2]} | {"width": "int64", "height": "int64"})
+    table["collection"] = table["collection"].fillna(table["dataset"])
+    table = table.astype({column: "string" for column in table} | {"width": "int64", "height": "int64"})
     table.attrs["left_out"] = sorted(unusable, key=lambda row: row["path"])
     table.attrs["skipped"] = dict(sorted(Counter(row["skip"] for row in rows if "skip" in row).items()))
     return table
@@ -150,7 +152,7 @@ def _read(root: Path, photo: Path, label: Callable[[Path], tuple | str]) -> dict
         labels = label(photo)
         if isinstance(labels, str):
             return {"skip": labels}
-        camera_model, device, scene, key = labels
+        camera_model, device, scene, key, collection = (*labels, pd.NA)[:5]
         known = {"camera_model": camera_model}
         if not os.path.isfile(path):
             raise ValueError("it is not a file, or is a broken link")
@@ -159,7 +161,7 @@ def _read(root: Path, photo: Path, label: Callable[[Path], tuple | str]) -> dict
         if min(width, height) < MIN_SIDE:
             raise ValueError(f"{width} x {height} pixels are too few: a side is shorter than {MIN_SIDE}")
         row = [path, pd.NA, camera_model.split("_")[0], camera_model, device, scene, width, height]
-        return dict(zip(COLUMNS, row, strict=True), key=key)
+        return dict(zip(COLUMNS, row, strict=True), key=key, collection=collection)
     except OSError as error:
         reason = f"it cannot be opened: {error.strerror}"
     except UnicodeEncodeError:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .files import atomic_path
 from .models import digest
 
-FORMAT = 4  # raise it when the training loop changes what it computes
+FORMAT = 5  # raise it when the training loop changes what it computes
 NAME = "checkpoint.safetensors"
 
 
@@ -24,7 +24,7 @@ def run_key(net: nn.Module, inputs: np.ndarray, labels, train, val, settings: di
     return digest(net, [FORMAT, settings, inputs.shape], *split, inputs[:, rows] if inputs.ndim == 3 else inputs[rows])
 
 
-def save(folder: Path, key: str, net, opt, scheduler, best: dict[str, Tensor], steps: list, history: list) -> None:
+def save(folder: Path, key: str, net, opt, best: dict[str, Tensor], steps: list, history: list) -> None:
     """Write everything that the next epoch needs to one safetensors file, atomically, and the logs beside it as CSV."""
     for name, rows in (("steps", steps), ("epochs", history)):
         with atomic_path(folder / f"{name}.csv") as partial:
@@ -37,14 +37,13 @@ def save(folder: Path, key: str, net, opt, scheduler, best: dict[str, Tensor], s
         for name, tensor in values.items()
         if isinstance(tensor, Tensor)
     }
-    meta = {"key": key, "groups": state["param_groups"], "scheduler": scheduler.last_epoch, "steps": steps,
-            "history": history}  # fmt: skip
+    meta = {"key": key, "groups": state["param_groups"], "steps": steps, "history": history}
     with atomic_path(folder / NAME) as partial:
         save_file(tensors, partial, {"meta": json.dumps(meta, default=float)})  # a learning rate may be a tensor
 
 
-def resume(folder: Path, key: str, net, opt, scheduler, device: torch.device) -> tuple[list, list, dict]:
-    """(steps, history, best weights) of this run's checkpoint, loaded into net, optimizer and scheduler; else empty."""
+def resume(folder: Path, key: str, net, opt, device: torch.device) -> tuple[list, list, dict]:
+    """(steps, history, best weights) of this run's checkpoint, loaded into net and optimizer; else empty."""
     if not (folder / NAME).is_file():
         return [], [], {}
     with safe_open(folder / NAME, "pt", device=str(device)) as file:
@@ -65,5 +64,4 @@ def resume(folder: Path, key: str, net, opt, scheduler, device: torch.device) ->
         for name, tensor in values.items():
             if tensor.shape == weight.shape:
                 values[name] = torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor)
-    scheduler.last_epoch = meta["scheduler"]
     return meta["steps"], meta["history"], parts["best"]

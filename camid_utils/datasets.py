@@ -24,6 +24,9 @@ DRESDEN_LAYOUT = """\
 FLOREVIEW_LAYOUT = """\
   ROOT/D27_DOOGEE_S96Pro/Nat/jpeg-h264/L1/S1/D27_L1S1C1.jpg    as published, or
   ROOT/DOOGEE_S96Pro/D27_L1S1C1.jpg    one folder per phone: <Brand>_<Model>"""
+PUBLIC_LAYOUT = """\
+  ROOT/Nikon_D90/Nikon_D90_0_000.jpg    as `python -m camid_utils.download photographs --to ROOT` names them"""
+PUBLIC = "public photographs"
 
 
 def load_dresden(root: str | Path) -> pd.DataFrame:
@@ -43,6 +46,13 @@ def load_dresden(root: str | Path) -> pd.DataFrame:
         return camera_model, f"{camera_model}_{device}", scenes.get(key, pd.NA), key
 
     return read_catalogue(root, "Dresden", DRESDEN_LAYOUT, label)
+
+
+def load_steps(root: str | Path) -> pd.DataFrame:
+    """Catalogue of simulated cameras that differ in one step (simulate.cameras.STEPS), in Dresden's layout."""
+    catalogue = load_dresden(root)
+    catalogue["dataset"] = catalogue["dataset"].str.replace("Dresden", "Steps")
+    return catalogue
 
 
 def load_floreview(root: str | Path, flat: bool = False) -> pd.DataFrame:
@@ -65,6 +75,38 @@ def load_floreview(root: str | Path, flat: bool = False) -> pd.DataFrame:
         return camera_model, device.upper(), scene[0].upper() if scene else pd.NA, key
 
     return read_catalogue(root, "FloreView", FLOREVIEW_LAYOUT, label)
+
+
+def load_photographs(root: str | Path, role: str | None = None, kind: str | None = "natural") -> pd.DataFrame:
+    """Catalogue of public photographs under `root`, of a role (camera, phone) and kind (natural, flat), None: of all.
+
+    All labels come from the list of `published.photographs`, never from EXIF. A scene is an eighth, in time, of a
+    collection; flat fields have none. Listed photos that are missing or have another size are left out with the reason.
+    """
+    root, listed = Path(root).expanduser(), published.photographs()
+    wanted = listed[(listed["role"] == (role or listed["role"])) & (listed["kind"] == (kind or listed["kind"]))]
+    if wanted.empty:
+        raise ValueError(f"there are no public photographs of role {role!r} and kind {kind!r}")
+    rows, others = ({row.file: row for row in table.itertuples()} for table in (wanted, listed.drop(wanted.index)))
+
+    def label(photo: Path) -> tuple | str:
+        if other := others.get(photo.as_posix()):
+            return f"{other.kind} ({other.role})"
+        if (row := rows.get(photo.as_posix())) is None:
+            raise ValueError("the list of public photographs does not name it")
+        if (size := os.path.getsize(root / photo)) != row.bytes:
+            raise ValueError(f"it has {size:,} bytes, the listed photo {row.bytes:,}: download it again")
+        scene = pd.NA if row.kind == "flat" else f"{row.collection}/{row.block:.0f}"
+        return row.camera_model, row.device, scene, row.file, row.collection
+
+    catalogue = read_catalogue(root, f"{PUBLIC} by {role}s" if role else PUBLIC, PUBLIC_LAYOUT, label)
+    missing = [
+        {"path": str(root / row.file), "camera_model": row.camera_model, "reason": "it is missing: download it again"}
+        for row in rows.values()
+        if not os.path.lexists(root / row.file)
+    ]
+    catalogue.attrs["left_out"] = sorted(catalogue.attrs["left_out"] + missing, key=lambda row: row["path"])
+    return catalogue
 
 
 def load_folder(root: str | Path) -> pd.DataFrame:

@@ -136,22 +136,24 @@ def biggest_confusions(predictions: pd.DataFrame, count: int = 3) -> pd.DataFram
     return cells.sort_values(["rows", "true", "predicted"], ascending=[False, True, True]).head(count)
 
 
-def weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Each metric for each row of `weights` [draws, photos], which says how often each photo counts."""
+def weighted_metrics(table: pd.DataFrame, weights: np.ndarray, unit: np.ndarray) -> dict[str, np.ndarray]:
+    """Each metric for each row of `weights` [draws, units], which says how often each unit counts.
+
+    unit: the unit of each row of the table, see intervals.units. NaN where no row counts; a class without rows that
+    count is left out of the macro means.
+    """
     names, logs = class_names(table), log_probabilities(table)
     if strangers := sorted(set(table["true"]) - set(names)):
         raise ValueError(f"the model does not know these classes: {', '.join(strangers)}")
-    k, true, photo = len(names), pd.Index(names).get_indexer(table["true"]), pd.factorize(table["photo"], sort=True)[0]
+    k, true = len(names), pd.Index(names).get_indexer(table["true"])
     ones, picked = np.ones(len(table)), np.take_along_axis(logs, true[:, None], 1)
     shape = weights.shape[1], k * k
-    per_photo = sparse.csr_array((ones, (photo, true * k + logs.argmax(1))), shape=shape)
-    matrices = (per_photo.T @ weights.T).T.reshape(-1, k, k)
+    per_unit = sparse.csr_array((ones, (unit, true * k + logs.argmax(1))), shape=shape)
+    matrices = (per_unit.T @ weights.T).T.reshape(-1, k, k)
     values = ones, (logs > picked).sum(1) < 3, -picked[:, 0]
-    n, top3, loss = (weights @ np.stack([np.bincount(photo, v, shape[0]) for v in values], axis=1)).T
+    n, top3, loss = (weights @ np.stack([np.bincount(unit, v, shape[0]) for v in values], axis=1)).T
     hits, predicted, actual = np.einsum("nii->ni", matrices), matrices.sum(1), matrices.sum(2)
-    absent = np.where(actual > 0, 0.0, np.nan)  # classes that are not in the sample do not count
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(predicted > 0, hits / predicted, 0.0) + absent
-        recall, f1 = hits / actual + absent, 2 * hits / (actual + predicted) + absent
-    macro = [np.nanmean(x, axis=1) for x in (precision, recall, f1)]
-    return dict(zip(METRICS, [hits.sum(1) / n, *macro, top3 / n, loss / n], strict=True))
+        shares = [np.where(predicted > 0, hits / predicted, 0.0), hits / actual, 2 * hits / (actual + predicted)]
+        macro = [np.where(actual > 0, x, 0.0).sum(1) / (actual > 0).sum(1) for x in shares]
+        return dict(zip(METRICS, [hits.sum(1) / n, *macro, top3 / n, loss / n], strict=True))

@@ -23,6 +23,7 @@ from traitlets.config import Config
 
 from .files import write_text
 from .project import HEADLESS, PROJECT, write_run_record
+from .report import matrices
 
 START_SECONDS = 600  # a kernel may take minutes to start: packages on a network, other work on the machine
 NO_KERNEL = "the kernel did not start"
@@ -67,6 +68,8 @@ def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: s
             print(f"{failure}\nFAILED {path.stem}, {kept}: {out / 'notebooks' / path.name}", flush=True)
             return f"{path.stem}: {failure}"
         print(f"{place} finished in {seconds} s", flush=True)
+    if page := matrices.build(out):
+        print(f"confusion matrices: {page}")
     print(f"results: {out}, {(time.monotonic() - begun) / 60:.1f} min", flush=True)
     return ""
 

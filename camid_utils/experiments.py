@@ -21,8 +21,8 @@ from .planning import Plan
 from .project import commit, environment, resolve
 from .simulate import build
 
-CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "photos",
-                    "photos_b", "paired"]  # fmt: skip
+CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "p",
+                    "photos", "photos_b", "plateau"]  # fmt: skip
 
 
 class Study(NamedTuple):
@@ -30,7 +30,7 @@ class Study(NamedTuple):
 
     data: Path  # heavy files: simulated photographs, patch stores, checkpoints, models
     results: Path  # light files: figures, metrics, predictions
-    simulation: dict  # seed, models, devices, scenes and width (pixels) of simulated data sets
+    simulation: dict  # seed, models, devices, scenes, shots and width (pixels) of simulated data sets
     wandb_project: str | None = None
 
     def save(self, figure: Figure, name: str, exact: bool = False) -> None:
@@ -47,6 +47,11 @@ class Experiment(NamedTuple):
     histories: list[training.History]
     predictions: pd.DataFrame  # of val and test, distinguished by the column `part`, for all seeds (column `seed`)
     metrics: pd.DataFrame
+
+    @property
+    def plateau(self) -> bool:
+        """Whether every training reached its plateau."""
+        return bool(self.metrics["plateau"].all())
 
     def test(self) -> pd.DataFrame:
         """Predictions of the test part."""
@@ -86,11 +91,22 @@ def photo_folder(study: Study, kind: str, root: str = "") -> Path:
     """
     if root:
         return resolve(root)
-    settings = dict(study.simulation)
-    width = settings.pop("width")
+    settings = study.simulation
     if kind in ("forchheim", "vision"):
-        settings["scenes"] = max(1, settings["scenes"] // 3)
-    return build.simulate(kind, study.data / f"simulated-{kind}", size=(width, width * 3 // 4), **settings)
+        settings = settings | dict(scenes=max(1, settings["scenes"] // 3), shots=1)
+    return simulated(study, kind, f"simulated-{kind}", **settings)
+
+
+def simulated(study: Study, kind: str, name: str, *, width: int, **settings) -> Path:
+    """The folder `name` of simulated photos, `width` pixels wide; kind and settings: see simulate.build.simulate."""
+    return build.simulate(kind, study.data / name, size=(width, width * 3 // 4), **settings)
+
+
+def planted(study: Study, scenes: int) -> pd.DataFrame:
+    """Catalogue of photos by the simulated Dresden cameras, each model of `scenes` of its own: a planted leak."""
+    settings = study.simulation | dict(scenes=scenes, own_scenes=True)
+    catalogue = datasets.load_dresden(simulated(study, "dresden", "simulated-planted", **settings))
+    return catalogue.assign(dataset=catalogue["dataset"] + ", own scenes")
 
 
 def run(
@@ -117,7 +133,8 @@ def run(
     evaluation.save_predictions(predictions, study.results / "predictions" / f"{name}.parquet")
     metrics = [
         intervals.score(predictions[predictions["part"] == part], experiment=name, protocol=plans[0].protocol,
-                        level=level, part=part, seed=plans[0].seed, published=_published(name, part, level))
+                        level=level, part=part, seed=plans[0].seed, published=_published(name, part, level),
+                        plateau=all(history.plateau for history in histories))
         for part, level in product(("val", "test"), ("patch", "photo"))
     ]  # fmt: skip
     return Experiment(name, plans[0].protocol, found, histories, predictions, pd.concat(metrics, ignore_index=True))
@@ -147,7 +164,7 @@ def _train(study, name, network, make_net, store, plan, settings, augment, featu
     history = training.fit(trained, *data, **options)
     best = history.epochs.iloc[history.best_epoch - 1].drop("epoch")
     info = dict(experiment=name, target=plan.target, dataset=dataset, protocol=plan.protocol, seed=plan.seed,
-                kind=store.kind, epoch=history.best_epoch, **best.astype(float).round(6))  # fmt: skip
+                kind=store.kind, augment=augment, plateau=history.plateau, epoch=history.best_epoch, **best.astype(float).round(6))  # fmt: skip
     model = models.Model(net.eval(), plan.class_names, store.pixels.shape[1], settings["input_range"], info)
     models.save_model(model, path)
     return model, history
@@ -169,23 +186,19 @@ def photos_tested(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFra
     return catalogue[catalogues.relative_photos(catalogue).isin(tested)].reset_index(drop=True)
 
 
-def contrast(a: Experiment, b: Experiment, level: str = "patch") -> pd.DataFrame:
-    """Test accuracy of `a` minus that of `b`, with its 95 % interval: one row of CONTRAST_COLUMNS.
-
-    Where both were tested on the same photos the difference is taken row by row (paired), else between the two samples.
-    """
+def contrast(a: Experiment, b: Experiment, level: str = "patch") -> list:
+    """Test accuracy of `a` minus that of `b` (intervals.difference): one row of CONTRAST_COLUMNS."""
     tests = [evaluation.vote(run.test()) if level == "photo" else run.test() for run in (a, b)]
-    units = [set(zip(table["seed"], table["photo"], strict=True)) for table in tests]
-    paired = units[0] == units[1] and a.protocol == b.protocol
-    compare = intervals.paired_difference if paired else intervals.difference
-    gap, low, high = compare(*tests, seed=int(tests[0]["seed"].min()))
-    row = [a.name, a.protocol, b.name, b.protocol, tests[0]["dataset"].iloc[0], level, gap, low, high]
-    photos = [table["photo"].nunique() for table in tests]
-    return pd.DataFrame([[*row, *photos, paired]], columns=CONTRAST_COLUMNS)
+    found = intervals.difference(*tests, seed=int(tests[0]["seed"].min()))
+    names = [a.name, a.protocol, b.name, b.protocol, tests[0]["dataset"].iloc[0], level]
+    return [*names, *found, *(table["photo"].nunique() for table in tests), a.plateau and b.plateau]
 
 
 def contrasts(runs: list[Experiment], levels: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Each run against the baselines that experiments.csv names for it, at its own level or at those given."""
+    """Each run against the baselines that experiments.csv names for it, at its own level or at those given.
+
+    CONTRAST_COLUMNS, p_holm and verdict (intervals.judged): the contrasts of one call are judged together.
+    """
     table, by_name = listed(), {run.name: run for run in runs}
     rows = [
         contrast(run, by_name[base], level)
@@ -194,7 +207,7 @@ def contrasts(runs: list[Experiment], levels: tuple[str, ...] = ()) -> pd.DataFr
         if base in by_name
         for level in levels or (table.loc[run.name, "level"],)
     ]
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=CONTRAST_COLUMNS)
+    return intervals.judged(pd.DataFrame(rows, columns=CONTRAST_COLUMNS))
 
 
 def model_path(data_dir: str | Path, dataset: str, name: str, seed: int) -> Path:
@@ -205,6 +218,13 @@ def model_path(data_dir: str | Path, dataset: str, name: str, seed: int) -> Path
 def load_trained(study: Study, dataset: str, name: str, seed: int) -> models.Model:
     """A model that another notebook trains."""
     return models.load_model(_made(model_path(study.data, dataset, name, seed), name))
+
+
+def load_experiment(study: Study, name: str) -> Experiment:
+    """An experiment of another notebook, without its models and histories."""
+    metrics = pd.read_csv(_made(study.results / "metrics" / f"{listed().loc[name, 'notebook']}_metrics.csv", name))
+    own = metrics[metrics["experiment"] == name].reset_index(drop=True)
+    return Experiment(name, own["protocol"].iloc[0], [], [], load_predictions(study, name), own)
 
 
 def load_predictions(study: Study, name: str) -> pd.DataFrame:

@@ -1,7 +1,8 @@
-"""95 % intervals of metrics and of differences; their one formatter and one verdict.
+"""95 % intervals of metrics and of differences, the verdict on them, and their one formatter.
 
-By percentile bootstrap over photos (Efron 1979): a photo's patches are drawn together, as they are not independent, and
-so are its predictions under several seeds.
+By percentile bootstrap over what was drawn: the devices of each camera model, the scenes, and the seeds. Photos of one
+device or one scene stand and fall together, so each is drawn as a cluster; a photo counts the product of its clusters'
+draws (the pigeonhole bootstrap, Owen 2007). Of something drawn only once the intervals say nothing.
 """
 
 import numpy as np
@@ -11,95 +12,144 @@ from scipy.stats import binomtest
 from .evaluation import class_names, log_probabilities, vote, weighted_metrics
 
 METRIC_COLUMNS = [
-    "experiment", "dataset", "protocol", "part", "level", "metric", "value", "low", "high", "n", "photos",
-    "classes", "seed", "seeds", "spread", "published",
+    "experiment", "dataset", "protocol", "part", "level", "metric", "value", "low", "high", "n", "photos", "devices",
+    "scenes", "classes", "seed", "seeds", "spread", "plateau", "published",
 ]  # fmt: skip
 FORMATS = {
     "%": "{:.1f} % ({:.1f} to {:.1f})",  # shares of 1
     "points": "{:+.1f} ({:+.1f} to {:+.1f})",  # differences of shares
     "": "{:.3f} ({:.3f} to {:.3f})",  # numbers as they are
 }
+LEVEL = 0.05  # of a verdict: of one interval, or of all contrasts of a notebook after Holm's correction
+UNDECIDED, UNTRAINED = "undecided", "not trained to the plateau"
 
 
-def bootstrap_counts(photos: int, key: list[int], resamples: int = 1000) -> np.ndarray:
-    """How often each photo counts, [1 + resamples, photos]: in the sample itself, then in bootstrap samples of it.
+def units(table: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
+    """The unit of each row of a table of predictions, and the units: one row per seed and photo.
 
-    key: the seed of the draws. Without photos there is one column, of zeros after its first row.
+    Columns: seed, photo, camera_model, device, scene. A photo of unknown scene is a scene of its own; photos of unknown
+    devices count as one device of their model.
     """
-    places = max(1, photos)
-    draws = np.random.default_rng(key).multinomial(photos, np.full(places, 1 / places), resamples)
-    return np.vstack([np.ones(places), draws])
+    columns = ["seed", "photo", "camera_model", "device", "scene"]
+    known = table.reindex(columns=columns).astype({name: object for name in columns[1:]})
+    known["seed"] = table.get("seed", 0)
+    code, _ = pd.factorize(pd.MultiIndex.from_frame(known[["seed", "photo"]]), sort=True)
+    found = known.iloc[np.unique(code, return_index=True)[1]].reset_index(drop=True)
+    found["camera_model"] = found["camera_model"].fillna("")
+    return code, found.assign(device=found["device"].fillna(""), scene=found["scene"].fillna(found["photo"]))
+
+
+def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000) -> np.ndarray:
+    """How often each of the `units` counts, [1 + resamples, units]: in the sample itself, then in bootstrap samples.
+
+    key: the seed of the draws. A device is drawn among those of its model, as the models are not a sample.
+    """
+    rng, weights = np.random.default_rng(key), np.ones((1 + resamples, len(found)))
+    devices = found["camera_model"].astype(str) + "\n" + found["device"].astype(str)
+    strata = {"device": found["camera_model"], "scene": None, "seed": None}
+    for name, stratum in strata.items():
+        code, names = pd.factorize(devices if name == "device" else found[name], sort=True)
+        group = np.zeros(len(names), int)
+        if stratum is not None:
+            group[code] = pd.factorize(stratum, sort=True)[0]
+        drawn = np.ones((1 + resamples, len(names)))
+        for members in (np.flatnonzero(group == each) for each in np.unique(group)):
+            count = len(members)
+            drawn[1:, members] = rng.multinomial(count, np.full(count, 1 / count), resamples)
+        weights *= drawn[:, code]
+    return weights
 
 
 def score(
     predictions: pd.DataFrame, *, experiment: str, protocol: str, level: str = "patch", part: str = "test",
-    seed: int = 0, published: dict[str, float] | None = None, resamples: int = 1000,
+    seed: int = 0, published: dict[str, float] | None = None, plateau: bool = True, resamples: int = 1000,
 ) -> pd.DataFrame:  # fmt: skip
     """One row per metric, with its 95 % interval: METRIC_COLUMNS. Seeds (column `seed`) are pooled.
 
     level: "patch", or "photo" (predictions are voted first). spread: standard deviation of the seeds' own values.
-    `published` maps metrics to the paper's values.
+    `published` maps metrics to the paper's values; plateau: whether every training reached its plateau.
     """
     if predictions.empty:
         raise ValueError(f"no predictions to score for {experiment}, {protocol}, {part}")
     table = vote(predictions) if level == "photo" else predictions
-    photos = table["photo"].nunique()
-    values = weighted_metrics(table, bootstrap_counts(photos, [seed, 95], resamples))
-    by_seed = [own for _, own in table.groupby("seed")] if "seed" in table else [table]
-    single = [weighted_metrics(own, np.ones((1, own["photo"].nunique()))) for own in by_seed]
+    code, found = units(table)
+    values = weighted_metrics(table, bootstrap_weights(found, [seed, 95], resamples), code)
+    seeds = found["seed"].unique()
+    single = weighted_metrics(table, np.array([found["seed"] == one for one in seeds], float), code)
     rows = []
     for metric, draws in values.items():
         low, high = np.nanpercentile(draws[1:], [2.5, 97.5])
-        spread = np.std([one[metric][0] for one in single], ddof=min(1, len(single) - 1))
+        if metric == "accuracy" and draws[0] in (0, 1):  # all bootstrap samples are alike
+            photos = found["photo"].nunique()  # which other seeds only repeat
+            low, high = wilson(round(draws[0] * photos), photos)[1:]
+        spread = np.std(single[metric], ddof=min(1, len(seeds) - 1))
         rows.append([metric, draws[0], low, high, spread, (published or {}).get(metric, np.nan)])
+    counts = {f"{name}s": found[name].nunique() for name in ("photo", "device", "scene")}
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "spread", "published"]).assign(
         experiment=experiment, dataset=", ".join(sorted(table["dataset"].unique())), protocol=protocol, part=part,
-        level=level, n=len(table), photos=photos, classes=len(class_names(table)), seed=seed, seeds=len(single),
+        level=level, n=len(table), **counts, classes=len(class_names(table)), seed=seed, seeds=len(seeds),
+        plateau=plateau,
     )[METRIC_COLUMNS]  # fmt: skip
 
 
-def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> tuple[float, float, float]:
-    """(accuracy of a - accuracy of b, low, high) of two tables of predictions, as if no photo were in both."""
-    one, two = (
-        weighted_metrics(table, bootstrap_counts(table["photo"].nunique(), [seed, 95, i]))["accuracy"]
-        for i, table in enumerate((a, b))
-    )
-    return _first_and_ends(one - two)
+def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int = 2000) -> tuple[float, ...]:
+    """(accuracy of a - accuracy of b, low, high, p) of two tables of predictions.
 
-
-def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> tuple[float, float, float]:
-    """(accuracy of a - accuracy of b, low, high) on the same rows.
-
-    Rows are matched by photo and, where there are any, seeds and patch positions; ValueError if none is in both.
+    What is in both (devices, scenes, seeds) is drawn alike for both, so the same photos are compared pair by pair.
+    p: two-sided, the share of the bootstrap samples on the other side of zero, doubled; at least 1 / resamples.
     """
-    keys, right = [c for c in ("seed", "photo", "y", "x") if c in a and c in b], []
-    for table in (a, b):
-        named = np.array(class_names(table))[log_probabilities(table).argmax(1)]
-        correct = (named == table["true"].to_numpy()).astype(float)
-        right.append(pd.Series(correct, pd.MultiIndex.from_frame(table[keys])))
-    gap = (right[0] - right[1]).dropna()
-    if gap.empty:
-        raise ValueError("the two tables have no row in common to compare")
-    photos = gap.groupby(level="photo").agg(["sum", "size"]).to_numpy()
-    sums, sizes = (bootstrap_counts(len(photos), [seed, 96]) @ photos).T
-    return _first_and_ends(sums / sizes)
+    both = pd.concat([a.assign(side=0), b.assign(side=1)], ignore_index=True)
+    code, found = units(both)
+    weights, side = bootstrap_weights(found, [seed, 96], resamples), both["side"].to_numpy()
+    right, shares = _right(both), []
+    for one in (0, 1):
+        rows = code[side == one]
+        hits, counts = (np.bincount(rows, values, len(found)) for values in (right[side == one], np.ones(len(rows))))
+        with np.errstate(invalid="ignore"):  # a sample may miss all photos of one side
+            shares.append((weights @ hits) / (weights @ counts))
+    draws = shares[0] - shares[1]
+    known = draws[1:][np.isfinite(draws[1:])]
+    p = float(np.clip(2 * min(np.mean(known <= 0), np.mean(known >= 0)), 1 / resamples, 1))
+    return float(draws[0]), *np.percentile(known, [2.5, 97.5]).tolist(), p
 
 
-def _first_and_ends(draws: np.ndarray) -> tuple[float, float, float]:
-    return float(draws[0]), *np.percentile(draws[1:], [2.5, 97.5]).tolist()
+def _right(predictions: pd.DataFrame) -> np.ndarray:
+    """Whether the most probable class of each row is the true one; float [rows]."""
+    named = np.array(class_names(predictions))[np.nan_to_num(log_probabilities(predictions), nan=-np.inf).argmax(1)]
+    return (named == predictions["true"].to_numpy()).astype(float)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Probabilities adjusted for judging all of them at once, each 0 to 1 (Holm 1979); NaN stays NaN."""
+    p = np.asarray(p, float)
+    order = np.argsort(p)[: np.isfinite(p).sum()]
+    adjusted = np.full(len(p), np.nan)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    return adjusted
+
+
+def judged(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Contrasts with the columns p_holm (over all of them) and verdict, in place of those that they had.
+
+    verdict: "higher" or "lower" where p_holm is below LEVEL, UNDECIDED, or UNTRAINED (column `plateau`).
+    """
+    adjusted = holm(contrasts["p"].where(contrasts["plateau"].astype(bool)))
+    sign = np.where(contrasts["difference"] > 0, "higher", "lower")
+    words = np.where(adjusted < LEVEL, sign, np.where(np.isnan(adjusted), UNTRAINED, UNDECIDED))
+    return contrasts.assign(p_holm=adjusted, verdict=words)
 
 
 def photo_accuracy(predictions: pd.DataFrame, reference: pd.DataFrame | None = None, **labels: str) -> pd.DataFrame:
     """One row: accuracy per photo with its 95 % interval; columns value, low, high, n (photos), those of `labels`.
 
-    reference: other predictions of the same photos; change, change_low, change_high: the accuracy minus theirs, paired.
+    reference: other predictions of the same photos; change, change_low, change_high, p: accuracy minus theirs.
     """
     seed = int(predictions["seed"].min())
     rows = score(predictions, experiment="", protocol="", level="photo", seed=seed).set_index("metric")
     row = rows.loc[["accuracy"], ["value", "low", "high", "photos"]].reset_index(drop=True)
     row = row.rename(columns={"photos": "n"}).assign(**labels)
     if reference is not None:
-        row[["change", "change_low", "change_high"]] = [paired_difference(vote(predictions), vote(reference), seed)]
+        row[["change", "change_low", "change_high", "p"]] = [difference(vote(predictions), vote(reference), seed)]
     return row
 
 
@@ -110,7 +160,7 @@ def wilson(count: int, n: int) -> tuple[float, float, float]:
 
 def verdict(low: float, high: float) -> str:
     """What a 95 % interval says about a difference: "higher", "lower", or "undecided" if it includes zero."""
-    return "higher" if low > 0 else "lower" if high < 0 else "undecided"
+    return "higher" if low > 0 else "lower" if high < 0 else UNDECIDED
 
 
 def format_interval(value: float, low: float, high: float, unit: str = "%") -> str:

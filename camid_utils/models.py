@@ -1,4 +1,4 @@
-"""The two networks of the study, their initialisation, and model files."""
+"""The networks of the study, their initialisation, and model files."""
 
 import hashlib
 import json
@@ -100,6 +100,25 @@ class CameraConvNet(_Network):
         self.settings = dict(network="CameraConvNet", num_classes=num_classes, width=width)
 
 
+class BondiNet(_Network):
+    """The network of Bondi et al. 2017: patches [n, 3, 64, 64] to logits [n, classes].
+
+    As they released it for Caffe: pooling rounds sizes up, the one ReLU stands before the last layer, and the weights
+    start as Caffe's "xavier". It learns with their rate of 0.01, but diverges from the start that `initialise` gives.
+    """
+
+    def __init__(self, num_classes: int):
+        convolutions = [_Convolution(3, 32, 4), _Convolution(32, 48, 5), _Convolution(48, 64, 5)]
+        pooled = [part for layer in convolutions for part in (layer, nn.MaxPool2d(2, ceil_mode=True))]
+        last = nn.Linear(5 * 5 * 64, 128)  # the published 5 x 5 convolution, as in CameraConvNet
+        features = nn.Sequential(*pooled, nn.Flatten(), last, nn.Linear(128, 128), nn.ReLU())
+        super().__init__(features, nn.Sequential(nn.Linear(128, num_classes)))
+        for layer in (layer for layer in self.modules() if isinstance(layer, nn.Conv2d | nn.Linear)):
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="linear")  # of variance 1 / inputs
+            nn.init.zeros_(layer.bias)
+        self.settings = dict(network="BondiNet", num_classes=num_classes)
+
+
 class EfficientNetClassifier(_Network):
     """An EfficientNet with the paper's head 1280-512-256-classes: RGB crops [n, 3, h, w] to logits [n, classes].
 
@@ -117,7 +136,8 @@ class EfficientNetClassifier(_Network):
 
 def build(settings: dict) -> nn.Module:
     """The network whose `settings` these are, with random weights."""
-    networks = {"CameraConvNet": CameraConvNet, "EfficientNetClassifier": partial(EfficientNetClassifier, weights=None)}
+    networks = {"CameraConvNet": CameraConvNet, "BondiNet": BondiNet,
+                "EfficientNetClassifier": partial(EfficientNetClassifier, weights=None)}  # fmt: skip
     return networks[settings["network"]](**{name: value for name, value in settings.items() if name != "network"})
 
 
@@ -160,11 +180,11 @@ def _load_weights(net: nn.Module, path: Path, name: str) -> None:
 
 
 @torch.no_grad()
-def initialise(net: CameraConvNet, patches: Tensor) -> CameraConvNet:
+def initialise(net: CameraConvNet | BondiNet, patches: Tensor) -> CameraConvNet | BondiNet:
     """Random weights with which the faint traces of a camera reach the last layer from the first step on.
 
     As in He et al. 2015, the first filters with mean 0, as traces are texture and not brightness; then every layer is
-    scaled to unit variance on `patches`, floats [n, 3, 48, 48] in the input range (Mishkin and Matas 2016).
+    scaled to unit variance on `patches`, floats [n, 3, h, w] in the input range (Mishkin and Matas 2016).
     """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):

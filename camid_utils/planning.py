@@ -68,8 +68,8 @@ def shared_training(
     Training and validation are those of `protocol` (see `plan`), without a fifth of the training photos. Tested are
     other patches of the training photos (patch), the photos set aside (photo), training devices in new scenes (scene),
     new devices in training scenes (device), and both new (scene+device); what the data do not allow is missing.
-    Where a camera took one photo of a scene, training shows the scene of a photo set aside by other cameras only,
-    which may count against it.
+    Set aside are photos whose scene training shows by the same device too, where a class has such: else a scene that
+    only other cameras have shown would count against them.
     evaluate, train: the maximum number of patches per photo for either use; 0 for all.
     """
     found: dict[str, list[Plan]] = {}
@@ -82,8 +82,10 @@ def shared_training(
         )
         photos = table[in_train].drop_duplicates("photo").sort_values("photo")
         photos = photos.sample(frac=1, random_state=np.random.default_rng([strict.seed, 7]))
-        turn, size = (photos.groupby(strict.target)["photo"].transform(how) for how in ("cumcount", "size"))
-        fifth = photos["photo"][turn < np.minimum(-(-size // 5), size - 1)]
+        again = photos.duplicated(["device", "scene"]) & photos[["device", "scene"]].notna().all(axis=1)
+        spare = photos[again | ~again.groupby(photos[strict.target]).transform("any")]
+        turn, size = spare.groupby(strict.target).cumcount(), photos.groupby(strict.target)["photo"].transform("size")
+        fifth = spare["photo"][turn < np.minimum(-(-size // 5), size - 1)[spare.index]]
         aside = in_train & table["photo"].isin(fifth).to_numpy()
         surplus = in_train & ~aside & (table.groupby("photo").cumcount().to_numpy() >= (train or np.inf))
         both = (labels >= 0) & (strict.protocol == "scene+device")

@@ -29,14 +29,13 @@ if TYPE_CHECKING:  # it takes a second to import
     from lightning_fabric import Fabric
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-SCHEDULES = ("constant", "one-cycle")  # the paper's; Smith 2018: the learning rate rises, then falls to zero
 REQUIRED = ("input_range", "epochs", "batch_size")
 DEFAULTS = {
     "optimizer": "sgd",  # with momentum 0.9, as in the paper
     "learning_rate": 0.001,
     "weight_decay": 0.0,
-    "schedule": "constant",
-    "patience": None,  # epochs without a better validation accuracy before training stops
+    "patience": None,  # epochs without a lower validation loss before the rate falls or, at last, training ends
+    "drops": 0,  # how many times the learning rate falls to a tenth
 }
 
 
@@ -46,6 +45,7 @@ class History(NamedTuple):
     steps: pd.DataFrame  # epoch, step, loss, accuracy, gradient_norm
     epochs: pd.DataFrame  # epoch, train_loss, train_accuracy, val_loss, val_accuracy, val_precision
     best_epoch: int
+    plateau: bool  # whether validation loss had stopped falling, by the settings' patience, when training ended
 
 
 def hyperparameters(**chosen) -> dict:
@@ -54,9 +54,8 @@ def hyperparameters(**chosen) -> dict:
     if unknown or missing:
         raise ValueError(f"hyperparameters: unknown {sorted(unknown)}, missing {sorted(missing)}")
     settings = DEFAULTS | chosen
-    for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-        if settings[name] not in known:
-            raise ValueError(f"no {name} named {settings[name]!r}: choose one of {', '.join(known)}")
+    if settings["optimizer"] not in OPTIMIZERS:
+        raise ValueError(f"no optimizer named {settings['optimizer']!r}: choose one of {', '.join(OPTIMIZERS)}")
     return settings
 
 
@@ -89,8 +88,8 @@ def fit(
     ):
         fabric.barrier()  # until the first process has the lock
         wrapped = fabric.setup_module(net.to(memory_format=batches.layout(fabric.device)))
-        opt, scheduler = _optimizer(net, settings, total, fabric)
-        steps, history, best = checkpoints.resume(folder, key, net, opt, scheduler, fabric.device)
+        opt = _optimizer(net, settings, fabric)
+        steps, history, best = checkpoints.resume(folder, key, net, opt, fabric.device)
         bar.update(len(steps))
         data = inputs if _finished(history, settings) else batches.on_device(inputs, fabric.device)
         classes = torch.as_tensor(labels, dtype=torch.long, device=fabric.device)
@@ -99,21 +98,23 @@ def fit(
         while not _finished(history, settings):
             epoch = len(history) + 1
             view = batches.epoch_view(data, epoch), classes, train
-            rows = _train_epoch(step, net, scheduler, fabric, view, settings, augment, [seed, epoch], whole, bar)
+            _set_rate(opt, settings["learning_rate"] * 0.1 ** _plateaus(history, settings))
+            rows = _train_epoch(step, net, fabric, view, settings, augment, [seed, epoch], whole, bar)
             predicted = _validate(logits, wrapped, fabric, data, val, settings)
             steps += [{"epoch": epoch, "step": len(steps) + i} | row for i, row in enumerate(rows, 1)]
             history.append(_epoch_metrics(epoch, rows, predicted, classes.cpu()[val]))
             if _best_epoch(history) == epoch:
                 best = {name: t.detach().clone() for name, t in net.state_dict().items()}
             if first:
-                checkpoints.save(folder, key, net, opt, scheduler, best, steps, history)
+                checkpoints.save(folder, key, net, opt, best, steps, history)
             for row in [*steps[-len(rows) :], history[-1]] if tracker else ():
                 tracker.log(row, step=row.get("step", len(steps)))
             bar.set_postfix({"epoch": epoch, "val. accuracy": f"{history[-1]['val_accuracy']:.3f}"})
     if tracker:
         tracker.finish()
     net.eval().load_state_dict(best)
-    return History(pd.DataFrame(steps), pd.DataFrame(history), _best_epoch(history))
+    plateau = _plateaus(history, settings) > settings["drops"]
+    return History(pd.DataFrame(steps), pd.DataFrame(history), _best_epoch(history), plateau)
 
 
 def _check_rows(labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
@@ -126,22 +127,25 @@ def _check_rows(labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
         raise ValueError("a row to train or validate on has no class (label -1)")
 
 
-def _optimizer(net: nn.Module, settings: dict, steps: int, fabric: "Fabric") -> tuple:
-    """The optimizer of all weights that are not frozen, fused (one pass over them) if that exists, and its schedule."""
+def _optimizer(net: nn.Module, settings: dict, fabric: "Fabric") -> torch.optim.Optimizer:
+    """The optimizer of all weights that are not frozen; fused (one pass over them) where that exists."""
     trained = [p for p in net.parameters() if p.requires_grad]
     rate, name = settings["learning_rate"], settings["optimizer"]
     extra = {"momentum": 0.9} if name == "sgd" else {"capturable": batches.has_graphs(fabric)}
     fused = fabric.device.type in ("cpu", "cuda")
-    opt = OPTIMIZERS[name](trained, lr=rate, weight_decay=settings["weight_decay"], fused=fused, **extra)
-    if settings["schedule"] == "one-cycle":
-        return opt, torch.optim.lr_scheduler.OneCycleLR(opt, rate, total_steps=steps, cycle_momentum=False)
-    return opt, torch.optim.lr_scheduler.ConstantLR(opt, factor=1.0)
+    return OPTIMIZERS[name](trained, lr=rate, weight_decay=settings["weight_decay"], fused=fused, **extra)
+
+
+def _set_rate(opt: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate; on a GPU in place, as captured steps read the tensor."""
+    for group in opt.param_groups:
+        group["lr"] = group["lr"].fill_(rate) if isinstance(group["lr"], Tensor) else rate
 
 
 def _train_step(net, wrapped, opt, fabric: "Fabric", settings: dict, whole: SimpleNamespace) -> Callable:
     """One step: a batch, its classes, draws of its augmentation -> this process's part of the three recorded numbers.
 
-    On a GPU it is captured, and the learning rate is a tensor, so that a replay sees what the schedule has made of it.
+    On a GPU it is captured, and the learning rate is a tensor, so that a replay sees its present value.
     """
     world = fabric.world_size
     for group in opt.param_groups if batches.has_graphs(fabric) else ():
@@ -159,7 +163,7 @@ def _train_step(net, wrapped, opt, fabric: "Fabric", settings: dict, whole: Simp
     return batches.captured(step, fabric)
 
 
-def _train_epoch(step, net, scheduler, fabric, view, settings, augment, seed, whole, bar) -> list[dict]:
+def _train_epoch(step, net, fabric, view, settings, augment, seed, whole, bar) -> list[dict]:
     """One pass over the training rows; one record per step, fetched from the device once, at the end.
 
     view: (inputs, classes, training rows) of this epoch.
@@ -181,7 +185,6 @@ def _train_epoch(step, net, scheduler, fabric, view, settings, augment, seed, wh
         if outside:
             batch, drawn = augmentation.augmented(batch, drawn), {}
         records[i] = step(batch=batch, target=classes[shares[i]], **drawn)
-        scheduler.step()
         bar.update()
     records = fabric.all_reduce(records, reduce_op="sum").tolist()
     return [dict(zip(("loss", "accuracy", "gradient_norm"), row, strict=True)) for row in records]
@@ -217,11 +220,20 @@ def _best_epoch(history: list[dict]) -> int:
     return 1 + int(np.argmax([row["val_accuracy"] for row in history]))
 
 
+def _plateaus(history: list[dict], settings: dict) -> int:
+    """How many times so far validation loss has not fallen for `patience` epochs."""
+    lowest, since, found = float("inf"), 0, 0
+    for row in history if settings["patience"] else ():
+        since = 0 if row["val_loss"] < lowest else since + 1
+        lowest = min(lowest, row["val_loss"])
+        if since == settings["patience"]:
+            found, since = found + 1, 0
+    return found
+
+
 def _finished(history: list[dict], settings: dict) -> bool:
-    """Whether all epochs are trained, or `patience` epochs went by without a better one."""
-    if not history or settings["patience"] is None:
-        return len(history) == settings["epochs"]
-    return len(history) == settings["epochs"] or len(history) - _best_epoch(history) >= settings["patience"]
+    """Whether all epochs are trained, or validation loss has stopped falling at the last learning rate."""
+    return len(history) == settings["epochs"] or _plateaus(history, settings) > settings["drops"]
 
 
 def _wandb(project: str, title: str, settings: dict, folder: Path):

@@ -101,6 +101,7 @@ def noisy_predictions():
             "photo": [f"p{i:05d}.jpg" for i in photo], "y": 0, "x": np.arange(len(photo)) % per_photo,
             "dataset": "simulated Dresden", "brand": [name.split("_")[0] for name in true],
             "device": [f"{name}_{i // 4 % 2}" for name, i in zip(true, photo, strict=True)], "true": true,
+            "camera_model": true,
         })  # fmt: skip
         return table.join(pd.DataFrame(logs, columns=[evaluation.LOG_PROB + name for name in names]))
 

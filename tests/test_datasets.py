@@ -15,7 +15,8 @@ LISTING = """filename,brand,model,instance,shot,position_num,position_name,motiv
 Nikon_D70_0_1.JPG,Nikon,D70,0,1,12,Theatre,3,Door,http://x
 Nikon_D70_1_2.JPG,Nikon,D70,1,2,12,Theatre,4,Roof,http://x
 """
-LOADERS = [getattr(datasets, f"load_{name}") for name in ("dresden", "floreview", "folder", "forchheim", "vision")]
+NAMES = ("dresden", "floreview", "folder", "forchheim", "photographs", "vision")
+LOADERS = [getattr(datasets, f"load_{name}") for name in NAMES]
 
 
 def jpeg(size=(64, 48), mode="RGB", **options) -> bytes:
@@ -74,7 +75,7 @@ def reasons(catalogue: pd.DataFrame) -> dict[str, str]:
 def test_dresden_file_names_decide_in_any_folder_and_case(tmp_path):
     names = ["Nikon_D70_0_1.JPG", "a/Kodak_M1063/Agfa_DC-504_0_7.jpeg", "a/b/Praktica_DCZ5.9_4_9.jpg"]
     table = datasets.load_dresden(plant(tmp_path, [*names, "a/OLYMPUS_MJU-1050sw_2_3.Jpg", "Acme_Big_Shot_2_1_5.JPG"]))
-    assert list(table.columns) == catalogues.COLUMNS and table["path"].is_monotonic_increasing
+    assert list(table.columns) == [*catalogues.COLUMNS, "collection"] and table["path"].is_monotonic_increasing
     devices = {"Nikon_D70": 0, "Agfa_DC-504": 0, "Praktica_DCZ5.9": 4, "Olympus_mju-1050SW": 2, "Acme_Big_Shot_2": 1}
     assert table.set_index("camera_model")["device"].to_dict() == {name: f"{name}_{d}" for name, d in devices.items()}
     assert set(table["brand"]) == {"Nikon", "Agfa", "Praktica", "Olympus", "Acme"}
@@ -148,6 +149,96 @@ def test_each_own_folder_is_a_class(tmp_path):
     assert table[["device", "scene"]].isna().all(axis=None) and "not in a class's folder" in reasons(table)["stray.jpg"]
 
 
+@pytest.fixture
+def public(tmp_path, monkeypatch) -> pd.DataFrame:
+    """A list of six public photographs, all of them in the folder `tmp_path`, their EXIF data of another camera."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110], exif[0x8825], exif[0xA431] = "Evil", "Corp", {1: "N", 2: (7.0, 7.0, 7.0)}, "SERIAL-1"
+    files = {}
+    rows = [
+        ("camera", "Nikon_D90", 0, "natural", 1, "ann/zoo"),
+        ("camera", "Nikon_D90", 1, "natural", 8, "bob/sea"),
+        ("camera", "Nikon_D70s", 0, "flat", pd.NA, "bob/sea"),
+        ("phone", "Apple_iPhone6", 0, "natural", 2, "ann/zoo"),
+        ("phone", "Apple_iPhone6", 0, "natural", 3, "ann/zoo"),
+        ("phone", "LG_OptimusL9II", 0, "flat", pd.NA, "x/y"),
+    ]
+    for number, (_, model, device, *_) in enumerate(rows):
+        files[f"{model}/{model}_{device}_{number:03}.jpg"] = jpeg((64, 48 + number), exif=exif)
+    plant(tmp_path, files)
+    table = pd.DataFrame(rows, columns=["role", "camera_model", "device", "kind", "block", "collection"])
+    table["device"] = table["camera_model"] + "_" + table["device"].astype(str)
+    table = table.assign(file=list(files), bytes=[len(data) for data in files.values()])
+    monkeypatch.setattr(datasets.published, "photographs", lambda: table.copy())
+    return table
+
+
+def test_public_photographs_are_labelled_by_the_list_and_never_by_their_exif_data(tmp_path, public):
+    table = datasets.load_photographs(tmp_path, role="camera")
+    assert list(table.columns) == [*catalogues.COLUMNS, "collection"]
+    assert set(table["dataset"]) == {"public photographs by cameras"}
+    assert by_name(table, "brand", "camera_model", "device", "scene", "collection") == {
+        "Nikon_D90_0_000.jpg": ["Nikon", "Nikon_D90", "Nikon_D90_0", "ann/zoo/1", "ann/zoo"],
+        "Nikon_D90_1_001.jpg": ["Nikon", "Nikon_D90", "Nikon_D90_1", "bob/sea/8", "bob/sea"],
+    }
+    assert table["height"].tolist() == [48, 49]
+    assert table.attrs == {"left_out": [], "skipped": {"flat (camera)": 1, "flat (phone)": 1, "natural (phone)": 2}}
+    flat = datasets.load_photographs(tmp_path, kind="flat")
+    assert by_name(flat, "scene", "collection", "dataset") == {
+        "Nikon_D70s_0_002.jpg": [None, "bob/sea", "public photographs"],
+        "LG_OptimusL9II_0_005.jpg": [None, "x/y", "public photographs"],
+    }
+    everything = datasets.load_photographs(tmp_path, kind=None)
+    assert len(everything) == 6 and not any(s in everything.to_csv() for s in ("Evil", "Corp", "SERIAL", "7.0"))
+    for wrong in ({"role": "drone"}, {"kind": "video"}):
+        with pytest.raises(ValueError, match="drone|video"):
+            datasets.load_photographs(tmp_path, **wrong)
+
+
+def test_public_photographs_that_are_missing_changed_or_unlisted_are_left_out(tmp_path, public):
+    first, second, flat, *phones, _ = public["file"]
+    os.remove(tmp_path / first)
+    os.remove(tmp_path / flat)  # not asked for
+    with open(tmp_path / second, "ab") as file:
+        file.write(b"x")
+    plant(tmp_path, ["Nikon_D90/Nikon_D90_0_999.jpg", "Apple_iPhone6_0_003.jpg"])
+    table = datasets.load_photographs(tmp_path)
+    found, size = reasons(table), public["bytes"][1]
+    assert [os.path.relpath(path, tmp_path) for path in table["path"]] == phones
+    assert found.pop("Nikon_D90_0_000.jpg") == "it is missing: download it again"
+    changed = f"it has {size + 1:,} bytes, the listed photo {size:,}: download it again"
+    assert found.pop("Nikon_D90_1_001.jpg") == changed
+    assert found == dict.fromkeys(["Nikon_D90_0_999.jpg", "Apple_iPhone6_0_003.jpg"], unlisted := [*found.values()][0])
+    assert "does not name it" in unlisted and "none is left of Nikon_D90" in catalogues.describe(table)
+
+
+def test_the_list_of_public_photographs_is_complete_and_agrees_with_itself():
+    table = datasets.published.photographs()
+    assert len(table) == 1648 and table.groupby("role")["camera_model"].nunique().to_dict() == {
+        "camera": 23,
+        "phone": 21,
+    }
+    assert (
+        table.drop(columns="block").notna().all(axis=None)
+        and (table["block"].isna() == (table["kind"] == "flat")).all()
+    )
+    assert table["block"].dropna().isin(range(1, 9)).all() and table["file"].is_unique and table["blob"].is_unique
+    assert table["blob"].str.fullmatch("[0-9a-f]{40}").all() and table["commit"].str.fullmatch("[0-9a-f]{40}").all()
+    assert (table["file"].str.rsplit("/").str[1].str.rsplit("_", n=1).str[0] == table["device"]).all()
+    assert table["device"].str.rsplit("_", n=1).str[0].eq(table["camera_model"]).all()
+    names = set(datasets.published.read("collections")["collection"])
+    assert names == set(table["collection"]) and len(names) == 52
+
+
+def test_every_catalogue_has_a_collection(tmp_path):
+    dresden = datasets.load_dresden(plant(tmp_path / "a", ["Nikon_D70_0_1.JPG"]))
+    simulated = datasets.load_dresden(plant(tmp_path / "a", ["SIMULATED.txt"]))
+    mine = datasets.load_folder(plant(tmp_path / "mine", ["Nikon_D70/1.jpg"]))
+    found = [table["collection"].item() for table in (dresden, simulated, mine)]
+    assert found == ["Dresden", "simulated Dresden", "mine"]
+    assert catalogues.fingerprint(mine.assign(collection="other")) != catalogues.fingerprint(mine)
+
+
 FORCHHEIM = [
     "D01_Motorola_E3_1/orig/D01_img_orig_0001.jpg", "D01_Motorola_E3_1/orig/D01_img_orig_0143.jpg",
     "D15_Samsung_GalaxyA6_1/orig/D15_img_orig_0001.jpg", "D17_Samsung_Galaxy_A6/orig/d17_img_ORIG_0002.jpeg",
@@ -162,7 +253,7 @@ VISION += [f"D01_Samsung_GalaxyS3Mini/videos/{v}" for v in ("flat/D01_V_flat_pan
 
 def test_forchheim_names_give_device_model_and_scene(tmp_path):
     table = datasets.load_forchheim(plant(tmp_path, FORCHHEIM + COPIES))
-    assert list(table.columns) == catalogues.COLUMNS and set(table["dataset"]) == {"Forchheim"}
+    assert list(table.columns) == [*catalogues.COLUMNS, "collection"] and set(table["dataset"]) == {"Forchheim"}
     assert table[["camera_model", "device", "scene"]].to_numpy().tolist() == [
         ["Motorola_E3", "Forchheim_D01", "0001"], ["Motorola_E3", "Forchheim_D01", "0143"],
         ["Samsung_GalaxyA6", "Forchheim_D15", "0001"], ["Samsung_Galaxy_A6", "Forchheim_D17", "0002"],

@@ -11,6 +11,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import filelock
 import httpx
@@ -409,6 +410,100 @@ def test_dresden_without_permission_or_kagglehub_says_what_to_do(server, dresden
     assert "KAGGLE_API_TOKEN" in capsys.readouterr().out
     monkeypatch.setitem(sys.modules, "kagglehub.clients", None)
     assert dresden() == 2 and "pip install kagglehub" in capsys.readouterr().err
+
+
+@pytest.fixture
+def photographs(server, monkeypatch):
+    """Two public repositories, whose photos have odd names, and the command that downloads them."""
+    names = ["in/the zoo/a+b.JPG", "IMG (1)#2%.jpg", "ä?.jpg", "c.jpg"]
+    rows = []
+    for number, name in enumerate(names):
+        collection, commit = ("ann/zoo", "c0" * 20) if number < 2 else ("bob/sea.io", "d1" * 20)
+        model, data = ("Nikon_D90", "Apple_iPhone6")[number // 2], jpeg(number, "SECRET", "SERIAL-9")
+        server.files[f"/{collection}/{commit}/{quote(name)}"] = data
+        rows.append(
+            (
+                f"{model}/{model}_0_00{number}.jpg",
+                model,
+                f"{model}_0",
+                collection,
+                commit,
+                name,
+                ("CC0", "none")[number // 2],
+                len(data),
+                hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(),
+            )
+        )
+    columns = ["file", "camera_model", "device", "collection", "commit", "path", "licence", "bytes", "blob"]
+    server.listed = pd.DataFrame(rows, columns=columns)
+    server.at = [f"/{row.collection}/{row.commit}/{quote(row.path)}" for row in server.listed.itertuples()]
+    monkeypatch.setattr(
+        published, "photographs", lambda: server.listed.assign(role="camera", kind="natural", block=1.0)
+    )
+    monkeypatch.setattr(sources, "RAW", server.address)
+    return lambda *more: __main__.main(["photographs", "--to", str(server.folder), *more])
+
+
+def test_public_photographs_come_from_their_commits_after_their_licences_are_shown(server, photographs, capsys):
+    server.plans = {server.at[0]: ["drop", "429"], server.at[3]: ["503"]}
+    assert photographs("--dry-run") == 0 and not server.folder.exists() and not server.ranges
+    shown = capsys.readouterr().out
+    assert "ann/zoo          2     CC0" in shown and "bob/sea.io       2    none" in shown
+    assert photographs("--licensed") == 0 and "bob/sea.io" not in capsys.readouterr().out
+    assert downloaded(server) == sorted(server.listed["file"][:2])
+    assert photographs("--devices", "apple_iphone6", "--limit", "1") == 0 and len(downloaded(server)) == 3
+    assert photographs() == 0 and downloaded(server) == sorted(server.listed["file"])
+    for file, at in zip(server.listed["file"], server.at, strict=True):
+        assert (server.folder / file).read_bytes() == server.files[at]
+    shown = capsys.readouterr().out
+    assert "4 of 4 photos are in" in shown and "SECRET" not in shown and "SERIAL" not in shown
+
+
+def test_a_public_photo_counts_only_with_the_listed_content_and_the_others_go_on(server, photographs, monkeypatch):
+    files = dict(server.files)
+    server.files[server.at[0]] = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    server.files[server.at[1]] = jpeg(77)  # decodes, but is another photo
+    del server.files[server.at[2]]
+    assert photographs() == 1 and downloaded(server) == [server.listed["file"][3], "failed.txt"]
+    failed = dict(line.split(": ", 1) for line in (server.folder / "failed.txt").read_text().splitlines())
+    reasons = [failed.pop(file) for file in server.listed["file"][:3]]
+    assert (
+        not failed and "Git LFS pointer" in reasons[0] and "content has changed" in reasons[1] and "404" in reasons[2]
+    )
+    assert len(server.ranges) == 4 and not list(server.folder.rglob(".*.part"))  # each was asked for once
+    server.files = files
+    (server.folder / server.listed["file"][3]).write_bytes(b"cut")  # of another size: downloaded again
+    assert photographs() == 0 and check.findings(check.load(server.folder), server.folder) == {}
+
+
+def test_a_public_photo_that_resumes_into_another_one_is_fetched_again_as_a_whole(server, photographs):
+    half = len(server.files[server.at[0]]) // 2
+    part, note = fetch.partial_files(server.folder / server.listed["file"][0])
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(half))
+    note.write_text('"' + hashlib.md5(server.files[server.at[0]]).hexdigest() + '"')
+    assert photographs("--devices", "Nikon_D90", "--limit", "1") == 0 and server.ranges == [f"bytes={half}-", ""]
+    assert (server.folder / server.listed["file"][0]).read_bytes() == server.files[server.at[0]]
+
+
+def test_the_check_finds_missing_and_changed_public_photographs(server, photographs):
+    assert photographs() == 0
+    first, second, third, _ = server.listed["file"]
+    (server.folder / first).unlink()
+    data = bytearray((server.folder / second).read_bytes())
+    data[-30] ^= 1  # the same size
+    (server.folder / second).write_bytes(data)
+    tables = check.findings(check.load(server.folder), server.folder)
+    assert tables.pop("left out by the study")["path"].tolist() == [first]
+    assert tables.pop("not the listed content: remove the photo and download it again")["path"].tolist() == [second]
+    assert not tables.keys() - {"cannot be decoded", check.ODD}
+
+
+def test_the_package_names_each_public_photo_by_a_safe_path_and_address():
+    table = sources.list_photographs()
+    assert len(table) == 1648 > len(sources.list_photographs(licensed=True)) and table["address"].is_unique
+    assert table["address"].str.fullmatch(r"https://raw\.githubusercontent\.com/[\w.%/~-]+").all()
+    assert all(fetch.inside("x", path) for path in table["path"]) and table["path"].is_unique
 
 
 def photo(folder, name: str, *exif, **options):

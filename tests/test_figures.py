@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from camid_utils import catalogues, published
-from camid_utils.figures import curves, photographs, results, scores, style, summary
+from camid_utils.figures import curves, photographs, results, scores, style
 
 NOTE = "simulated Dresden, 96 photos"
 PUBLISHED = published.read("floreview_models").set_index("camera_model")
@@ -34,7 +34,8 @@ def study_look():
 def catalogue(n: int, devices=(1, 2)) -> pd.DataFrame:
     """`n` camera models with one or two devices in turn; every device photographed the same five scenes."""
     named = [(name, f"{name}_{d}") for i, name in enumerate(PHONES[:n]) for d in range(devices[i % 2])]
-    rows = [(f"{d}_{s}.jpg", "simulated Dresden", "brand", m, d, f"{s}-1", 64, 48) for m, d in named for s in range(5)]
+    name = "simulated Dresden"
+    rows = [(f"{d}_{s}.jpg", name, "brand", m, d, f"{s}-1", name, 64, 48) for m, d in named for s in range(5)]
     return pd.DataFrame(rows, columns=catalogues.COLUMNS)
 
 
@@ -90,6 +91,9 @@ def changes(panels=(0, 1, 2)) -> pd.DataFrame:
     rows = [(p, label, d, d - 0.1, d + 0.1, f"baseline {p}") for p in panels for label, d in kinds.items()]
     table = pd.DataFrame(rows, columns=["panel", "label", "difference", "low", "high", "baseline_label"])
     table["role"] = np.where(table["label"] == "random", "control", "change")
+    table["verdict"] = np.where(
+        table["label"] == "unclear", "undecided", np.where(table["difference"] > 0, "higher", "lower")
+    )
     return table.assign(photos=40, photos_b=80, dataset="simulated Dresden", baseline_accuracy=0.25)
 
 
@@ -102,7 +106,7 @@ def camera_map(n: int, leader: int = 0):
 
 
 FIGURES = {
-    "summary": lambda n: summary.summary(changes()),
+    "summary": lambda n: results.summary(changes()),
     "learning_curves": lambda n: curves.learning_curves({f"run {i}": epochs() for i in range(min(n, 5))}, NOTE),
     "learning_curves and the authors' log": lambda n: curves.learning_curves({"ours": epochs(n)}, NOTE, LOG),
     "step_curves": lambda n: curves.step_curves(steps(np.geomspace(2, 1 / n, 9 * n)), NOTE),
@@ -251,22 +255,25 @@ def test_accuracies_are_in_per_cent_and_differences_in_points():
     assert ax.get_xlabel().startswith("difference, percentage points;")
 
 
-def test_the_summary_fills_what_excludes_zero_and_names_controls():
-    fig = summary.summary(changes())
+def test_the_summary_fills_what_is_decided_and_names_controls_and_their_baselines():
+    rows = changes()
+    rows.loc[3, ["baseline_label", "verdict"]] = "own", "not trained to the plateau"
+    fig = results.summary(rows)
+    assert unreadable(fig) == [] and "baseline of random: own, 25.0 %" in "\n".join(texts(fig))
     first = fig.axes[0]
     dots = [line for line in first.lines if line.get_marker() in "os"]
     assert [dot.get_xdata()[0] for dot in dots] == [20, -20, 1, -30]
-    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, False, True, False]
+    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, False, True, True]
     assert [dot.get_marker() for dot in dots] == list("ooos")
     assert first.get_yticklabels()[-1].get_text() == "control: random"
     assert first.texts[2].get_text() == "+20.0 (+10.0 to +30.0)"
-    assert "baseline: baseline 0, accuracy 25.0 %, 40 to 80 photos" in texts(fig)
+    assert "baseline: baseline 1, accuracy 25.0 %, 40 to 80 photos" in texts(fig)
     assert len({ax.get_xlim() for ax in fig.axes}) == 1 and fig.legends == []
 
 
 @pytest.mark.parametrize("panels", [(0, 2), (0,), ()])
 def test_the_summary_names_what_has_no_results_yet(panels):
-    fig = summary.summary(changes(panels))
+    fig = results.summary(changes(panels))
     assert unreadable(fig) == []
     assert texts(fig).count("no results yet") == 3 - len(panels)
     assert texts(fig).count("change in test accuracy, percentage points") == 1

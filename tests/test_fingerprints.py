@@ -6,9 +6,11 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from camid_utils import catalogues, evaluation, experiments
+from camid_utils import catalogues, datasets
 from camid_utils.analyses import fingerprints
-from camid_utils.analyses.fingerprints import QUESTIONS, compare_answers, pce
+from camid_utils.analyses.fingerprints import ALARMS, DETECTED, METRICS, QUESTIONS, THRESHOLD, decisions, pce
+from camid_utils.photos import read_photo
+from camid_utils.simulate import build, cameras, layouts
 
 SHAPE = (160, 240)
 NOISE = np.random.default_rng(3).standard_normal((200, *SHAPE)).astype(np.float32)
@@ -35,13 +37,13 @@ def catalogue(folder, devices=3, photos=5, small=()):
     for device, number in np.ndindex(devices, photos):
         shape, path = (96, 128) if (device, number) in small else SHAPE, folder / f"d{device}_{number:02d}.jpg"
         Image.fromarray(photo(device, number, shape)).save(path, quality=98, subsampling=0)
-        rows.append([str(path), f"M{device // 2}", f"D{device}", *shape])
-    return pd.DataFrame(rows, columns=["path", "camera_model", "device", "height", "width"])
+        rows.append([str(path), f"M{device // 2}", f"D{device}", f"S{number}", *shape])
+    return pd.DataFrame(rows, columns=["path", "camera_model", "device", "scene", "height", "width"])
 
 
 def pairs(rows):
     """A table of `match` from (photo, own device, fingerprint's device, energy); a device begins with its model."""
-    table = pd.DataFrame(rows, columns=["photo", "own", "device", "pce"])
+    table = pd.DataFrame(rows, columns=["photo", "own", "device", "pce"]).assign(scene=None)
     same_model = table["own"].str[0] == table["device"].str[0]
     return table.assign(camera_model=table["own"].str[0], same=table["own"] == table["device"], same_model=same_model)
 
@@ -94,13 +96,15 @@ def test_every_photo_of_a_catalogue_finds_its_device(tmp_path):
     table = fingerprints.match(photos[~train], fingerprints.fingerprints(photos[train]))
     assert len(table) == 4 * 3 * 4 and table["same"].sum() == 12 and table["same_model"].sum() == 24
     assert table.loc[table["same"], "pce"].min() > 100 > 20 > table.loc[~table["same"], "pce"].abs().max()
-    found = compare_answers({"photos": table}, resamples=50)
-    np.testing.assert_allclose(found[["value", "low", "high"]], 1)
-    assert found["n"].eq(12).all() and found["others"].tolist() == [36] * 3 + [12] * 3
+    found = decisions({"photos": table}, resamples=50)
+    assert found["metric"].tolist() == [*METRICS] * 2 and found["value"].tolist() == [1, 0, 1, 1] * 2
+    assert found["n"].eq(12).all() and found["others"].tolist() == [36] * 4 + [12] * 4 and found["devices"].eq(4).all()
+    ends = found.set_index(["question", "metric"])[["low", "high"]].xs(ALARMS, level=1).to_numpy()
+    np.testing.assert_allclose(ends, [[0, 0.0964], [0, 0.2425]], atol=1e-4)  # Wilson's of 0 in 36 and in 12
     noisy = table.assign(pce=table["pce"] + np.random.default_rng(1).normal(0, 800, len(table)))
-    one, two = (compare_answers({"": noisy.sample(frac=1, random_state=i)}, 4, resamples=200) for i in (1, 2))
+    one, two = (decisions({"": noisy.sample(frac=1, random_state=i)}, 4, resamples=200) for i in (1, 2))
     pd.testing.assert_frame_equal(one, two)
-    assert one["value"].between(one["low"], one["high"]).all() and (one["low"] < one["high"]).any()
+    assert one["value"].between(one["low"], one["high"]).all() and (one["low"] < one["high"]).all()
 
 
 def test_damaged_photos_are_left_out_and_too_few_of_one_size_are_a_reason(tmp_path):
@@ -121,48 +125,73 @@ def test_damaged_photos_are_left_out_and_too_few_of_one_size_are_a_reason(tmp_pa
         assert left_out["reason"].str.contains("truncated").all()
 
 
-def test_scores_of_a_known_table():
-    energies = {"p1": (90, 1, 2), "p2": (80, 3, 0), "p3": (5, 1, 40), "p4": (30, 35, 1)}
+def test_decisions_about_a_known_table():
+    energies = {"p1": (90, 1, 2), "p2": (80, 3, 0), "p3": (5, 1, 70), "p4": (61, 65, 1)}
     rows = [(p, "A1", d, e) for p, row in energies.items() for d, e in zip(("A1", "A2", "B1"), row, strict=True)]
-    table = pairs([*rows, ("p5", "A9", "A1", 7.0)])  # a device without a fingerprint counts only among the others
-    found = compare_answers({"": table}, resamples=20).set_index(["question", "metric"])["value"].unstack()
+    table = pairs([*rows, ("p5", "A9", "A1", 7.0), ("p5", "A9", "B1", np.nan)])  # A9 has no fingerprint
+    found = decisions({"": table}, resamples=20).set_index(["question", "metric"])["value"].unstack()
     everyone, model = (found.loc[question] for question in QUESTIONS)
     assert everyone["accuracy"] == 0.5 and model["accuracy"] == 0.75
-    assert everyone["area under the ROC"] == pytest.approx(roc_auc_score(table["same"], table["pce"]))
-    assert everyone["true positives at 1% false"] == 0.5  # 90 and 80 are above all others
-    assert compare_answers({"": table[:0]}, resamples=20)["value"].isna().all()
-    assert fingerprints.as_predictions(table[:0]).columns.tolist() == ["photo", "true"]
+    assert everyone[DETECTED] == model[DETECTED] == 0.75
+    assert everyone[ALARMS] == pytest.approx(2 / 9) and model[ALARMS] == pytest.approx(1 / 5)
+    comparable = table.dropna(subset="pce")
+    area = roc_auc_score(comparable["same"], comparable["pce"])
+    assert everyone["area under the ROC"] == pytest.approx(area)
+    curve, ends = fingerprints.roc(comparable, resamples=50)
+    assert ends[0] == pytest.approx(area) and curve["true_positive_rate"].iloc[[0, -1]].tolist() == [0.5, 1]
+    assert (curve["low"] <= curve["high"]).all() and np.ptp(curve["low"]) > 0
+    assert decisions({"": table[:0]}, resamples=20)["value"].isna().all()
 
 
-def test_only_comparable_pairs_count():
-    own = ("p1", "A1", "A1", 50.0)
-    curve = fingerprints.roc(pairs([own, ("p1", "A1", "A2", 60.0), ("p1", "A1", "B1", np.nan), ("p2", "A2", "A2", 70)]))
-    assert curve.to_numpy()[:, :2].tolist() == [[0, 0], [0, 0.5], [1, 0.5], [1, 1]]
-    rows = [own, ("p1", "A1", "B1", np.nan), ("p2", "B1", "A1", 9.0), ("p2", "B1", "B1", 4.0), ("p3", "A9", "A1", 3.0)]
-    found = fingerprints.as_predictions(pairs(rows))
-    assert found["photo"].tolist() == ["p1", "p2"] and found["true"].tolist() == ["A1", "B1"]
-    np.testing.assert_allclose(np.exp(evaluation.log_probabilities(found)).sum(axis=1), 1)
-    assert evaluation.confusion(found).to_numpy().tolist() == [[1, 0], [1, 0]]
-    assert len(fingerprints.as_predictions(pd.concat([pairs(rows).assign(seed=seed) for seed in (0, 1)]))) == 4
+def test_intervals_are_wider_where_devices_differ_than_where_photos_do():
+    rng, rows = np.random.default_rng(0), []
+    for device, number in np.ndindex(10, 12):
+        rows.append((f"{device}-{number}", f"A{device}", f"A{device}", 100 * (device % 2)))
+    devices = pairs(rows)
+    photos = devices.assign(pce=rng.permutation(devices["pce"]))
+    (value, low, high), (other, *ends) = (fingerprints.rate(t, t["pce"] > THRESHOLD) for t in (devices, photos))
+    assert value == other == 0.5 and high - low > 1.5 * (ends[1] - ends[0]) > 0.2
+    found = fingerprints.detection({"flat": devices}, "own")
+    assert found["value"].tolist() == [0, 1] * 5 and found["n"].eq(12).all() and found["energy"].max() == 100
 
 
-def test_a_network_answers_the_same_questions_and_is_compared_on_the_same_photos():
-    names = ["A1", "A2", "B1"]
-    votes = pd.DataFrame({"photo": ["p1", "p2", "p3"], "device": names, "camera_model": ["A", "A", "B"]})
-    shares = np.array([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.5, 0.1, 0.4]])  # correct, wrong within its model, beyond it
-    votes[[evaluation.LOG_PROB + name for name in names]] = np.log(shares)
-    network = fingerprints.as_pairs(votes)
-    assert len(network) == 9 and network["same"].sum() == 3 and network["same_model"].sum() == 5
-    assert fingerprints.mistakes(network) == {"photos": 3, "wrong": 2, "within the model": 1}
-    assert evaluation.confusion(fingerprints.as_predictions(network)).to_numpy().diagonal().tolist() == [1, 0, 0]
-    perfect = network.assign(pce=100.0 * network["same"])
-    scores = compare_answers({"network": network, "fingerprint": perfect})
-    accuracy = scores[scores["metric"] == "accuracy"].set_index(["answer", "question"])["value"]
-    assert accuracy["fingerprint"].tolist() == [1, 1] and accuracy["network"].tolist() == pytest.approx([1 / 3, 1 / 2])
-    contrasts = fingerprints.contrast_answers(perfect, network, "scene", "D", seed=0)
-    assert contrasts.columns.tolist() == experiments.CONTRAST_COLUMNS
-    assert contrasts["a"].tolist() == ["devices-fingerprint", "devices-fingerprint-within"]
-    assert set(contrasts["a"]) | set(contrasts["b"]) <= set(experiments.listed().index)
-    assert contrasts["difference"].tolist() == pytest.approx([2 / 3, 1 / 2]) and contrasts["photos"].tolist() == [3, 2]
-    single = [pairs[pairs["photo"] == "p3"] for pairs in (perfect, network)]
-    assert fingerprints.contrast_answers(*single, "scene", "D", 0)["a"].tolist() == ["devices-fingerprint"]
+def test_unrelated_noise_gives_no_false_alarm(prints):
+    energies = np.array([pce(photo(device, 30), [*NOISE]) for device in (0, 1)])
+    assert energies.size == 400 and energies.max() < THRESHOLD / 2
+    assert pce(photo(0, 30), prints)[0] > THRESHOLD
+
+
+def test_smaller_and_compressed_photos_match_less(tmp_path):
+    photos = catalogue(tmp_path, devices=2, photos=8)
+    train = photos["path"].str.contains("_0[0-4]")
+    found = fingerprints.harder(photos[~train], fingerprints.fingerprints(photos[train]), [1, 0.25], [50])
+    assert found["what"].unique().tolist() == ["100 % of the area", "25 % of the area", "JPEG quality 50"]
+    energy = found[found["same"]].groupby("what", sort=False)["pce"].median()
+    assert found.loc[~found["same"], "pce"].isna().all() and found.loc[found["same"], "pce"].notna().all()
+    assert 2.5 < energy.iloc[0] / energy.iloc[1] < 6 and energy.iloc[0] > 2 * energy.iloc[2]  # 4: in proportion
+
+
+def test_simulated_flat_field_frames_show_the_sensor_of_the_phones_that_took_the_photos(tmp_path):
+    settings = dict(models=1, devices=2, scenes=4, size=(256, 192), workers=1)
+    frames = datasets.load_floreview(build.simulate("flat", tmp_path / "flat", **settings), flat=True)
+    photos = datasets.load_floreview(build.simulate("floreview", tmp_path / "photos", **settings))
+    assert frames.groupby("device").size().tolist() == [4, 4] and set(frames["device"]) == set(photos["device"])
+    assert frames["scene"].isna().all() and frames["dataset"].eq("simulated FloreView").all()
+    found = fingerprints.fingerprints(frames)
+    fleet = layouts.make_devices(cameras.PHONES[:1], 2, (256, 192), 0).itertuples()
+    planted = [cameras.sensor_pattern(camera).ravel() for camera in fleet]
+    alike = np.corrcoef([*planted, *(one.ravel() for one in found["fingerprint"])])[:2, 2:]
+    assert np.diag(alike).min() > 0.3 and abs(alike[[0, 1], [1, 0]]).max() < 0.05
+    greys = [read_photo(path).mean(axis=2) for path in frames["path"]]
+    assert all(120 < grey.mean() < 220 and grey.std() < 20 and grey.max() < fingerprints.SATURATED for grey in greys)
+
+
+def test_noise_reduction_leaves_no_fingerprint_in_flat_field_frames():
+    camera = next(layouts.make_devices(cameras.PHONES[:1], 1, (256, 192), 0).itertuples())
+    wall, alike = cameras.make_wall([1], (256, 192)), []
+    for own in (camera, camera._replace(denoise=0.0)):
+        rngs = map(np.random.default_rng, range(6))
+        frames = [cameras.take_photo(wall, own, (0, 0, 1.3), rng, cameras.BRIGHT) for rng in rngs]
+        planted = cameras.sensor_pattern(camera)
+        alike.append(np.corrcoef(fingerprints.fingerprint(frames).ravel(), planted.ravel())[0, 1])
+    assert alike[0] < 0.1 and alike[1] > 0.4

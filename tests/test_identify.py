@@ -67,49 +67,48 @@ def test_patches_cover_the_photo_evenly_and_are_never_too_many(height, width):
 
 
 def test_each_patch_is_predicted_where_it_lies(model):
-    corners, log_probs, features = predict.predict_photo(halves(BLUE, RED), model)
-    named = np.array(CLASSES)[log_probs.argmax(axis=1)]
+    corners, logits, features = predict.predict_photo(halves(BLUE, RED), model)
+    named = np.array(CLASSES)[logits.argmax(axis=1)]
     assert set(named[corners[:, 1] + 48 <= 160]) == {"Cold_Blue"} and set(named[corners[:, 1] >= 160]) == {"Warm_Red"}
-    assert np.allclose(np.exp(log_probs).sum(axis=1), 1)
-    assert set(features[log_probs.argmax(axis=1) == 0, 0]) == {0.0} and len(features) == len(corners)
+    assert set(features[logits.argmax(axis=1) == 0, 0]) == {0.0} and len(features) == len(corners)
 
 
 def test_a_model_of_whole_photos_gets_the_whole_photo(model):
     resized, photo = model._replace(info=model.info | {"kind": "resize"}), halves(BLUE, RED)
-    corners, log_probs, _ = predict.predict_photo(photo, resized)
+    corners, logits, _ = predict.predict_photo(photo, resized)
     with torch.inference_mode():
         expected, _ = predict.PatchNetwork(model)(torch.from_numpy(resize(photo, 48, 48)[None].copy()))
-    assert corners.tolist() == [[0, 0]] and np.allclose(log_probs, expected)
+    assert corners.tolist() == [[0, 0]] and np.allclose(logits, expected)
     with pytest.raises(ValueError, match="smaller"):
         predict.predict_photo(photo[:40], resized)
 
 
-LOG_PROBS = np.log([[0.8, 0.2], [0.8, 0.2], [0.2, 0.8]])
+LOGITS = np.log([[0.8, 0.2], [0.8, 0.2], [0.2, 0.8]]) + [[1.0], [2.0], [6.0]]  # what is added changes the energy only
 FEATURES = np.array([[1.0, 0.0], [3.0, 0.0], [2.0, 3.0]])  # of three patches: on average (2, 1)
 
 
 def test_probabilities_follow_from_the_mean_over_patches_and_the_temperature(model):
-    found = predict.combine(LOG_PROBS, FEATURES, model)
+    found = predict.combine(LOGITS, FEATURES, model)
     odds = (0.8 * 0.8 * 0.2 / (0.2 * 0.2 * 0.8)) ** (1 / 3)
     expected = [["Cold_Blue", pytest.approx(odds / (1 + odds))], ["Warm_Red", pytest.approx(1 / (1 + odds))]]
     assert found["cameras"] == expected
     assert (found["patches"], found["votes"], found["unknown"]) == (3, 2, False)
-    assert found["vote_share"] == pytest.approx(2 / 3) and found["patch_confidence"] == pytest.approx(0.8)
-    cooler = predict.combine(LOG_PROBS, FEATURES, with_threshold(model, "confidence", 0.0, temperature=0.5))
+    assert found["confidence"] == pytest.approx(odds / (1 + odds)) and found["energy"] == pytest.approx(3)
+    cooler = predict.combine(LOGITS, FEATURES, with_threshold(model, "confidence", 0.0, temperature=0.5))
     assert cooler["confidence"] == pytest.approx(odds**2 / (1 + odds**2))
 
 
-SHOWN = {"vote_share": 2 / 3, "patch_confidence": 0.8, "feature_similarity": -(2**0.5)}
+SHOWN = {"confidence": 1 / (1 + 0.25 ** (1 / 3)), "energy": 3.0, "feature_similarity": -(2**0.5)}
 
 
 @pytest.mark.parametrize("score, value", SHOWN.items())
 def test_below_the_threshold_of_its_score_the_camera_is_unknown(model, score, value):
     for threshold in (value - 0.01, value + 0.01):
         known = with_threshold(model, score, threshold, means=[[-4.0, 0.0], [1.0, 2.0]])
-        found = predict.combine(LOG_PROBS, FEATURES, known)
+        found = predict.combine(LOGITS, FEATURES, known)
         assert found["score"] == pytest.approx(value) and found["unknown"] is (value < threshold)
-    with pytest.raises(ValueError, match="'clarity' is not one of confidence.*run notebook 06 again"):
-        predict.combine(LOG_PROBS, FEATURES, with_threshold(model, "clarity", 0.5))  # a model file of an older version
+    with pytest.raises(ValueError, match="'vote_share' is not one of confidence.*run notebook 06 again"):
+        predict.combine(LOGITS, FEATURES, with_threshold(model, "vote_share", 0.5))  # a model file of an older version
 
 
 def grid(classes, height: int = 4, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -210,20 +209,20 @@ NONE = "none of the known cameras; the most similar of them are Warm Red, Cold B
 PARTS = "its parts look like different cameras: left most like Cold Blue, right most like Warm Red"
 
 
-@pytest.mark.parametrize("threshold, limit", [(0.9, 9.0), (0.9, 0.1), (0.0, 0.1), (0.0, 9.0)])
+@pytest.mark.parametrize("threshold, limit", [(0.999, 9.0), (0.999, 0.1), (0.0, 0.1), (0.0, 9.0)])
 def test_the_head_line_says_unknown_and_parts_differ(model, photos, tmp_path, capsys, threshold, limit):
     facts = dict(splice_threshold=limit, splice_detected=0.75, splice_false_alarms=0.02)
-    path = models.save_model(with_threshold(model, "vote_share", threshold, **facts), tmp_path / "m.safetensors")
+    path = models.save_model(with_threshold(model, "confidence", threshold, **facts), tmp_path / "m.safetensors")
     arguments = [str(photos / "both.jpg"), str(photos / "red.jpg"), "--model", str(path)]
     assert __main__.main(arguments) == __main__.main([*arguments, "--json"]) == 0
     out, err = capsys.readouterr()
     both, red = out.split("{")[0].split(str(photos / "red.jpg"))
-    assert (NONE in both, PARTS in both) == (threshold == 0.9, limit == 0.1)
+    assert (NONE in both, PARTS in both) == (threshold == 0.999, limit == 0.1)
     assert ("%" in both, "patches vote" in both) == (threshold == 0.0,) * 2  # no camera of an unknown one has a share
     assert ("if one camera took all of it:\n" in both) == ((threshold, limit) == (0.0, 0.1))
     assert red.split()[:2] == ["Warm", "Red"] and "%" in red
     both, red = (json.loads(line) for line in out.splitlines()[-2:])
-    assert (both["unknown"], both["parts_differ"], len(both["cameras"])) == (threshold == 0.9, limit == 0.1, 2)
+    assert (both["unknown"], both["parts_differ"], len(both["cameras"])) == (threshold == 0.999, limit == 0.1, 2)
     assert both["parts_statistic"] > 0.1 > red["parts_statistic"] and red["parts"] == []
     assert "5% by known cameras were refused, 50% by unknown cameras accepted; 75% of splices detected, 2% of" in err
 

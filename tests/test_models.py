@@ -4,13 +4,14 @@ from pathlib import Path
 from unittest.mock import Mock
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
 import torch
 import torchvision
 
-from camid_utils import models
+from camid_utils import models, training
 from camid_utils.models import CameraConvNet, EfficientNetClassifier, Model
 
 
@@ -23,6 +24,32 @@ def test_cameraconvnet_has_the_published_parameters_and_shapes():
         assert sum(p.numel() for p in CameraConvNet(27).parameters()) == 45_233_179
     net, patches = CameraConvNet(5, width=1 / 16), torch.zeros(2, 3, 48, 48)
     assert net.features(patches).shape == (2, 128) and net(patches).shape == (2, 5)
+
+
+def test_the_network_of_bondi_has_the_parameters_and_sizes_of_the_released_one(tmp_path):
+    """Their Caffe file has 340,642 parameters with 18 classes; the paper says 340,462."""
+    net, patches = models.BondiNet(18), torch.randn(4, 3, 64, 64)
+    assert sum(p.numel() for p in net.parameters()) == 340_642
+    sizes, signal = [], patches
+    for layer in net.features:
+        signal = layer(signal)
+        sizes += [signal.shape[1:]] if isinstance(layer, torch.nn.MaxPool2d) else []
+    assert sizes == [(32, 31, 31), (48, 14, 14), (64, 5, 5)] and signal.shape == (4, 128)
+    logits = models.initialise(net, patches)(patches).detach()
+    assert logits.shape == (4, 18) and logits.std().item() == pytest.approx(1, rel=1e-3)
+    path = models.save_model(Model(net, [f"{i:02d}" for i in range(18)], 64, "-1..1", {}), tmp_path / "m.safetensors")
+    torch.testing.assert_close(models.load_model(path).net(patches).detach(), logits)
+
+
+def test_the_network_of_bondi_learns(tmp_path):
+    """Two classes of noise, weak and strong; in bfloat16 where there are instructions for it."""
+    rng, labels = np.random.default_rng(0), np.arange(64) % 2
+    noise = rng.normal(size=(64, 64, 64, 3)) * (5 + 15 * labels)[:, None, None, None]
+    patches = (128 + noise).clip(0, 255).astype(np.uint8)
+    torch.manual_seed(0)
+    settings = dict(input_range="-1..1", epochs=4, batch_size=8, learning_rate=0.01)
+    history = training.fit(models.BondiNet(2), patches, labels, np.arange(48), np.arange(48, 64), settings, tmp_path)
+    assert history.epochs["val_accuracy"].max() == 1
 
 
 def gradients(function, *tensors: torch.Tensor) -> list[torch.Tensor]:

@@ -139,7 +139,7 @@ def test_written_sentences_agree_with_the_published_tables(path):
 
 def test_most_sections_with_tables_of_results_end_in_written_sentences():
     tagged = {number_of(path): sum("rests_on" in cell.metadata for cell in cells(path, "markdown")) for path in SOURCES}
-    assert all(tagged[number] >= 1 for number in ("02", "03", "04", "05", "06", "07", "08")), tagged
+    assert all(tagged[number] >= 1 for number in ("02", "03", "04", "05", "06", "07", "08", "09")), tagged
 
 
 # what a run of all notebooks writes
@@ -233,7 +233,7 @@ def test_predictions_give_the_metrics_and_keep_the_protocol(smoke, number, exper
         assert not set(parts["val"][column]) & set(parts["test"][column]), column
 
 
-@pytest.mark.parametrize("number", ["06", "07"])
+@pytest.mark.parametrize("number", ["06", "08"])
 def test_figures_of_trained_models_on_other_photos_are_complete(smoke, number):
     metrics = pd.read_csv(smoke / "metrics" / f"{number}_metrics.csv")
     assert list(metrics.columns) == METRIC_COLUMNS and set(metrics["part"]) == {"test"}
@@ -268,16 +268,16 @@ def test_the_contrasts_are_those_that_were_declared(smoke):
 
 
 def test_the_ledger_judges_every_claim_and_lacks_no_evidence(smoke):
-    table = pd.read_csv(smoke / "metrics" / "08_ledger.csv").fillna("")
+    table = pd.read_csv(smoke / "metrics" / "09_ledger.csv").fillna("")
     assert list(table["id"]) == list(published.read("claims")["id"])
     assert not table["verdict"].str.contains("missing").any(), table[table["verdict"].str.contains("missing")]
     assert not (table["verdict"] == "reproduced")[table["ours"].str.contains("simulated")].any()
-    page = (smoke / "html" / "08_claims.html").read_text(encoding="utf-8")
+    page = (smoke / "html" / "09_claims.html").read_text(encoding="utf-8")
     assert 'href="02_cameraconvnet.html#' in page and ".ipynb#" not in page
 
 
 def test_the_papers_table_two_is_shown_next_to_ours(smoke):
-    table = pd.read_csv(smoke / "metrics" / "08_table2.csv")
+    table = pd.read_csv(smoke / "metrics" / "09_table2.csv")
     assert table["paper"].to_list() == [0.8189, 0.59, 0.302, 1.73, 0.82, 1.03]
     assert table["data"].str.startswith("simulated ").all() and table["paper_data"].str.startswith("real ").all()
     accuracy = pd.read_csv(smoke / "metrics" / "02_metrics.csv").query(
@@ -354,7 +354,7 @@ def test_a_run_killed_ten_times_ends_with_the_same_bits(smoke, tmp_path):
 
 
 def test_plain_papermill_repeats_a_notebook_to_the_bit(smoke, tmp_path):
-    written = [smoke / "figures" / "08_summary.png", smoke / "metrics" / "08_table2.csv"]
+    written = [smoke / "figures" / "09_summary.png", smoke / "metrics" / "09_table2.csv"]
     before = [path.read_bytes() for path in written]
     for path in written:
         path.unlink()

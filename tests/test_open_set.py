@@ -1,4 +1,7 @@
-"""Temperature, thresholds, error rates and splices: planted answers are found."""
+"""Models left out, scores, limits, calibration, likelihood ratios and splices: planted answers are found."""
+
+import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,26 +9,35 @@ import pytest
 import simplejpeg
 import torch
 from scipy.special import log_softmax
+from scipy.stats import norm
 from torch import nn
 
-from camid_utils import catalogues, intervals, splits
-from camid_utils.analyses import open_set
+from camid_utils import catalogues, evaluation, intervals, patches, planning
+from camid_utils.analyses import calibration, open_set, splices
 from camid_utils.evaluation import LOG_PROB
-from camid_utils.identify.predict import SCORES
 from camid_utils.models import Model
 
 BLUE, RED, PURPLE = (40, 40, 200), (200, 40, 40), (120, 40, 60)
 CLASSES = ["Cold_Blue", "Warm_Red"]
 
 
+class ColourNet(nn.Module):
+    """Weights set by hand, which tell red from blue; its features are a patch's mean colour."""
+
+    def __init__(self):
+        super().__init__()
+        self.settings = {}
+        self.features, self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, 2)
+        self.classifier.weight.data = torch.tensor([[0.0, 0, 0], [0.1, 0, -0.1]])
+        self.classifier.bias.data.zero_()
+
+    def forward(self, images):
+        return self.classifier(self.features(images))
+
+
 @pytest.fixture
 def model() -> Model:
-    """A network with weights set by hand, which tells red from blue; its features are a patch's mean colour."""
-    net = nn.Module()
-    net.settings = {}
-    net.features, net.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, 2)
-    net.classifier.weight.data = torch.tensor([[0.0, 0, 0], [0.1, 0, -0.1]])
-    return Model(net, CLASSES, 48, "0..255", {"dataset": "simulated x", "kind": "grid"})
+    return Model(ColourNet(), CLASSES, 48, "0..255", {"dataset": "simulated x", "kind": "grid"})
 
 
 def halves(left: tuple, right: tuple, height: int = 240, width: int = 320) -> np.ndarray:
@@ -41,13 +53,92 @@ def catalogue(tmp_path) -> pd.DataFrame:
     paths = [tmp_path / f"{i}.jpg" for i in range(4)]
     for path, colour in zip(paths, [BLUE, RED] * 2, strict=True):
         path.write_bytes(simplejpeg.encode_jpeg(halves(colour, colour), 95))
-    others = dict.fromkeys(["brand", "device", "scene"], pd.NA)
+    others = dict.fromkeys(["brand", "device", "scene", "collection"], pd.NA)
     return pd.DataFrame({"path": map(str, paths), "dataset": "simulated x", "camera_model": CLASSES * 2, **others})
 
 
-def table(logits: np.ndarray, true: np.ndarray) -> pd.DataFrame:
+def patch_table(models: str, devices: int = 4, scenes: int = 10, per_photo: int = 2) -> pd.DataFrame:
+    cells = itertools.product(models, range(devices), range(scenes), range(per_photo))
+    rows = [(m, f"{m}{d}", f"s{s}", f"{m}{d}{s}.jpg", y, 0) for m, d, s, y in cells]
+    return pd.DataFrame(rows, columns=["camera_model", "device", "scene", "photo", "y", "x"]).assign(dataset="x")
+
+
+def strict_plan(table: pd.DataFrame) -> planning.Plan:
+    return planning.shared_training(table, "scene+device", seed=0)["scene+device"][0]
+
+
+def test_every_model_is_left_out_once_and_two_remain():
+    for names, folds, sizes in (
+        ("abcdef", 2, [3, 3]),
+        ("abcdefgh", 4, [2] * 4),
+        ("abc", 2, [1] * 3),
+        ("abcd", 9, [1] * 4),
+    ):
+        found = open_set.divide(list(names), folds, seed=0)
+        assert sorted(itertools.chain(*found)) == list(names) and sorted(map(len, found)) == sizes
+        assert found == open_set.divide(list(names)[::-1], folds, seed=0)
+    assert len({str(open_set.divide(list("abcdefgh"), 4, seed)) for seed in range(5)}) > 2
+    with pytest.raises(ValueError, match="2 camera models: at least three"):
+        open_set.divide(["a", "b"], 2, seed=0)
+
+
+def test_a_fold_without_some_models_trains_and_tests_the_others_as_before():
+    table = patch_table("abcd")
+    whole = strict_plan(table)
+    fold = open_set.without(whole, ["a", "c"])
+    left_out = table["camera_model"].isin(["a", "c"]).to_numpy()
+    assert set(fold.part[left_out]) == {"unused"} and set(fold.labels[left_out]) == {-1}
+    assert (fold.part[~left_out] == whole.part[~left_out]).all() and fold.class_names == ["b", "d"]
+    used = fold.part != "unused"
+    assert (np.array(fold.class_names)[fold.labels[used]] == table["camera_model"][used]).all()
+    assert (fold.labels[~used] == -1).all() and set(whole.part[left_out]) >= {"train", "val", "test"}
+
+
+def colour_store(table: pd.DataFrame, colours: dict, rng) -> patches.Store:
+    """Patches of each camera model's colour, each photo a little brighter or darker."""
+    photo = pd.factorize(table["photo"])[0]
+    shades = rng.normal(0, 4, (photo.max() + 1, 3))[photo] + rng.normal(0, 1, (len(table), 3))
+    pixels = np.array([colours[name] for name in table["camera_model"]]) + shades
+    pixels = np.broadcast_to(pixels.round().clip(0, 255).astype(np.uint8)[:, None, None], (len(table), 48, 48, 3))
+    return patches.Store(pixels, table, pd.DataFrame(), Path("none"), "grid")
+
+
+def test_each_val_and_test_photo_is_scored_and_unknown_cameras_are_far(model):
+    models = {"Cold_Blue": BLUE, "Warm_Red": RED, "Odd_Purple": PURPLE}
+    table = patch_table("abc").replace({"camera_model": dict(zip("abc", models, strict=True))})
+    store, plan = colour_store(table, models, np.random.default_rng(0)), strict_plan(table)
+    seen = open_set.fold_photos(model, store, plan)
+    expected = table[np.isin(plan.part, ["val", "test"])]
+    assert sorted(seen["photo"]) == sorted(expected["photo"].unique())
+    parts = expected.assign(part=plan.part[expected.index]).drop_duplicates("photo").set_index("photo")["part"]
+    assert (seen["part"] == seen["photo"].map(parts)).all() and (seen["known"] == (seen["true"] != "Odd_Purple")).all()
+    assert seen.loc[seen["known"], "right"].all() and not seen.loc[~seen["known"], "right"].any()
+    for name in ("feature_similarity", "mahalanobis"):
+        assert seen.loc[seen["known"], name].min() > seen.loc[~seen["known"], name].max()
+    own = seen.iloc[0]
+    rows = np.flatnonzero(table["photo"] == own["photo"])
+    logits = 0.1 * (store.pixels[rows, 0, 0, 0].astype(float) - store.pixels[rows, 0, 0, 2])
+    assert own["energy"] == pytest.approx(np.logaddexp(0, logits).mean(), rel=1e-4)
+    means = open_set.camera_means(
+        model, store, np.flatnonzero((plan.part == "train") & (table["camera_model"] != "Odd_Purple"))
+    )
+    assert np.abs(np.array(means) - [BLUE, RED]).max() < 5
+
+
+def test_mahalanobis_allows_for_what_varies_within_classes():
+    rng = np.random.default_rng(1)
+    known = rng.normal(0, [10, 1], (4000, 2)) + np.repeat([[0, 0], [0, 5]], 2000, axis=0)
+    found = open_set.feature_scores(np.array([[10.0, 0], [0, -8]]), known, pd.Series(np.repeat(["a", "b"], 2000)))
+    assert found["feature_similarity"].is_monotonic_increasing  # ten away is farther than eight,
+    assert found["mahalanobis"].is_monotonic_decreasing  # but common among photos of a known camera
+    assert found["mahalanobis"].tolist() == pytest.approx([-1, -8], rel=0.15)
+
+
+def table_of(logits: np.ndarray, true: np.ndarray) -> pd.DataFrame:
     columns = [f"{LOG_PROB}{i}" for i in range(logits.shape[1])]
-    return pd.DataFrame(log_softmax(logits, axis=1), columns=columns).assign(true=true.astype(str))
+    found = pd.DataFrame(log_softmax(logits, axis=1), columns=columns).assign(true=true.astype(str))
+    photo = np.arange(len(found)).astype(str)
+    return found.assign(photo=photo, camera_model=found["true"], device=photo, scene=photo)
 
 
 @pytest.mark.parametrize("planted", [0.2, 1.0, 4.0])
@@ -56,11 +147,11 @@ def test_the_planted_temperature_is_found(planted):
     logits = rng.normal(0, 2, (20_000, 4))
     chances = np.exp(log_softmax(logits, axis=1))
     true = (rng.random((20_000, 1)) > chances.cumsum(axis=1)).sum(axis=1)
-    assert open_set.fit_temperature(table(logits * planted, true)) == pytest.approx(planted, rel=0.05)
+    assert calibration.fit_temperature(table_of(logits * planted, true)) == pytest.approx(planted, rel=0.05)
 
 
 def test_calibration_changes_the_confidence_and_not_the_camera():
-    found = open_set.calibrate(table(np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 1])), 2.0)
+    found = calibration.calibrate(table_of(np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 1])), 2.0)
     assert found["predicted"].tolist() == ["0", "1", "0"] and found["right"].tolist() == [True, True, False]
     assert found["confidence"].to_numpy() == pytest.approx(1 / (1 + np.exp(-np.array([2, 1, 3]) / 2)))
 
@@ -71,73 +162,126 @@ def test_the_threshold_refuses_the_share_asked_for_and_no_more():
     assert (np.full(10, 0.7) < open_set.threshold(np.full(10, 0.7), 0.05)).sum() == 0
 
 
-def test_no_kind_of_camera_exceeds_the_limit_of_splices_more_often_than_promised():
-    tables = [pd.DataFrame({"parts_statistic": np.random.default_rng(i).permutation(100) / 100 + i}) for i in (0, 1)]
-    limit = open_set.splice_limit(tables, 0.05)
-    assert [(table["parts_statistic"] > limit).sum() for table in tables] == [0, 5]
-    assert open_set.splice_limit(tables[::-1], 0.05) == limit
-    rows = open_set.shares({"all": tables[0]["parts_statistic"] >= 0, "none": tables[0]["parts_statistic"][:0] > 0})
-    assert rows["value"][0] == 1 and rows["n"].tolist() == [100, 0] and rows["value"].isna().tolist() == [False, True]
-
-
-@pytest.mark.parametrize("known, unknown, area", [([3, 4], [1, 2], 1), ([1, 2], [3, 4], 0), ([1, 3], [1, 2], 2.5 / 4)])
-def test_the_area_under_the_roc_counts_pairs_in_the_right_order(known, unknown, area):
+@pytest.mark.parametrize("known, unknown, found", [([3, 4], [1, 2], 1), ([1, 2], [3, 4], 0), ([1, 3], [1, 2], 2.5 / 4)])
+def test_the_area_counts_pairs_in_the_right_order(known, unknown, found):
     known, unknown = np.array(known, float), np.array(unknown, float)
-    assert open_set.auroc(known, unknown) == pytest.approx(area)
-    curve = open_set.roc(known, unknown)
-    assert np.trapezoid(curve["true_positive_rate"], curve["false_positive_rate"]) == pytest.approx(area)
+    assert open_set.area(known, unknown) == pytest.approx(found)
+    assert open_set.area(known, unknown, np.array([0, 0])) == 0
+    weights = np.array([[2, 1], [0, 3]]), np.array([[1, 2], [1, 0]])
+    drawn = open_set.area(known, unknown, weights=weights)
+    for i in (0, 1):
+        repeated = [np.repeat(values, own[i]) for values, own in zip((known, unknown), weights, strict=True)]
+        assert drawn[i] == pytest.approx(open_set.area(*repeated)[0])
 
 
-def test_the_better_score_is_found_with_an_interval():
-    draws = np.random.default_rng(2).normal(size=(2, 60, len(SCORES)))
-    known, unknown = (pd.DataFrame(each, columns=SCORES) for each in draws)
-    known += np.arange(len(SCORES))  # each score tells them apart better than the one before
-    rows = open_set.compare_scores(known, unknown, seed=0)
-    assert list(rows["score"]) == list(SCORES) and rows["value"].is_monotonic_increasing
-    assert ((rows["low"] < rows["value"]) & (rows["value"] < rows["high"])).all()
-    assert set(rows["known"]) == set(rows["unknown"]) == {60}
+def folds(rng, photos: int = 400, gap: float = 2.0) -> pd.DataFrame:
+    """Two folds of val and test photos; confidence tells known from unknown with a planted gap, energy does not.
+
+    The second fold's scores have another scale. Three of four known photos are correctly classified.
+    """
+    parts = []
+    for fold, part, known in itertools.product((0, 1), ("val", "test"), (True, False)):
+        score = (rng.normal(gap * known, 1, photos) + 5 * fold) * (1 + fold)
+        number = np.arange(photos)
+        own = pd.DataFrame(
+            {"photo": [f"{part}{known}{i}" for i in number], "scene": number // 4, "device": number % 20}
+        )
+        own = own.assign(fold=fold, part=part, known=known, confidence=score, energy=rng.normal(size=photos))
+        own["right"] = known & (rng.random(photos) < 0.75)
+        parts.append(own.assign(feature_similarity=-own["energy"], mahalanobis=score, camera_model=str(known)))
+    return pd.concat(parts, ignore_index=True)
 
 
-def test_error_rates_count_both_kinds_of_error():
-    known = pd.DataFrame({"vote_share": [0.2, 0.6, 0.7, 0.9], "right": [False, False, True, True]})
-    unknown = pd.DataFrame({"vote_share": [0.1, 0.3, 0.5]})
-    rows = open_set.error_rates(known, unknown, "vote_share", 0.5).set_index("question")
-    assert rows["value"].tolist() == pytest.approx([0.25, 1 / 3, 0.5, 2 / 3]) and rows["n"].tolist() == [4, 3, 4, 3]
-    assert ((rows["low"] < rows["value"]) & (rows["value"] < rows["high"])).all()
-    assert rows.loc["known cameras refused", ["low", "high"]].tolist() == pytest.approx([0.0456, 0.6994], abs=1e-3)
-    none = open_set.error_rates(known, unknown, "vote_share", 2.0).set_index("question")
-    assert none.loc["accepted known cameras correctly classified", "n"] == 0
+def test_the_planted_separation_is_found_by_every_measure():
+    seen = folds(np.random.default_rng(2))
+    rows = open_set.compare_scores(seen, 0.05, seed=0).set_index(["score", "metric"])
+    expected = {"AUROC": norm.cdf(2 / 2**0.5), "OSCR area": 0.75 * norm.cdf(2 / 2**0.5), "known cameras refused": 0.05,
+                "unknown cameras accepted": norm.sf(norm.ppf(0.05) + 2)}  # fmt: skip
+    for metric, value in expected.items():
+        found = rows.loc["confidence", metric]
+        assert found["value"] == pytest.approx(value, abs=0.035) and found["low"] < found["value"] < found["high"]
+        assert 0.005 < found["high"] - found["low"] < 0.2
+    assert rows.loc["energy", "AUROC"]["value"] == pytest.approx(0.5, abs=0.05)
+    assert set(rows["known"]) == set(rows["unknown"]) == {800}
+    test = seen[seen["part"] == "test"]
+    for metric, credit in (("AUROC", "known"), ("OSCR area", "right")):
+        curve = open_set.curves(test, ("confidence",), credit)["confidence"]
+        below = np.trapezoid(curve["true_positive_rate"], curve["false_positive_rate"])
+        assert below == pytest.approx(rows.loc["confidence", metric]["value"], abs=0.01)
+        assert curve["true_positive_rate"].iloc[-1] == pytest.approx(test.loc[test["known"], credit].mean())
 
 
-def test_reliability_has_groups_of_equal_size_by_confidence():
+def test_limits_are_those_of_each_folds_known_validation_photos_only():
+    seen = folds(np.random.default_rng(3))
+    decided = open_set.decide(seen, {0: "confidence", 1: "confidence"}, 0.05)
+    val = decided[decided["part"] == "val"]
+    assert (~val.loc[val["known"], "accepted"]).groupby(val["fold"]).sum().tolist() == [20, 20]
+    chosen_by = seen["known"] & (seen["part"] == "val")
+    changed = seen.assign(confidence=seen["confidence"].where(chosen_by, 0.0))
+    again = open_set.decide(changed, {0: "confidence", 1: "confidence"}, 0.05)
+    assert decided.loc[chosen_by, "margin"].equals(again.loc[chosen_by, "margin"])
+    energy = open_set.decide(seen, {0: "confidence", 1: "energy"}, 0.05)  # each fold by its own score
+    assert (energy["margin"] == decided["margin"]).groupby(seen["fold"]).mean().tolist() == [1, 0]
+    rates = open_set.error_rates(decided.assign(accepted=decided["known"]), seed=0).set_index("question")
+    assert rates["value"].iloc[:2].tolist() == [0, 0] and (rates["high"].iloc[:2] > 0.001).all()  # Wilson, not 0 to 0
+    none = open_set.error_rates(decided.assign(accepted=False), seed=0).set_index("question")
+    assert none["n"].tolist() == [800, 800, 800, 0] and none["value"].isna().tolist() == [False] * 3 + [True]
+
+
+def test_a_miscalibrated_answer_has_the_planted_error():
     rng = np.random.default_rng(3)
-    sure = rng.uniform(0.2, 1, 4000)
-    rows = open_set.reliability(pd.DataFrame({"confidence": sure, "right": rng.random(4000) < sure}), "planted")
-    assert set(rows["n"]) == {1000} and rows["confidence"].is_monotonic_increasing
-    assert ((rows["low"] <= rows["confidence"]) & (rows["confidence"] <= rows["high"])).sum() >= 3
+    sure = rng.uniform(0.5, 1, 2000)
+    table = table_of(np.zeros((2000, 2)), np.zeros(2000)).assign(confidence=sure, right=rng.random(2000) < sure - 0.2)
+    rows, error = calibration.reliability(table, "planted", seed=0)
+    assert set(rows["n"]) == {400} and rows["confidence"].is_monotonic_increasing
+    assert ((rows["low"] - 0.01 <= rows["confidence"] - 0.2) & (rows["confidence"] - 0.2 <= rows["high"] + 0.01)).all()
+    assert error["value"].iloc[0] == pytest.approx(0.2, abs=0.02) and error["low"].iloc[0] > 0.15
+    _, none = calibration.reliability(table.assign(right=rng.random(2000) < sure), "calibrated", seed=0)
+    assert none["value"].iloc[0] < 0.04
 
 
-def test_groups_of_photos_share_no_photo_and_unknown_cameras_no_model():
-    cells = [(m, d, s) for m in range(3) for d in (0, 1) for s in range(8)]
-    rows = [dict(camera_model=f"m{m}", device=f"{m}{d}", scene=f"s{s}", path=f"/x/{m}{d}{s}.jpg") for m, d, s in cells]
-    photos = pd.DataFrame(rows).assign(width=640, height=480)
-    known = photos[photos["camera_model"] != "m1"]
-    part = splits.split(known, "photo", 1)
-    predictions = pd.DataFrame({"photo": catalogues.relative_photos(known), "part": part})[part != "train"]
-    model = Model(None, ["m0", "m2"], 48, "0..255", {"protocol": "photo", "seed": 1})
+def test_a_likelihood_ratio_compares_a_class_with_the_mean_of_the_others():
+    table = table_of(np.log([[0.7, 0.2, 0.1]]), np.array([0])).assign(part="test", known=True)
+    rows = calibration.trials(table)
+    assert rows["hypothesis"].tolist() == ["0", "1", "2"] and rows["same"].tolist() == [True, False, False]
+    assert np.exp(rows["llr"]).tolist() == pytest.approx([0.7 / 0.15, 0.2 / 0.4, 0.1 / 0.45])
+
+
+def planted_trials(rng, scale: float, photos: int = 2000) -> pd.DataFrame:
+    """Scores N(2, 2) of true and N(-2, 2) of false hypotheses: their true log-likelihood ratio is 2 * score * 4 / 4."""
+    parts = []
+    for part, known, same in (("val", 1, 1), ("val", 1, 0), ("test", 1, 1), ("test", 1, 0), ("test", 0, 0)):
+        photo = [f"{part}{known}{i}" for i in range(photos)]
+        llr = scale * rng.normal(2 if same else 2 if not known else -2, 2, photos) + scale
+        own = pd.DataFrame({"photo": photo, "camera_model": "a", "device": photo, "llr": llr})
+        own["scene"] = np.arange(photos) // 10
+        parts.append(own.assign(part=part, known=bool(known), same=bool(same)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_ratios_are_calibrated_whatever_their_scale_and_unknown_cameras_can_mislead():
+    for scale in (1.0, 0.1):
+        rows = planted_trials(np.random.default_rng(4), scale)
+        found = calibration.calibrated_ratios(rows)
+        assert found["llr"].corr(rows["llr"]) == pytest.approx(1)
+        slope, shift = np.polyfit(rows["llr"] / scale - 1, found["llr"], 1)
+        assert (slope, shift) == (
+            pytest.approx(1, abs=0.15),
+            pytest.approx(0, abs=0.15),
+        )  # log of N(2, 2) over N(-2, 2)
+    metrics = calibration.ratio_metrics(found, seed=0).set_index(["false_hypotheses", "metric"])["value"]
+    x = np.random.default_rng(5).normal(2, 2, 200_000)
+    assert metrics["of known cameras", "Cllr"] == pytest.approx(np.logaddexp(0, -x).mean() / np.log(2), abs=0.04)
+    assert metrics["of known cameras", "equal error rate"] == pytest.approx(norm.sf(1), abs=0.02)
+    assert metrics["of unknown cameras", "Cllr"] > 1 and metrics["of unknown cameras", "equal error rate"] > 0.45
+    nothing = calibration.log_ratio_cost(np.zeros(2), np.array([True, False]))
+    assert nothing.tolist() == [1, 1]
+    sure = calibration.log_ratio_cost(np.array([50.0, -50.0, 50.0]), np.array([True, False, False]))
+    assert sure[:2].max() < 1e-9 and sure[2] > 50
+
+
+def test_photos_are_sampled_evenly_over_cameras():
     others = pd.DataFrame({"camera_model": list("abcde") * 3, "path": [f"/y/{i}.jpg" for i in range(15)]})
-    everything = open_set.photo_groups(photos, others, predictions, model, most=99, seed=0)["train"]
-    assert set(everything["path"]) == set(known.loc[part == "train", "path"])
-    fewer = photos.drop(index=0)  # without one photo the split differs
-    fewer = open_set.photo_groups(fewer, others, predictions, model, most=99, seed=0)["train"]
-    assert not set(catalogues.relative_photos(fewer)) & set(predictions["photo"]) and len(fewer) > 5
-    groups = open_set.photo_groups(photos, others, predictions, model, most=4, seed=0)
-    sizes = {"train": 16, "val": 4, "test": 4, "unknown, to choose": 4, "unknown, to test": 4}
-    assert {name: len(group) for name, group in groups.items()} == sizes and pd.concat(groups)["path"].is_unique
-    for part in ("val", "test"):
-        assert set(groups[part]["path"].str[3:]) <= set(predictions.loc[predictions["part"] == part, "photo"])
-    choose, measure = (set(groups[f"unknown, to {use}"]["camera_model"]) for use in ("choose", "test"))
-    assert choose == set("ace") and measure == set("bd")
     few, mixed = (open_set.sample_photos(table, 7, seed=0) for table in (others, others.sample(frac=1, random_state=1)))
     assert few.equals(mixed) and len(few) == 7 and sorted(few["camera_model"].value_counts()) == [1, 1, 1, 2, 2]
 
@@ -146,43 +290,36 @@ def test_each_readable_photo_gets_a_row(catalogue, model, tmp_path):
     (tmp_path / "2.jpg").write_text("no photo")
     seen = open_set.predict_photos(catalogue, model, tmp_path)
     assert list(seen["photo"]) == ["0.jpg", "1.jpg", "3.jpg"] and not {"path", "feature_similarity"} & set(seen)
-    found = open_set.calibrate(open_set.predict_photos(catalogue, model, tmp_path), 1.0)  # read from its file
+    found = calibration.calibrate(open_set.predict_photos(catalogue, model, tmp_path), 1.0)  # read from its file
     assert catalogues.describe(found) == "simulated x, 3 photos, 2 camera models, 1 photo left out"
-    assert found["right"].all() and (found["vote_share"] == 1).all()
+    assert found["right"].all() and np.allclose(np.exp(evaluation.log_probabilities(found)).sum(axis=1), 1)
+    assert found["energy"].tolist() == pytest.approx([0, 16, 16], abs=0.2)
     assert intervals.score(found, experiment="x", protocol="photo", level="photo")["value"].iloc[0] == 1
     with pytest.raises(ValueError, match="none of 1 photos"):
         open_set.predict_photos(catalogue.iloc[[2]], model, tmp_path)
+    near = model._replace(info=model.info | {"identification": {"means": [BLUE, PURPLE]}})
+    seen = open_set.predict_photos(catalogue.iloc[:2], near, tmp_path)
+    assert seen["feature_similarity"].iloc[0] > -2 and seen["feature_similarity"].iloc[1] < -10
 
 
-def test_photos_of_known_cameras_are_near_the_mean_of_their_own(catalogue, model, tmp_path):
-    with pytest.raises(ValueError, match="no readable photo of Warm_Red"):
-        open_set.camera_means(catalogue.iloc[[0, 2]], model, tmp_path)
-    (tmp_path / "2.jpg").write_bytes((tmp_path / "2.jpg").read_bytes()[:300])  # truncated
-    means = open_set.camera_means(catalogue, model, tmp_path)
-    assert means == [pytest.approx(BLUE, abs=1), pytest.approx(RED, abs=1)]
-    (tmp_path / "purple.jpg").write_bytes(simplejpeg.encode_jpeg(halves(PURPLE, PURPLE), 95))
-    catalogue.loc[2, "path"] = str(tmp_path / "purple.jpg")
-    seen = open_set.predict_photos(
-        catalogue, model._replace(info=model.info | {"identification": {"means": means}}), tmp_path
-    )
-    near = seen["feature_similarity"] > -1e-3
-    assert near.tolist() == [True, True, False, True] and seen["feature_similarity"][2] < -10
-
-
-def test_the_halves_of_a_splice_vote_for_their_own_cameras(catalogue, model, tmp_path):
-    known = open_set.calibrate(open_set.predict_photos(catalogue, model, tmp_path), 1.0)
-    pairs = open_set.splice_pairs(known, catalogue, 5)
+def test_the_halves_of_a_splice_are_named_as_their_cameras(catalogue, model, tmp_path):
+    known = calibration.calibrate(open_set.predict_photos(catalogue, model, tmp_path), 1.0)
+    pairs = splices.splice_pairs(known, catalogue, 5)
     assert len(pairs) == 2 and all(a["camera_model"] != b["camera_model"] for a, b in pairs)
     assert len({row["path"] for pair in pairs for row in pair}) == 4
-    assert open_set.splice_pairs(known, catalogue.iloc[[0, 2]], 5) == []  # both by one camera
-    rates = open_set.splice_rates(pairs, model)
-    assert len(rates) == 4 and (rates[["own", "others"]] == [1, 0]).all(axis=None) and (rates["patches"] > 10).all()
-    assert rates["half"].tolist() == ["left", "right"] * 2 and (rates["camera"] != rates["other"]).all()
-    assert rates["named"].all() and (known["parts_statistic"] == 0).all() and (rates["parts_statistic"] > 1).all()
-    swapped = model._replace(class_names=CLASSES[::-1])
-    assert not open_set.splice_rates(pairs, swapped)["named"].any()
-    whole = open_set.splice_rates(pairs, model._replace(info=model.info | {"kind": "resize"}))
-    assert (whole["patches"] == 0).all() and whole[["own", "others"]].isna().all(axis=None)
+    assert splices.splice_pairs(known, catalogue.iloc[[0, 2]], 5) == []  # both by one camera
+    spliced = splices.splice_statistics(pairs, model)
+    assert len(spliced) == 2 and (spliced["left"] != spliced["right"]).all() and spliced["named"].all()
+    assert (known["parts_statistic"] == 0).all() and (spliced["parts_statistic"] > 1).all()
+    assert not splices.splice_statistics(pairs, model._replace(class_names=CLASSES[::-1]))["named"].any()
+    whole = splices.splice_statistics(pairs, model._replace(info=model.info | {"kind": "resize"}))
     assert (whole["parts_statistic"] == 0).all() and not whole["named"].any()
-    both = open_set.splice(halves(BLUE, BLUE, 100, 200), halves(RED, RED, 120, 170))  # what both photos have
+    both = splices.splice(halves(BLUE, BLUE, 100, 200), halves(RED, RED, 120, 170))  # what both photos have
     assert both.shape == (100, 170, 3) and (both[:, :80] == BLUE).all() and (both[:, 80:] == RED).all()
+    rates = splices.splice_rates(known, spliced, splices.splice_limit(known, 0.05))
+    assert rates["value"].tolist() == [0, 1, 1] and rates["n"].tolist() == [4, 2, 2]
+
+
+def test_untouched_photos_exceed_the_limit_of_splices_no_more_often_than_promised():
+    untouched = pd.DataFrame({"parts_statistic": np.random.default_rng(0).permutation(100) / 100})
+    assert (untouched["parts_statistic"] > splices.splice_limit(untouched, 0.05)).sum() == 5

@@ -51,7 +51,7 @@ def colours() -> models.Model:
     net.classifier = torch.nn.Linear(3, 2)
     weights = {"weight": torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.0, -0.1]]), "bias": torch.tensor([5.0, 0.0])}
     net.classifier.load_state_dict(weights)
-    facts = dict(temperature=1.5, score="patch_confidence", threshold=0.9, known_refused=0.05, unknown_accepted=0.3,
+    facts = dict(temperature=1.5, score="confidence", threshold=0.9, known_refused=0.05, unknown_accepted=0.3,
                  splice_threshold=0.5, splice_false_alarms=0.02, splice_detected=0.71)  # fmt: skip
     info = {"dataset": "photographs of a test", "kind": "random", "identification": facts}
     return models.Model(net, ["Cold_Blue", "Warm_Red"], 48, "0..255", info)
@@ -130,8 +130,8 @@ def agrees(card, content: bytes, model: models.Model, folder: Path) -> str:
     """One card says what Python says of a file: every probability to 1e-3, the votes and the note; the first camera."""
     (folder / "photo").write_bytes(content)
     pixels, note = read_noted(folder / "photo")
-    _, log_probs, features = predict.predict_photo(pixels, model)
-    expected = predict.combine(log_probs, features, model)
+    _, logits, features = predict.predict_photo(pixels, model)
+    expected = predict.combine(logits, features, model)
     items = card.locator(".bars li").all()
     shown = {i.get_attribute("data-camera"): float(i.get_attribute("data-probability")) for i in items}
     assert shown == pytest.approx(dict(expected["cameras"]), abs=1e-3)
@@ -232,20 +232,20 @@ def test_positions_and_scores_are_those_of_python(opened, url):
         for size in {48, min(height, 96)}:
             found = tab.evaluate(script, ["positions", [height, width, size, predict.PATCHES]])
             assert found == predict.patch_positions(height, width, size).tolist()
-    logs, features = np.log(rng.dirichlet(np.ones(3), 7)), rng.normal(0, 1, (7, 5))
+    logits, features = rng.normal(0, 2, (7, 3)), rng.normal(0, 1, (7, 5))
     for score in predict.SCORES:
         facts = {"temperature": 0.7, "score": score, "threshold": 0.5, "means": rng.normal(0, 1, (3, 5)).tolist()}
         model = models.Model(None, NAMES[:3], 48, "0..255", {"identification": facts})
-        given = [logs.tolist(), features.tolist(), {"class_names": model.class_names, "info": model.info}]
-        found, expected = tab.evaluate(script, ["answer", given]), predict.combine(logs, features, model)
+        given = [logits.tolist(), features.tolist(), {"class_names": model.class_names, "info": model.info}]
+        found, expected = tab.evaluate(script, ["answer", given]), predict.combine(logits, features, model)
         assert found["score"] == pytest.approx(expected["score"]) and found["unknown"] == expected["unknown"]
     sides = set()
     for height, width in [(48, 48), (72, 300), (300, 72), (240, 320)]:
         corners = predict.patch_positions(height, width, 48)
-        logs = np.log(rng.dirichlet(np.ones(3), len(corners)))
+        logits = rng.normal(0, 2, (len(corners), 3))
         model.info["identification"]["splice_threshold"] = 0.01
-        given = [corners.tolist(), logs.tolist(), {"class_names": model.class_names, "info": model.info}]
-        found, expected = tab.evaluate(script, ["compareParts", given]), predict.compare_parts(corners, logs, model)
+        given = [corners.tolist(), logits.tolist(), {"class_names": model.class_names, "info": model.info}]
+        found, expected = tab.evaluate(script, ["compareParts", given]), predict.compare_parts(corners, logits, model)
         assert found == expected | {"parts_statistic": pytest.approx(expected["parts_statistic"])}
         sides |= {side for side, _ in expected["parts"]}
     assert sides == {"left", "right", "top", "bottom"}
@@ -301,7 +301,7 @@ def test_the_map_shows_a_splice_and_an_unknown_camera_is_an_answer(opened, colou
         "left looks most like Warm Red. The right looks most like Cold Blue."
     )
     expect(tab.locator("#status")).to_contain_text(": None of the known cameras.")
-    best = predict.predict_photo(np.asarray(flat(RED, BLUE)), colours()).log_probs.argmax(axis=1)
+    best = predict.predict_photo(np.asarray(flat(RED, BLUE)), colours()).logits.argmax(axis=1)
     expect(splice.locator(".legend")).to_have_text(f"Cold Blue, {(best == 0).sum()}Warm Red, {(best == 1).sum()}")
     assert f"{(best == 1).sum()} like Warm Red" in splice.locator("canvas").get_attribute("aria-label")
     for y in (0.05, 0.5, 0.95):

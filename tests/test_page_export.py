@@ -58,7 +58,7 @@ def lite() -> models.Model:
 
 
 @pytest.mark.parametrize("make", [small, pytest.param(lite, marks=pytest.mark.slow)])
-def test_the_exported_network_gives_the_same_log_probabilities(make, tmp_path):
+def test_the_exported_network_gives_the_same_logits(make, tmp_path):
     model = make()
     page.export(model, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")

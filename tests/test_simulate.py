@@ -29,6 +29,7 @@ def roots(tmp_path_factory) -> dict:
 @pytest.mark.parametrize(
     "kind, load, models, photo",
     [("dresden", datasets.load_dresden, 3, PHOTO),
+     ("steps", datasets.load_steps, 9, "Base_twin_1/Base_twin_1_10.JPG"),
      ("floreview", datasets.load_floreview, 3, "D04_Drumsel_X1/Nat/jpeg-h264/L1/S2/D04_L1S2C1.jpg"),
      ("forchheim", datasets.load_forchheim, 4, "D02_Vintoro_m5_1/orig/D02_img_orig_0003.jpg"),
      ("vision", datasets.load_vision, 4, "D04_Orvane_T1/images/nat/D04_I_nat_0003.jpg")],
@@ -41,11 +42,49 @@ def test_the_loader_of_the_real_data_set_reads_every_photo(roots, kind, load, mo
     assert len([*root.rglob("*.[jJ]*")]) == len(found) * versions and catalogues.left_out(found).empty
     assert set(found["dataset"]) == {f"simulated {layouts.LAYOUTS[kind].dataset}"}
     assert kind == "vision" or (found.groupby("device")["scene"].nunique() == 3).all()
-    if kind == "dresden":
+    if kind in layouts.LISTED:
         names = pd.read_csv(root / catalogues.LISTING, keep_default_na=False)["filename"]
         assert sorted(names) == sorted(path.rsplit("/", 1)[1] for path in found["path"])
     what, settings = (root / catalogues.SIMULATED).read_text().splitlines()
     assert "none is real" in what and "seed=0 models=3" in settings and "192x144" in settings
+
+
+def test_cameras_differ_from_the_base_in_the_columns_of_one_step_only():
+    table = cameras.one_step_cameras().set_index("model")
+    processing = table.loc[:, "cfa":]
+    for name, columns in cameras.STEPS["columns"].items():
+        changed = processing.columns[(processing.loc[name] != processing.loc["plain"]).to_numpy()]
+        assert set(changed) <= set(columns.split()) and bool(len(changed)) == bool(columns), name
+    assert (table["brand"] == "Base").all() and (processing.dtypes == cameras.COMPACTS.loc[:, "cfa":].dtypes).all()
+    columns = cameras.STEPS["columns"].str.split().explode().dropna()
+    assert columns.is_unique and set(columns) == {*processing} - {
+        "cfa",
+        "crosstalk",
+        "wb",
+        "wb_red",
+        "local",
+        "subsampling",
+    }
+
+
+def test_the_steps_are_as_large_as_compacts_of_two_brands_usually_differ():
+    columns = cameras.STEPS["columns"].str.split().explode().dropna().drop(["demosaic", "tables"])
+    values = cameras.COMPACTS.assign(full_well=np.log(cameras.COMPACTS["full_well"])).set_index(["brand", "model"])[
+        columns
+    ]
+    a, b = (values.index.get_level_values("model").get_loc(name) for name in (cameras.BASE, cameras.OTHER))
+    brands = values.index.get_level_values("brand")
+    one, two = np.nonzero(brands.to_numpy()[:, None] != brands.to_numpy())
+    values = values.to_numpy()
+    gaps, chosen = np.abs(values[one] - values[two]).round(6), np.abs(values[a] - values[b]).round(6)
+    ranks = ((gaps < chosen).mean(axis=0) + (gaps <= chosen).mean(axis=0)) / 2
+    assert abs(ranks.mean() - 0.5) < 0.05
+
+
+def test_the_twins_devices_differ_from_the_bases_as_any_two_devices():
+    fleet = layouts.make_devices(cameras.one_step_cameras().iloc[:2], 2, (192, 144), seed=0)
+    patterns = np.corrcoef([cameras.sensor_pattern(device).ravel() for device in fleet.itertuples()])
+    assert np.abs(patterns - np.eye(4)).max() < 0.05 and fleet["wb_red"].nunique() == fleet["blur"].nunique() == 4
 
 
 @pytest.mark.parametrize("kind", layouts.COMMON)

@@ -18,7 +18,7 @@ def catalogue(models=4, devices=2, scenes=10, shots=1) -> pd.DataFrame:
     for model, device, scene, shot in np.ndindex(models, devices, scenes, shots):
         name = f"Acme{model // 2}_M{model}"
         path = f"root/{name}/{name}_{device}_{scene * shots + shot}.JPG"
-        rows.append((path, "Dresden", name.split("_")[0], name, f"{name}_{device}", f"{scene}-1", 640, 480))
+        rows.append((path, "Dresden", name.split("_")[0], name, f"{name}_{device}", f"{scene}-1", "Dresden", 640, 480))
     table = pd.DataFrame(rows, columns=catalogues.COLUMNS).sort_values("path", ignore_index=True)
     table.attrs["left_out"] = [{"path": "x", "reason": "y"}]
     return table

@@ -1,5 +1,1 @@
-"""What the notebooks ask beyond accuracy: traces, votes, transfer, robustness, fingerprints, unknown cameras."""
-
-from . import fingerprints, learning, open_set, other_corpora, robustness, traces, transfer, voting
-
-__all__ = ["fingerprints", "learning", "open_set", "other_corpora", "robustness", "traces", "transfer", "voting"]
+"""What the notebooks ask beyond accuracy: baselines, traces, votes, transfer, robustness, fingerprints, unknown cameras."""

@@ -14,12 +14,9 @@ import pandas as pd
 import pywt
 from scipy.fft import irfft2, rfft2
 from scipy.ndimage import uniform_filter
-from scipy.special import log_softmax
 
-from ..evaluation import LOG_PROB, class_names, roc_points
-from ..experiments import CONTRAST_COLUMNS
-from ..intervals import bootstrap_counts, paired_difference
-from ..photos import read_photo
+from ..intervals import bootstrap_weights, units, wilson
+from ..photos import degrade, read_photo
 from ..project import progress
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601: the grey of a JPEG
@@ -28,9 +25,10 @@ WINDOWS = (3, 5, 7, 9)  # coefficients: the local variance is the smallest over 
 NOISE_DEVIATION = 3.0  # grey levels; on a few real Nikon photos the 5 of Lukas et al. was a fifth worse
 SATURATED = 250  # grey levels: brighter pixels are clipped and carry no fingerprint (Chen et al. 2008)
 APART = 5  # pixels on each side of the peak that do not count as noise: 11 x 11 (Goljan et al. 2009)
-FALSE_POSITIVES = 0.01  # of the pairs of a photo and another device
+THRESHOLD = 60  # energies above it count as a match (Goljan et al. 2009)
 QUESTIONS = ("any device", "devices of its camera model")
-METRICS = ("accuracy", "area under the ROC", f"true positives at {FALSE_POSITIVES:.0%} false")
+DETECTED, ALARMS = f"true matches above {THRESHOLD}", f"false alarms above {THRESHOLD}"
+METRICS = (DETECTED, ALARMS, "accuracy", "area under the ROC")
 
 
 def noise_residual(photo: np.ndarray) -> np.ndarray:
@@ -80,8 +78,8 @@ def _zero_mean(pattern: np.ndarray) -> np.ndarray:
     return pattern - pattern.mean(axis=0, keepdims=True)
 
 
-def pce(photo: np.ndarray, fingerprints: list[np.ndarray]) -> list[float]:
-    """Signed peak-to-correlation energy of a photo uint8 [h, w, 3] with each fingerprint; NaN for another size.
+def pce(photo: np.ndarray, fingerprints: list[np.ndarray | None]) -> list[float]:
+    """Signed peak-to-correlation energy of a photo uint8 [h, w, 3] with each fingerprint; NaN for None or another size.
 
     Goljan, Fridrich and Filler (2009): the squared correlation of residual and light x fingerprint at shift 0, divided
     by its mean square elsewhere; with the correlation's sign. About 1 for unrelated noise, 0 without noise or light.
@@ -91,7 +89,7 @@ def pce(photo: np.ndarray, fingerprints: list[np.ndarray]) -> list[float]:
     around = (min(APART, (length - 1) // 2) for length in light.shape)
     near = np.ix_(*(np.arange(-pixels, pixels + 1) for pixels in around))
     for pattern in fingerprints:
-        if pattern.shape != light.shape:
+        if pattern is None or pattern.shape != light.shape:
             energies.append(np.nan)
             continue
         correlation = irfft2(spectrum * rfft2(_zero_mean(light * pattern)).conj(), s=light.shape)
@@ -101,11 +99,11 @@ def pce(photo: np.ndarray, fingerprints: list[np.ndarray]) -> list[float]:
     return energies
 
 
-def _readable(paths: Iterable[str], left_out: list[dict]) -> Iterator[np.ndarray]:
-    """The photos that can be read; path and reason of the others are added to `left_out`."""
+def _readable(paths: Iterable[str], left_out: list[dict]) -> Iterator[tuple[str, np.ndarray]]:
+    """Path and photo where it can be read; path and reason of the others are added to `left_out`."""
     for path in paths:
         try:
-            yield read_photo(path)
+            yield path, read_photo(path)
         except ValueError as error:
             left_out.append({"path": path, "reason": str(error)})
 
@@ -121,7 +119,7 @@ def fingerprints(catalogue: pd.DataFrame, least: int = 4) -> pd.DataFrame:
     for device, own in progress(known.groupby("device", observed=True), desc="fingerprints"):
         (height, width), paths = max(own.groupby(["height", "width"])["path"], key=lambda size: (len(size[1]), size[0]))
         broken: list[dict] = []
-        pattern = fingerprint(_readable(paths, broken)) if len(paths) >= least else None
+        pattern = fingerprint(photo for _, photo in _readable(paths, broken)) if len(paths) >= least else None
         used, left_out = len(paths) - len(broken), left_out + broken
         reason = "" if used >= least else f"{used} photos of {width} x {height} pixels, {least} are needed"
         model, others = own["camera_model"].iloc[0], len(own) - len(paths)
@@ -132,122 +130,126 @@ def fingerprints(catalogue: pd.DataFrame, least: int = 4) -> pd.DataFrame:
     return table
 
 
-def match(catalogue: pd.DataFrame, prints: pd.DataFrame) -> pd.DataFrame:
+def match(
+    catalogue: pd.DataFrame, prints: pd.DataFrame, how: str = "", share: float = 1.0, others: bool = True
+) -> pd.DataFrame:
     """Every photo of a catalogue against every fingerprint of `fingerprints`: one row per pair.
 
-    Columns: photo (or its path), own (device that took it), camera_model (of the photo), device (of the fingerprint),
-    pce (NaN: not comparable), same (own device), same_model. `catalogues.left_out` names the unreadable photos.
+    how: see photos.degrade; share: of the photo's area, around its middle; others: not only its own device's.
+    Columns: photo (or its path), own (device that took it), camera_model, scene (of the photo), device (of the
+    fingerprint), pce (NaN: not compared), same (own device), same_model. `catalogues.left_out` names unreadable photos.
     """
     prints, left_out = prints[prints["reason"] == ""], []
     photos = catalogue.dropna(subset="device").sort_values("path")
-    patterns, pixels = list(prints["fingerprint"]), _readable(photos["path"], left_out)
-    tasks = (joblib.delayed(pce)(photo, patterns) for photo in pixels)
+    patterns = {device: _middle(own, share) for device, own in prints.set_index("device")["fingerprint"].items()}
+    compared = {path: [pattern if others or device == own else None for device, pattern in patterns.items()]
+                for path, own in photos.set_index("path")["device"].items()}  # fmt: skip
+    readable = _readable(photos["path"], left_out)
+    tasks = (joblib.delayed(pce)(_middle(degrade(photo, how), share), compared[path]) for path, photo in readable)
     found = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)
-    found = list(progress(found, total=len(photos), desc="matching"))
+    found = list(progress(found, total=len(photos), desc=f"matching {how}"))
     photos = photos[~photos["path"].isin([row["path"] for row in left_out])]
     photos = photos.assign(photo=photos.get("photo", photos["path"]), own=photos["device"])
     devices = prints[["device", "camera_model"]].set_axis(["device", "model"], axis=1)
-    table = photos[["photo", "own", "camera_model"]].astype(str).merge(devices, how="cross")
+    table = photos[["photo", "own", "camera_model", "scene"]].astype(object).merge(devices, how="cross")
     table["pce"], table["same"] = np.ravel(found).astype(float), table["device"] == table["own"]
     table["same_model"] = table.pop("model") == table["camera_model"]
     table.attrs["left_out"] = left_out
     return table
 
 
-def within_model(table: pd.DataFrame) -> pd.DataFrame:
-    """The pairs of the harder question: photos whose camera model has several devices, against those devices alone."""
-    pairs = table[table["same_model"]].dropna(subset="pce")
-    return pairs[(~pairs["same"]).groupby(_photo(pairs)).transform("any")]
+def _middle(array: np.ndarray, share: float) -> np.ndarray:
+    """The middle of an array [h, w, ...], a share of its area, of the same shape."""
+    height, width = (round(side * share**0.5) for side in array.shape[:2])
+    top, left = (array.shape[0] - height) // 2, (array.shape[1] - width) // 2
+    return array[top : top + height, left : left + width]
 
 
-def _comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """The comparable pairs of the photos that can be compared with their own device's fingerprint."""
+def asked(table: pd.DataFrame, question: str) -> pd.DataFrame:
+    """The comparable pairs of `match` for one of QUESTIONS; the second is about photos whose model has two devices."""
     pairs = table.dropna(subset="pce")
-    return pairs[pairs["same"].groupby(_photo(pairs)).transform("any")]
+    if question == QUESTIONS[1]:
+        pairs = pairs[pairs["same_model"]]
+        pairs = pairs[(~pairs["same"]).groupby(pairs["photo"]).transform("any")]
+    return pairs
 
 
-def _photo(table: pd.DataFrame) -> list[pd.Series]:
-    """What identifies one matching of a photo: its name, and the seed of the split if known."""
-    return [table[column] for column in ("seed", "photo") if column in table]
+def decisions(sources: dict[str, pd.DataFrame], seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
+    """How well fingerprints from each source tell devices apart (tables of `match`), with 95 % intervals.
 
-
-def roc(table: pd.DataFrame) -> pd.DataFrame:
-    """Receiver operating characteristic over pairs (evaluation.roc_points)."""
-    pairs = table.dropna(subset="pce")
-    return roc_points(pairs["same"], pairs["pce"])
-
-
-def compare_answers(answers: dict[str, pd.DataFrame], seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
-    """How well tables of pairs tell devices apart, with 95 % intervals: bootstrap over photos.
-
-    Columns: question, metric, value, low, high, n (photos), own and others (pairs), answer. Accuracy: the share of
-    photos whose highest energy is that of their own device. With fewer than 100 pairs of others, a false-positive rate
-    of 1 % means no false positive. NaN where there are no pairs.
+    Columns: source, question, metric (METRICS), value, low, high, n (photos), own and others (pairs), devices.
+    Accuracy: the share of photos whose highest energy is that of their own device. NaN where there are no pairs.
     """
     rows = []
-    for (answer, table), question in product(answers.items(), QUESTIONS):
-        pairs = table.dropna(subset="pce") if question == QUESTIONS[0] else within_model(table)
-        pairs = pairs.sort_values("pce", ascending=False, kind="stable")
-        code, photos = pd.factorize(pairs["photo"], sort=True)
-        weights = bootstrap_counts(len(photos), [seed, 97], resamples)
-        best = pairs["pce"] == pairs["pce"].groupby(_photo(pairs)).transform("max")
-        values = _rates(pairs["same"].to_numpy(bool), pairs["pce"].to_numpy(), best.to_numpy(bool), code, weights)
-        answered = np.isfinite(values[0]).all()
-        low, high = np.nanpercentile(values[1:], [2.5, 97.5], axis=0) if answered else np.full((2, 3), np.nan)
-        counts = [len(photos), int(pairs["same"].sum()), int((~pairs["same"]).sum())]
-        rows += [[question, *row, *counts, answer] for row in zip(METRICS, values[0], low, high, strict=True)]
-    return pd.DataFrame(rows, columns=["question", "metric", "value", "low", "high", "n", "own", "others", "answer"])
+    for (source, table), question in product(sources.items(), QUESTIONS):
+        pairs = asked(table, question)
+        own, others = pairs[pairs["same"]], pairs[~pairs["same"]]
+        best = own["pce"] == pairs.groupby("photo")["pce"].max().reindex(own["photo"]).to_numpy()
+        tested = (own, own["pce"] > THRESHOLD), (others, others["pce"] > THRESHOLD), (own, best)
+        area = roc(pairs, seed, resamples)[1] if len(own) and len(others) else (np.nan,) * 3
+        values = [*(rate(*test, seed, resamples) for test in tested), area]
+        counts = [pairs["photo"].nunique(), len(own), len(others), pairs["device"].nunique()]
+        rows += [[source, question, metric, *ends, *counts] for metric, ends in zip(METRICS, values, strict=True)]
+    columns = ["source", "question", "metric", "value", "low", "high", "n", "own", "others", "devices"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _rates(same: np.ndarray, energy: np.ndarray, best: np.ndarray, code: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """METRICS for each row of `weights` [draws, photos], of pairs in descending order of energy; code: their photos."""
-    last = np.append(energy[1:] != energy[:-1], True)[: len(energy)]  # of pairs with equal energies
-    rows = np.full((len(weights), len(METRICS)), np.nan)
-    for row, often in zip(rows, weights, strict=True):
+def rate(pairs: pd.DataFrame, hits: pd.Series, seed: int = 0, resamples: int = 1000) -> tuple[float, float, float]:
+    """The share of hits among pairs with its 95 % interval; NaN without pairs.
+
+    By bootstrap over the photos' devices and scenes (intervals.bootstrap_weights); where all or none are hits, and the
+    bootstrap would be silent, by Wilson's method, as if the pairs were independent.
+    """
+    if hits.all() or not hits.any():
+        return wilson(int(hits.sum()), len(pairs))
+    code, photos = units(pairs.assign(device=pairs["own"]))
+    weights = bootstrap_weights(photos, [seed, 97], resamples)
+    found, counts = (weights @ np.bincount(code, values, len(photos)) for values in (hits, np.ones(len(pairs))))
+    return _interval(found / np.where(counts > 0, counts, np.nan))
+
+
+def _interval(draws: np.ndarray) -> tuple[float, float, float]:
+    return float(draws[0]), *np.nanpercentile(draws[1:], [2.5, 97.5]).tolist()
+
+
+def roc(pairs: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> tuple[pd.DataFrame, tuple[float, float, float]]:
+    """Receiver operating characteristic over pairs of both kinds, and the area under it, with 95 % intervals (`rate`).
+
+    Columns: false_positive_rate (0, then steps of equal ratio), true_positive_rate, low, high. Area: value, low, high.
+    """
+    pairs = pairs.sort_values("pce", ascending=False, kind="stable")
+    same, energy = pairs["same"].to_numpy(bool), pairs["pce"].to_numpy()
+    last = np.append(energy[1:] != energy[:-1], True)  # of pairs with equal energies
+    rates = np.append(0, np.geomspace(1 / (~same).sum(), 1, 200))
+    code, photos = units(pairs.assign(device=pairs["own"]))
+    weights = bootstrap_weights(photos, [seed, 97], resamples)
+    areas, found = np.full(len(weights), np.nan), np.full((len(weights), len(rates)), np.nan)
+    for i, often in enumerate(weights):
         own, other = often[code] * same, often[code] * ~same
         if own.any() and other.any():
             true, false = (np.append(0, np.cumsum(part)[last]) / part.sum() for part in (own, other))
-            row[:] = own[best].sum() / own.sum(), np.trapezoid(true, false), true[false <= FALSE_POSITIVES].max()
-    return rows
+            areas[i] = np.trapezoid(true, false)
+            found[i] = true[np.searchsorted(false, rates * (1 + 1e-9), side="right") - 1]
+    low, high = np.nanpercentile(found[1:], [2.5, 97.5], axis=0)
+    curve = {"false_positive_rate": rates, "true_positive_rate": found[0], "low": low, "high": high}
+    return pd.DataFrame(curve), _interval(areas)
 
 
-def contrast_answers(prints: pd.DataFrame, net: pd.DataFrame, protocol: str, dataset: str, seed: int) -> pd.DataFrame:
-    """Accuracy per photo of fingerprints minus that of a network, by QUESTIONS, on photos in both: CONTRAST_COLUMNS."""
-    rows = []
-    for suffix, pairs in (("", (prints, net)), ("-within", (within_model(prints), within_model(net)))):
-        one, two = map(as_predictions, pairs)
-        if photos := len(set(one["photo"]) & set(two["photo"])):
-            names = ["devices-fingerprint" + suffix, protocol, "devices-network" + suffix, protocol]
-            rows.append([*names, dataset, "photo", *paired_difference(one, two, seed), photos, photos, True])
-    return pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
+def detection(tables: dict[str, pd.DataFrame], by: str, seed: int = 0) -> pd.DataFrame:
+    """The share of true matches above THRESHOLD in each part of tables of `match`, with its 95 % interval (`rate`).
 
-
-def as_predictions(table: pd.DataFrame) -> pd.DataFrame:
-    """Pairs as predictions: photo, true and `log_prob:<device>`, one row per photo comparable with its own device.
-
-    Half the energy is the log-likelihood ratio of a fingerprint of unknown strength against none; it is not calibrated.
+    A row for each source and value of `by`: source, `by`, value, low, high, n (photos), devices, energy (median).
     """
-    pairs, devices = _comparable(table).rename(columns={"own": "true"}), sorted(table["device"].unique())
-    ids = [name for name in ("seed", "photo", "true") if name in pairs]
-    wide = pairs.pivot(index=ids, columns="device", values="pce")
-    logs = wide.reindex(columns=devices).fillna(-np.inf).to_numpy() / 2
-    logs = log_softmax(logs, axis=1) if logs.size else logs
-    return wide.index.to_frame(index=False).join(pd.DataFrame(logs, columns=[LOG_PROB + name for name in devices]))
+    rows = []
+    for source, table in tables.items():
+        for name, own in table[table["same"]].dropna(subset="pce").groupby(by, sort=False):
+            ends = rate(own, own["pce"] > THRESHOLD, seed)
+            rows.append([source, name, *ends, len(own), own["own"].nunique(), own["pce"].median()])
+    return pd.DataFrame(rows, columns=["source", by, "value", "low", "high", "n", "devices", "energy"])
 
 
-def as_pairs(votes: pd.DataFrame) -> pd.DataFrame:
-    """A network's predictions per photo, devices as classes, as pairs like those of `match`; pce: log-probability."""
-    models = votes.groupby("device", observed=True)["camera_model"].first()
-    table = votes.rename(columns={"device": "own"}).rename(columns=lambda name: name.removeprefix(LOG_PROB))
-    ids = [name for name in ("seed", "photo", "own", "camera_model") if name in table]
-    table = table.melt(ids, class_names(votes), "device", "pce")
-    same_model = table["device"].map(models) == table["camera_model"]
-    return table.assign(same=table["device"] == table["own"], same_model=same_model)
-
-
-def mistakes(table: pd.DataFrame) -> dict[str, int]:
-    """Counts of photos comparable with their own device, of those assigned to another, and to another of its model."""
-    known = _comparable(table)
-    best = known.loc[known["pce"].groupby(_photo(known)).idxmax()]
-    wrong = ~best["same"]
-    return {"photos": len(best), "wrong": int(wrong.sum()), "within the model": int((wrong & best["same_model"]).sum())}
+def harder(catalogue: pd.DataFrame, prints: pd.DataFrame, shares: list[float], qualities: list[float]) -> pd.DataFrame:
+    """`match` with a photo's own device, of the middle of photos and after another JPEG compression: column `what`."""
+    ways = {f"{100 * share:g} % of the area": ("", share) for share in shares}
+    ways |= {f"JPEG quality {quality:g}": (f"jpeg {quality:g}", 1.0) for quality in qualities}
+    return pd.concat([match(catalogue, prints, *way, others=False).assign(what=what) for what, way in ways.items()])

@@ -1,4 +1,4 @@
-"""How training went: the epochs behind a reported figure, and short runs at several learning rates."""
+"""How training went: the epochs behind a reported figure, and runs at several learning rates."""
 
 from collections.abc import Callable
 from itertools import product
@@ -31,25 +31,31 @@ def published_pair(log: pd.DataFrame, printed: pd.Series) -> dict[str, int]:
     return {f"the printed {name}": int(log["epoch"][row]) for name, row in nearest.items()}
 
 
-def short_runs(study: Study, make_net: Callable, store: Store, plan: Plan, patches: int, settings: dict) -> dict:
-    """A History for each of RATES and RANGES: short trainings with SGD on the same `patches` training patches.
+def rate_runs(study: Study, make_net: Callable, store: Store, plan: Plan, settings: dict) -> dict:
+    """A History for each of RATES and RANGES: trainings with SGD on the same patches.
 
-    make_net(classes, plan, input_range=...) returns the network. Every fourth validation patch validates.
+    make_net(classes, plan, input_range=...) returns the network.
     """
-    rows = plan.rows("train")
-    short = np.random.default_rng([plan.seed, 4]).choice(rows, min(patches, len(rows)), replace=False)
     histories = {}
     for rate, fed in product(RATES, RANGES):
         torch.manual_seed(plan.seed)
         net, name = make_net(len(plan.class_names), plan, input_range=fed), f"rate-{rate}-{fed}"
-        own = settings | dict(input_range=fed, learning_rate=rate, optimizer="sgd", schedule="constant")
-        parts, folder = (short, plan.rows("val")[::4]), study.data / "runs" / name
+        own = settings | dict(input_range=fed, learning_rate=rate, optimizer="sgd")
+        parts, folder = (plan.rows("train"), plan.rows("val")), study.data / "runs" / name
         histories[rate, fed] = fit(net, store.pixels, plan.labels, *parts, own, folder, seed=plan.seed, title=name)
     return histories
 
 
-def rates_table(runs: dict[tuple[float, str], History]) -> pd.DataFrame:
-    """The last epoch of short runs, named by learning rate and input range: one row per run."""
-    reported = ["epoch", "val_accuracy", "val_loss"]
-    rows = [[f"{rate}, {fed}", rate, fed, *h.epochs.iloc[-1][reported]] for (rate, fed), h in runs.items()]
-    return pd.DataFrame(rows, columns=["run", "learning_rate", "input_range", "epochs", "val_accuracy", "val_loss"])
+def rates_table(runs: dict[tuple[float, str], History], classes: int) -> pd.DataFrame:
+    """One row per run, named by learning rate and input range: its epoch of lowest validation loss, and its end.
+
+    left_start: whether that loss is below nine tenths of the loss of guessing; plateau: see training.History.
+    """
+    rows = []
+    for (rate, fed), history in runs.items():
+        epochs, guess = history.epochs, np.log(classes)
+        best = epochs.loc[epochs["val_loss"].fillna(np.inf).idxmin()]
+        figures = len(epochs), best["val_accuracy"], best["val_loss"], best["val_loss"] < 0.9 * guess, history.plateau
+        rows.append([f"{rate}, {fed}", rate, fed, *figures])
+    columns = ["run", "learning_rate", "input_range", "epochs", "val_accuracy", "val_loss", "left_start", "plateau"]
+    return pd.DataFrame(rows, columns=columns)

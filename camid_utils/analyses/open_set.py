@@ -1,44 +1,102 @@
-"""How confident an answer may be, and when it must be "none of the known cameras": calibration, thresholds, splices."""
+"""When the answer must be "none of the known cameras": models left out within a data set, scores, limits, errors."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
-from scipy.stats import rankdata
+import torch
+from scipy.spatial.distance import cdist
+from scipy.special import log_softmax, logsumexp
 
-from .. import splits
+from ..batches import layout, logits_of, make_fabric
 from ..catalogues import fingerprint, relative_photos
-from ..evaluation import LOG_PROB, class_names, digest, log_probabilities, roc_points
+from ..evaluation import LOG_PROB, digest
 from ..files import atomic_path
-from ..identify.predict import PATCHES, SCORES, combine, compare_parts, parts_statistic, predict_photo
-from ..intervals import wilson
+from ..identify.predict import SCORES, combine, compare_parts, predict_photo
 from ..models import Model
+from ..patches import Store
 from ..photos import read_image
+from ..planning import Plan
 from ..project import progress
+from .calibration import calibrate, fit_temperature, interval, weights_of
 
+COMPARED = (*SCORES, "mahalanobis")  # the last needs a matrix of features by features, too large for the page
 KEPT = (*SCORES[1:], "parts_statistic")  # what `predict_photos` keeps of an answer: what needs no calibration
 
 
-def photo_groups(
-    phones: pd.DataFrame, others: pd.DataFrame, predictions: pd.DataFrame, model: Model, most: int, seed: int
-) -> dict[str, pd.DataFrame]:
-    """At most `most` photos each to train, validate and test with, and two groups by different unknown cameras.
+def divide(names: list[str], folds: int, seed: int) -> list[list[str]]:
+    """The names in `folds` random groups of about equal size; more groups where fewer than two names would remain."""
+    if len(names) < 3:
+        raise ValueError(f"{len(names)} camera models: at least three are needed to leave one out and tell two apart")
+    folds = min(len(names), max(2, folds, -(-len(names) // (len(names) - 2))))
+    mixed = np.random.default_rng([seed, 6]).permutation(sorted(names))
+    return [sorted(map(str, group)) for group in np.array_split(mixed, folds)]
 
-    predictions: the model's own, with the columns part and photo. There are at least 8 training photos per class.
+
+def without(plan: Plan, left_out: list[str]) -> Plan:
+    """A plan without these classes; all other rows keep their part, so scenes and devices are tested as before."""
+    names = [name for name in plan.class_names if name not in left_out]
+    number = np.append(pd.Index(names).get_indexer(plan.class_names), -1)  # label -1 stays -1
+    labels = number[plan.labels]
+    return plan._replace(part=np.where(labels < 0, "unused", plan.part), labels=labels, class_names=names)
+
+
+def photo_outputs(model: Model, store: Store, rows: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+    """What a network says of the photos of a store's patches `rows`, means over a photo's patches.
+
+    One row per photo: the patch table's columns, true, `log_prob:<class>`, energy (see predict.SCORES); and features
+    float [photos, d], the input of the network's classifier.
     """
-    settings = model.info["protocol"], model.info["seed"]
-    kept, _ = splits.splittable(phones[phones["camera_model"].isin(model.class_names)], *settings)
-    kept = kept[splits.split(kept, *settings) == "train"]
-    kept = kept[~relative_photos(kept).isin(predictions["photo"])]  # even if the folder has changed since training
-    groups = {"train": sample_photos(kept, max(most, 8 * len(model.class_names)), seed)}
-    for part, own in predictions.groupby("part", sort=False)["photo"]:
-        groups[part] = sample_photos(phones[relative_photos(phones).isin(own)], most, seed)
-    models = sorted(others["camera_model"].unique())
-    for start, use in enumerate(("choose", "test")):
-        groups[f"unknown, to {use}"] = sample_photos(others[others["camera_model"].isin(models[start::2])], most, seed)
-    return groups
+    fabric, net = make_fabric(), model.net
+    backbone = fabric.setup_module(net.features.to(memory_format=layout(fabric.device)))
+    features = logits_of(backbone, fabric, store.pixels, rows, 64, model.input_range).float()
+    with torch.inference_mode():
+        logits = net.classifier.cpu().eval()(features).double().numpy()
+    patches = store.table.iloc[rows].drop(columns=["y", "x"])
+    values = np.column_stack([logits, logsumexp(logits, axis=1), features])
+    means = pd.DataFrame(values).groupby(patches["photo"].to_numpy()).mean().to_numpy()
+    found, classes = patches.groupby("photo").first().reset_index(), len(model.class_names)
+    logs = pd.DataFrame(log_softmax(means[:, :classes], axis=1), columns=model.class_names).add_prefix(LOG_PROB)
+    return found.assign(true=found["camera_model"], energy=means[:, classes]).join(logs), means[:, classes + 1 :]
+
+
+def feature_scores(features: np.ndarray, known: np.ndarray, labels: pd.Series) -> pd.DataFrame:
+    """Minus the distance of features [n, d] to the nearest class mean of the training photos `known` [m, d].
+
+    Columns: feature_similarity (Euclidean), mahalanobis (Lee et al. 2018, by the covariance within all classes, shrunk
+    as in Ledoit and Wolf 2004: there are fewer photos than features).
+    """
+    from sklearn.covariance import LedoitWolf  # a second to import
+
+    means = pd.DataFrame(known).groupby(labels.to_numpy())
+    scatter = LedoitWolf(store_precision=False, assume_centered=True).fit(known - means.transform("mean").to_numpy())
+    white = np.linalg.inv(np.linalg.cholesky(scatter.covariance_)).T
+    centres, found = means.mean().to_numpy(), {}
+    for name, turn in (("feature_similarity", None), ("mahalanobis", white)):
+        sides = (features, centres) if turn is None else (features @ turn, centres @ turn)
+        found[name] = -cdist(*sides).min(axis=1)
+    return pd.DataFrame(found)
+
+
+def fold_photos(model: Model, store: Store, plan: Plan) -> pd.DataFrame:
+    """One row per val and test photo of a plan, of the model's classes and of others (known: True, False).
+
+    Columns: part, known, `photo_outputs` and COMPARED, with probabilities calibrated on the known val photos.
+    """
+    known = store.table["camera_model"].isin(model.class_names).to_numpy()
+    rows = np.flatnonzero((plan.part != "unused") & (known | (plan.part != "train")))
+    seen, features = photo_outputs(model, store, rows)
+    part = pd.Series(plan.part[rows]).groupby(store.table["photo"].iloc[rows].to_numpy()).first().to_numpy()
+    seen, train = seen.assign(part=part, known=seen["true"].isin(model.class_names)), part == "train"
+    seen = seen.join(feature_scores(features, features[train], seen["true"][train]))[~train].reset_index(drop=True)
+    return calibrate(seen, fit_temperature(seen[seen["known"] & (seen["part"] == "val")]))
+
+
+def camera_means(model: Model, store: Store, rows: np.ndarray) -> list[list[float]]:
+    """Mean features [classes, d] of each camera's photos, rounded for the model file."""
+    seen, features = photo_outputs(model, store, rows)
+    means = pd.DataFrame(features).groupby(seen["true"]).mean().loc[model.class_names]
+    return [[float(f"{value:.6g}") for value in row] for row in means.to_numpy()]
 
 
 def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
@@ -49,7 +107,7 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 
 
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
-    """One row per readable photo: the catalogue's columns, photo, true, KEPT, mean `log_prob:<class>` and features.
+    """One row per readable photo, as the tool sees it: catalogue columns, photo, true, KEPT, mean `log_prob:<class>`.
 
     attrs: left_out, the photos that cannot be read; ValueError if none can. The table is kept in `folder`, and a second
     call with the same photos and model reads it.
@@ -60,15 +118,15 @@ def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) ->
     rows, left_out, photos = [], [], catalogue.assign(photo=relative_photos(catalogue), true=catalogue["camera_model"])
     for row in progress(photos.to_dict("records"), "photos", unit="photo", disable=len(photos) < 20):
         try:
-            corners, log_probs, features = predict_photo(read_image(row["path"]), model)
+            corners, logits, features = predict_photo(read_image(row["path"]), model)
         except ValueError as error:
             reason = str(error).removeprefix(f"{row['path']}: ")
             left_out.append({"photo": row["photo"], "camera_model": row["camera_model"], "reason": reason})
             continue
-        row.update(zip([LOG_PROB + name for name in model.class_names], log_probs.mean(axis=0), strict=True))
-        found = combine(log_probs, features, model) | compare_parts(corners, log_probs, model)
-        row |= {name: found[name] for name in KEPT if name in found}
-        rows.append(row | {"features": features.mean(axis=0)})
+        logs = log_softmax(logits.mean(axis=0))
+        row.update(zip([LOG_PROB + name for name in model.class_names], logs, strict=True))
+        found = combine(logits, features, model) | compare_parts(corners, logits, model)
+        rows.append(row | {name: found[name] for name in KEPT if name in found})
     if not rows:
         raise ValueError(f"none of {len(catalogue)} photos can be used: too few camera models, damaged or too small")
     table = pd.DataFrame(rows).drop(columns="path")
@@ -78,131 +136,101 @@ def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) ->
     return pd.read_parquet(path)
 
 
-def camera_means(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> list[list[float]]:
-    """Mean features [classes, d] of each camera's photos; ValueError names the classes without a readable photo."""
-    seen = predict_photos(catalogue, model, folder)
-    means = pd.DataFrame(list(seen["features"])).groupby(seen["camera_model"]).mean()
-    if missing := sorted(set(model.class_names) - set(means.index)):
-        raise ValueError(f"no readable photo of {', '.join(missing)}: every camera that the model knows needs one")
-    return [[float(f"{value:.6g}") for value in means.loc[name]] for name in model.class_names]
-
-
-def calibrate(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
-    """The table with its log-probabilities divided by `temperature`, and the columns confidence, predicted, right."""
-    names, logs = class_names(table), log_softmax(log_probabilities(table) / temperature, axis=1)
-    columns = dict(zip([LOG_PROB + name for name in names], logs.T, strict=True))
-    predicted = np.array(names)[logs.argmax(axis=1)]
-    right = predicted == table["true"]
-    return table.assign(**columns, confidence=np.exp(logs.max(axis=1)), predicted=predicted, right=right)
-
-
-def fit_temperature(table: pd.DataFrame) -> float:
-    """The temperature with the smallest log loss over known photos (Guo et al. 2017, who divide logits by it).
-
-    From 1 / PATCHES (patches are independent) to 20: if no photo is misclassified, there is no minimum.
-    """
-    logs, true = log_probabilities(table), pd.Index(class_names(table)).get_indexer(table["true"])
-    rows, bounds = np.arange(len(true)), (-np.log(PATCHES), np.log(20))
-    found = minimize_scalar(lambda log: -log_softmax(logs / np.exp(log), axis=1)[rows, true].mean(), bounds=bounds)
-    return float(np.exp(found.x))
-
-
 def threshold(scores: np.ndarray, refused: float) -> float:
     """The threshold below which at most the share `refused` of these known photos scores."""
     return float(np.sort(scores)[int(refused * len(scores))])
 
 
-def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
-    """Area under the ROC: the probability that a known photo scores higher than an unknown one, ties count half."""
-    ranks = rankdata(np.concatenate([known, unknown]))[: len(known)]
-    return (ranks.mean() - (len(known) + 1) / 2) / len(unknown)
+@np.errstate(invalid="ignore")  # a draw without unknown photos
+def area(known: np.ndarray, unknown: np.ndarray, credit=1.0, weights: tuple | None = None) -> np.ndarray:
+    """Probability that a known photo scores higher than an unknown one, ties count half, times the known one's credit.
+
+    Credit 1: area under the ROC. Credit 1 where correctly classified, else 0: area under the curve of correct
+    classification over false acceptance (OSCR; Dhamija et al. 2018). weights: [draws, known], [draws, unknown].
+    """
+    of_known, of_unknown = weights or (np.ones((1, len(known))), np.ones((1, len(unknown))))
+    order = np.argsort(unknown, kind="stable")
+    below = np.pad(of_unknown[:, order].cumsum(axis=1), ((0, 0), (1, 0)))
+    ends = [below[:, np.searchsorted(unknown[order], known, side)] for side in ("left", "right")]
+    return (of_known * credit * (ends[0] + ends[1]) / 2).sum(1) / (of_known.sum(1) * of_unknown.sum(1))
 
 
-def roc(known: np.ndarray, unknown: np.ndarray) -> pd.DataFrame:
-    """The ROC of a score (evaluation.roc_points); known cameras are the positives."""
-    return roc_points(np.repeat([1, 0], [len(known), len(unknown)]), np.concatenate([known, unknown]))
+def areas(seen: pd.DataFrame, name: str, credit: str = "", weights: np.ndarray | None = None) -> dict:
+    """`area` of a score within each fold, [draws]; credit: the column that holds it; weights: [draws, rows]."""
+    found = {}
+    for fold in seen["fold"].unique():
+        known, unknown = ((seen["fold"] == fold).to_numpy() & (seen["known"] == side).to_numpy() for side in (1, 0))
+        values, own = seen[name].to_numpy(), seen[credit].to_numpy()[known] if credit else 1.0
+        drawn = None if weights is None else (weights[:, known], weights[:, unknown])
+        found[fold] = area(values[known], values[unknown], own, drawn)
+    return found
 
 
-def compare_scores(known: pd.DataFrame, unknown: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """One row for each of SCORES: AUROC, 95 % bootstrap interval over the photos of both groups, their numbers."""
-    rng, rows = np.random.default_rng([seed, 98]), []
-    for name in SCORES:
-        a, b = known[name].to_numpy(), unknown[name].to_numpy()
-        draws = [auroc(rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(1000)]
-        rows.append([name, auroc(a, b), *np.percentile(draws, [2.5, 97.5]), len(a), len(b)])
-    return pd.DataFrame(rows, columns=["score", "value", "low", "high", "known", "unknown"])
+def curves(seen: pd.DataFrame, names: tuple[str, ...], credit: str = "known") -> dict[str, pd.DataFrame]:
+    """For each score the mean over folds of the curve under which `areas` lie, at 501 false-acceptance rates.
+
+    Columns as in evaluation.roc_points, without thresholds.
+    """
+    grid, found = np.linspace(0, 1, 501), {}
+    for name in names:
+        heights = []
+        for _, own in seen.groupby("fold"):
+            limits, known = np.append(np.inf, np.sort(own[name].unique())[::-1]), own["known"]
+            counted = own.loc[known, name].where(own.loc[known, credit], -np.inf)
+            rates = [(each.to_numpy() >= limits[:, None]).mean(1) for each in (own.loc[~known, name], counted)]
+            heights.append(rates[1][np.searchsorted(rates[0], grid, "right") - 1])
+        found[name] = pd.DataFrame({"false_positive_rate": grid, "true_positive_rate": np.mean(heights, axis=0)})
+    return found
 
 
-def reliability(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Accuracy in four equal groups by confidence: columns name, confidence (mean), value, low, high (Wilson), n."""
-    ordered = table.sort_values("confidence", kind="stable")
-    groups = [ordered.iloc[rows] for rows in np.array_split(np.arange(len(ordered)), 4)]
-    rows = [[name, g["confidence"].mean(), *wilson(int(g["right"].sum()), len(g)), len(g)] for g in groups if len(g)]
-    return pd.DataFrame(rows, columns=["name", "confidence", "value", "low", "high", "n"])
+def decide(seen: pd.DataFrame, chosen: dict, refused: float) -> pd.DataFrame:
+    """The photos with the columns margin and accepted (margin >= 0): by each fold's `chosen` score, minus its limit.
+
+    The limit is the threshold that refuses the share `refused` of the fold's known val photos; a margin is in standard
+    deviations of their scores.
+    """
+    parts = []
+    for fold, own in seen.groupby("fold"):
+        values = own[chosen[fold]]
+        val = values[own["known"] & (own["part"] == "val")]
+        margin = (values - threshold(val, refused)) / (val.std() or 1)
+        parts.append(own.assign(margin=margin, accepted=margin >= 0))
+    return pd.concat(parts, ignore_index=True)
 
 
-def error_rates(known: pd.DataFrame, unknown: pd.DataFrame, score: str, limit: float) -> pd.DataFrame:
-    """What a threshold does, as `shares`."""
-    return shares({
-        "known cameras refused": known[score] < limit,  # false rejection rate
-        "unknown cameras accepted": unknown[score] >= limit,  # false acceptance rate
-        "known cameras correctly classified": known["right"],
-        "accepted known cameras correctly classified": known.loc[known[score] >= limit, "right"],
-    })  # fmt: skip
+@np.errstate(invalid="ignore")  # a draw without such photos
+def error_rates(decided: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """What the limits do to test photos (`decide`): rows (question, value, low, high, n), all folds pooled.
 
-
-def shares(answers: dict[str, pd.Series]) -> pd.DataFrame:
-    """How often the answer is yes: rows (question, value, low, high, n) with 95 % intervals (intervals.wilson)."""
-    rows = [[question, *wilson(int(each.sum()), len(each)), len(each)] for question, each in answers.items()]
+    n: answers; a photo has one of each fold.
+    """
+    decided = decided[decided["part"] == "test"]
+    weights, known, passed, right = weights_of(decided, seed), *(decided[c] for c in ("known", "accepted", "right"))
+    rows = []
+    for question, among, answer in (
+        ("known cameras refused", known, ~passed),  # false refusal
+        ("unknown cameras accepted", ~known, passed),  # false acceptance
+        ("known cameras correctly classified", known, right),
+        ("accepted known cameras correctly classified", known & passed, right),
+    ):
+        own, n = weights[:, among], int(among.sum())
+        rows.append([question, *interval(own @ answer[among] / own.sum(1), n), n])
     return pd.DataFrame(rows, columns=["question", "value", "low", "high", "n"])
 
 
-def splice(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The left half of one photo next to the right half of another, each in its original position."""
-    height, width = np.minimum(left.shape[:2], right.shape[:2])  # from the top left corner: JPEG grids stay in place
-    return np.concatenate([left[:height, : _seam(width)], right[:height, _seam(width) : width]], axis=1)
+def compare_scores(seen: pd.DataFrame, refused: float, seed: int) -> pd.DataFrame:
+    """How each of COMPARED does on test photos: rows (score, metric, value, low, high, known, unknown).
 
-
-def _seam(width: int) -> int:
-    """The column in which the right half of a splice begins: the middle, on the edge of a JPEG block."""
-    return width // 16 * 8
-
-
-def splice_pairs(known: pd.DataFrame, catalogue: pd.DataFrame, most: int) -> list[tuple[pd.Series, pd.Series]]:
-    """At most `most` pairs of photos by different cameras, most confident answers first; each photo is used once."""
-    photos = catalogue.assign(photo=relative_photos(catalogue)).merge(known[["photo", "confidence"]], on="photo")
-    left = [row for _, row in photos.sort_values("confidence", ascending=False, kind="stable").iterrows()]
-    pairs = []
-    while left and len(pairs) < most:
-        one = left.pop(0)
-        others = (i for i, two in enumerate(left) if two["camera_model"] != one["camera_model"])
-        if (i := next(others, None)) is not None:
-            pairs.append((one, left.pop(i)))
-    return pairs
-
-
-def splice_rates(pairs: list[tuple[pd.Series, pd.Series]], model: Model) -> pd.DataFrame:
-    """How the patches within each half of a splice vote: one row per half, so two rows per splice.
-
-    own and others: shares of `patches` that vote for the half's camera and for the other half's; NaN without patches.
-    parts_statistic: of the splice (predict.parts_statistic); named: whether its sides are named as its cameras.
+    AUROC and OSCR area: means over folds; the error rates at the folds' limits: pooled. known, unknown: numbers of
+    answers.
     """
-    rows = []
-    for pair in pairs:
-        photo = splice(*(read_image(one["path"]) for one in pair))
-        corners, log_probs, _ = predict_photo(photo, model)
-        votes, middle = np.array(model.class_names)[log_probs.argmax(axis=1)], _seam(photo.shape[1])
-        across = model.input_size if len(corners) > 1 else photo.shape[1]  # a single patch is the whole photo
-        statistic, sides = parts_statistic(corners, log_probs)
-        named = [model.class_names[i] for _, i in sides] == [one["camera_model"] for one in pair]
-        for half, inside in {"left": corners[:, 1] + across <= middle, "right": corners[:, 1] >= middle}.items():
-            own, other = (one["camera_model"] for one in (pair if half == "left" else pair[::-1]))
-            names = pd.Series(votes[inside])
-            voting = len(names), (names == own).mean(), (names == other).mean()
-            rows.append([half, own, other, *voting, statistic, named])
-    return pd.DataFrame(rows, columns=["half", "camera", "other", "patches", "own", "others", KEPT[-1], "named"])
-
-
-def splice_limit(untouched: list[pd.DataFrame], share: float) -> float:
-    """The parts_statistic that at most this share of the photos of each table (`predict_photos`) exceeds."""
-    return max(-threshold(-table["parts_statistic"].to_numpy(), share) for table in untouched)
+    test, rows = seen["part"] == "test", []
+    weights = weights_of(seen[test], seed)
+    for name in COMPARED:
+        for metric, credit in (("AUROC", ""), ("OSCR area", "right")):
+            found = np.mean(list(areas(seen[test], name, credit, weights).values()), axis=0)
+            rows.append([name, metric, *interval(found)])
+        rates = error_rates(decide(seen, dict.fromkeys(seen["fold"], name), refused), seed).iloc[:2]
+        rows += [[name, *row] for row in rates[["question", "value", "low", "high"]].to_numpy()]
+    found = pd.DataFrame(rows, columns=["score", "metric", "value", "low", "high"])
+    return found.assign(known=int((test & seen["known"]).sum()), unknown=int((test & ~seen["known"]).sum()))

@@ -56,12 +56,12 @@ def restrict_classes(predictions: pd.DataFrame, names: list[str], choice: str = 
 
 
 def compare(
-    own: pd.DataFrame, other: pd.DataFrame, names: list[str], corpus: str, protocol: str, seed: int
+    own: pd.DataFrame, other: pd.DataFrame, names: list[str], corpus: str, protocol: str, seed: int, plateau: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Metrics and contrasts, <corpus>-all and <corpus>-common (see restrict_classes), of photos of the classes `names`.
 
     own: predictions of the models' own test photos; other: those of another corpus. Contrasts: accuracy per photo there
-    minus here, independent samples: CONTRAST_COLUMNS, and models and devices of the other corpus.
+    minus here: CONTRAST_COLUMNS, models and devices of the other corpus. plateau: whether the trainings reached it.
     """
     metrics, contrasts = [], []
     fewer = 1 < len(names) < len(evaluation.class_names(own))  # a single class would always be correct
@@ -69,11 +69,11 @@ def compare(
         name = f"{corpus}-{choice}"
         samples = {OTHER: restrict_classes(other, names, choice), protocol: restrict_classes(own, names, choice)}
         for (used, sample), level in product(samples.items(), ("patch", "photo")):
-            metrics.append(intervals.score(sample, experiment=name, protocol=used, level=level, seed=seed))
+            labels = dict(experiment=name, protocol=used, level=level, seed=seed, plateau=plateau)
+            metrics.append(intervals.score(sample, **labels))
         a, b = map(evaluation.vote, samples.values())
         row = [name, OTHER, name, protocol, a["dataset"].iloc[0], "photo", *intervals.difference(a, b, seed)]
-        photos = a["photo"].nunique(), b["photo"].nunique()
-        contrasts.append([*row, *photos, False, len(names), a["device"].nunique()])
+        contrasts.append([*row, a["photo"].nunique(), b["photo"].nunique(), plateau, len(names), a["device"].nunique()])
     columns = [*CONTRAST_COLUMNS, "models", "devices"]
     return pd.concat(metrics, ignore_index=True), pd.DataFrame(contrasts, columns=columns)
 
@@ -99,38 +99,41 @@ def shared_versions(root: str | Path, common: pd.DataFrame) -> dict[str, pd.Data
     return {name: table.loc[complete].reset_index()[catalogues.COLUMNS] for name, table in indexed.items()}
 
 
-def version_rows(tables: dict[tuple[str, str], pd.DataFrame], seed: int) -> pd.DataFrame:
-    """Accuracy per photo of each (model, version) on the photos that are in every table, and its paired differences.
+def compare_versions(
+    tables: dict[tuple[str, str], pd.DataFrame], plateau: dict[str, bool], seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Accuracy per photo of each (model, version) on the photos that are in every table, and its differences.
 
-    Columns: model, version, dataset, value, low, high, n (photos), crops (mean number of votes), loss (minus the same
-    model on the first version), gain (minus the first model on the same version), and <name>_low and <name>_high.
+    First table: model, version, dataset, value, low, high, n (photos), crops (mean number of votes). Second: each minus
+    the same model on the first version, and minus the first model on the same version: model, version, minus, dataset,
+    difference, low, high, p, plateau, p_holm and verdict (intervals.judged). plateau: of each model's trainings.
     """
     named = {key: t.assign(photo=t["device"].astype(str) + " " + t["scene"].astype(str)) for key, t in tables.items()}
     common = set.intersection(*(set(table["photo"]) for table in named.values()))
-    tables = {key: table[table["photo"].isin(common)].reset_index(drop=True) for key, table in named.items()}
-    votes = {key: evaluation.vote(table) for key, table in tables.items()}
-    (first_model, first_version), rows = next(iter(tables)), []
+    votes = {key: evaluation.vote(table[table["photo"].isin(common)]) for key, table in named.items()}
+    (first_model, first_version), rows, gaps = next(iter(tables)), [], []
     for (model, version), own in votes.items():
-        value, low, high, n = intervals.photo_accuracy(tables[model, version]).loc[0]
-        row = [model, version, own["dataset"].iloc[0], value, low, high, int(n), own["patches"].mean()]
-        for base in (votes[model, first_version], votes[first_model, version]):
-            row += intervals.paired_difference(own, base, seed)
-        rows.append(row)
-    columns = ["model", "version", "dataset", "value", "low", "high", "n", "crops"]
-    columns += [name + end for name in ("loss", "gain") for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=columns)
+        names = [model, version, own["dataset"].iloc[0]]
+        rows.append([*names, *intervals.photo_accuracy(own).loc[0], own["patches"].mean()])
+        for minus, key in ((first_version, (model, first_version)), (first_model, (first_model, version))):
+            if key != (model, version):
+                trained = plateau[model] and plateau[key[0]]
+                gaps.append([*names, minus, *intervals.difference(own, votes[key], seed), trained])
+    names = ["model", "version", "dataset"]
+    columns = [*names, "minus", "difference", "low", "high", "p", "plateau"]
+    contrasts = intervals.judged(pd.DataFrame(gaps, columns=columns))
+    rows = pd.DataFrame(rows, columns=[*names, "value", "low", "high", "n", "crops"])
+    return rows.astype({"n": int}), contrasts
 
 
-def version_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """`version_rows` for readers: accuracy, both differences in points and their verdicts, by model and version."""
-    table = rows[["model", "version"]].assign(accuracy=intervals.formatted(rows, "%"))
-    for name, column in (("loss", "version"), ("gain", "model")):
-        points = intervals.formatted(rows, "points", name, f"{name}_")
-        verdicts = map(intervals.verdict, rows[f"{name}_low"], rows[f"{name}_high"])
-        first = rows[column].iloc[0]
-        cells = pd.Series([": ".join(pair) for pair in zip(points, verdicts, strict=True)])
-        table[f"minus {first}, points"] = cells.mask(rows[column] == first, "")
-    return table.set_index(["model", "version"])
+def version_table(rows: pd.DataFrame, contrasts: pd.DataFrame) -> pd.DataFrame:
+    """`compare_versions` for readers: accuracy, differences in points with their verdicts, by model and version."""
+    index = ["model", "version"]
+    cells = pd.Series(intervals.formatted(contrasts, "points", "difference")) + ": " + contrasts["verdict"]
+    minus = "minus " + contrasts["minus"] + ", points"
+    differences = contrasts[index].assign(minus=minus, cell=cells).pivot(index=index, columns="minus", values="cell")
+    table = rows[index].assign(accuracy=intervals.formatted(rows, "%")).set_index(index)
+    return table.join(differences[minus.unique()]).fillna("")
 
 
 def example_versions(copies: dict[str, pd.DataFrame], size: int) -> list[tuple[str, np.ndarray, np.ndarray]]:

@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from .. import intervals
 from ..batches import batches
 from ..experiments import Experiment, predict_test
-from ..intervals import formatted, photo_accuracy, verdict
+from ..intervals import formatted, photo_accuracy
 from ..models import Model, to_input
 from ..patches import Store
 from .transfer import adabn_batchnorm
 
 INTACT = "intact"
-CONDITIONS = {INTACT: "", "traces destroyed": "traces 0.5 90"}
+CONDITIONS = {INTACT: "", "traces destroyed": "traces 0.5 90", "content alone": "traces 0.125 95"}
 
 
 def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:
@@ -33,21 +34,26 @@ def adapted_network(model: Model, store: Store, rows: np.ndarray, batch_size: in
 
 
 def without_traces(runs: dict[str, Experiment], stores: Callable[[str, str], Store]) -> pd.DataFrame:
-    """Accuracy per photo of labelled runs with and without traces; stores(label, degradation): what the run sees."""
+    """Accuracy per photo of labelled runs under CONDITIONS; stores(label, degradation): what the run sees.
+
+    change: minus the same run's on intact photos; p_holm and verdict: of all changes together (intervals.judged).
+    """
     rows = []
     for label, run in runs.items():
         seen = {group: predict_test(run, stores(label, how)) for group, how in CONDITIONS.items()}
         for group, own in seen.items():
-            rows.append(photo_accuracy(own, seen[INTACT], label=label, group=group, experiment=run.name))
-    return pd.concat(rows, ignore_index=True)
+            row = photo_accuracy(own, seen[INTACT], label=label, group=group, experiment=run.name)
+            rows.append(row.assign(plateau=run.plateau))
+    return _judged(rows, "group", INTACT)
 
 
 def robustness(runs: dict[str, Experiment], stores: Callable, conditions: list[tuple]) -> pd.DataFrame:
     """Accuracy per photo of each run, as trained and adapted, on the test photos of stores(degradation).
 
-    conditions: (kind, setting, degradation). change: minus the first run, not adapted, under the same degradation.
+    conditions: (kind, setting, degradation). change: minus the first run, not adapted, under the same degradation;
+    p_holm and verdict: of all changes together.
     """
-    rows = []
+    rows, plateau = [], all(run.plateau for run in runs.values())
     for kind, setting, how in conditions:
         store, seen = stores(how), {}
         for name, run in runs.items():
@@ -55,13 +61,20 @@ def robustness(runs: dict[str, Experiment], stores: Callable, conditions: list[t
         reference = next(iter(seen.values()))
         for (name, adapted), own in seen.items():
             model = f"{name}, adapted" if adapted else name
-            row = photo_accuracy(own, reference, model=model, kind=kind, setting=setting)
-            rows.append(row.assign(experiment=runs[name].name, condition=how or INTACT, adapted=adapted))
-    return pd.concat(rows, ignore_index=True)
+            row = photo_accuracy(own, reference, model=model, kind=kind, setting=setting, condition=how or INTACT)
+            rows.append(row.assign(experiment=runs[name].name, adapted=adapted, plateau=plateau))
+    return _judged(rows, "model", next(iter(runs)))
+
+
+def _judged(rows: list[pd.DataFrame], column: str, reference: str) -> pd.DataFrame:
+    """The rows with the verdict on their changes; those where `column` is `reference` have no change to judge."""
+    table = pd.concat(rows, ignore_index=True)
+    compared = table[table[column] != reference].assign(difference=table["change"])
+    return table.join(intervals.judged(compared)[["p_holm", "verdict"]]).fillna({"verdict": ""})
 
 
 def change_table(rows: pd.DataFrame, index: list[str]) -> pd.DataFrame:
     """Rows of `without_traces` or `robustness` as text: columns of `index`, accuracy, change, verdict."""
     table = rows[index].assign(accuracy=formatted(rows))
     table["change, points (95 %)"] = formatted(rows, "points", "change", "change_")
-    return table.assign(verdict=list(map(verdict, rows["change_low"], rows["change_high"])))
+    return table.assign(verdict=rows["verdict"])

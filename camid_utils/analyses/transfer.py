@@ -66,23 +66,18 @@ def features(
     return np.load(path, mmap_mode="r")
 
 
-def filter_variants(
+def adapted(
     model: Model, familiar: Store, store: Store, rows: np.ndarray, trained_range: str, fed_range: str
-) -> dict[str, CameraConvNet]:
-    """The filters of a trained CameraConvNet: as trained, with `trained_range` folded into them, adapted, and random.
-
-    The adapted ones, on the store's `rows` fed in `fed_range`, match the statistics of the `familiar` store (AdaBN).
-    """
+) -> CameraConvNet:
+    """A CameraConvNet whose activations on the store's `rows`, fed in `fed_range`, match those on `familiar`: adabn."""
     known = sample(familiar, range(len(familiar.table)), trained_range)
-    rewritten = fold_input_range(model.net, model.input_range, trained_range)
-    random = CameraConvNet(2, model.net.settings["width"])
-    torch.manual_seed(model.info["seed"])
-    return {
-        "as trained": model.net,
-        f"trained on {trained_range}": rewritten,
-        "adapted": adabn(rewritten, known, sample(store, rows, fed_range)),
-        "random": initialise(random, sample(store, rows, model.input_range)),
-    }
+    return adabn(model.net, known, sample(store, rows, fed_range))
+
+
+def random_filters(store: Store, rows: np.ndarray, fed_range: str, width: float, seed: int) -> CameraConvNet:
+    """A CameraConvNet with the random weights that a training on these rows would start from."""
+    torch.manual_seed(seed)
+    return initialise(CameraConvNet(2, width), sample(store, rows, fed_range))
 
 
 def run_frozen(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation import class_names, log_probabilities
-from ..intervals import bootstrap_counts
+from ..intervals import bootstrap_weights, units
 from ..patches import Store, patch_entropy, patch_quality
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -23,34 +23,30 @@ def vote_scores(predictions: pd.DataFrame, store: Store) -> dict[str, np.ndarray
 def accuracy_by_votes(
     predictions: pd.DataFrame, scores: dict[str, np.ndarray], counts: tuple = COUNTS, draws: int = 20, seed: int = 0
 ) -> pd.DataFrame:
-    """Accuracy per photo by the number of voting patches: choice, patches, value, low, high (95 %, bootstrap), photos.
+    """Accuracy per photo by the number of voting patches: choice, patches, value, low, high (95 %), photos.
 
     predictions: one row per patch that may vote. scores: for each named choice one value per row; the highest vote
     first. The choice "random" is added: the mean over `draws` orders. A photo with fewer patches votes with all.
     """
     rng = np.random.default_rng([seed, 64])
-    photos = predictions["photo"].nunique()
     orders = {"random": [rng.random(len(predictions)) for _ in range(draws)]} | {k: [v] for k, v in scores.items()}
-    weights = bootstrap_counts(photos, [seed, 95])
-    rows = []
+    code, found = units(predictions)
+    weights, rows = bootstrap_weights(found, [seed, 95]), []
     for choice, values in orders.items():
-        correct, votes = np.mean([_correct_votes(predictions, order, counts) for order in values], axis=0)
-        shares = (weights @ correct) / (weights @ votes)
-        value, (low, high) = shares[0], np.percentile(shares[1:], [2.5, 97.5], axis=0)
+        correct = np.mean([_correct_votes(predictions, code, order, counts) for order in values], axis=0)
+        with np.errstate(invalid="ignore"):  # a sample may miss every photo
+            shares = weights @ correct / weights.sum(axis=1, keepdims=True)
+        value, (low, high) = shares[0], np.nanpercentile(shares[1:], [2.5, 97.5], axis=0)
+        photos = found["photo"].nunique()
         rows += [[choice, count, value[i], low[i], high[i], photos] for i, count in enumerate(counts)]
     return pd.DataFrame(rows, columns=["choice", "patches", "value", "low", "high", "photos"])
 
 
-def _correct_votes(predictions: pd.DataFrame, score: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
-    """How many of a photo's votes are correct, and how many there are, one per seed: [2, n, counts]."""
-    table = pd.DataFrame({"photo": predictions["photo"], "seed": predictions.get("seed", 0), "score": score})
-    order = np.lexsort((-score, table["seed"], table["photo"]))
-    table = table.iloc[order].reset_index(drop=True)
-    groups = table.groupby(["photo", "seed"], sort=False)
-    sums = pd.DataFrame(log_probabilities(predictions)[order]).groupby([table["photo"], table["seed"]]).cumsum()
-    true = pd.Index(class_names(predictions)).get_indexer(predictions["true"].to_numpy()[order])
-    hit = sums.to_numpy().argmax(1) == true
-    starts, size = np.flatnonzero(groups.cumcount() == 0), groups.size().to_numpy()
-    chosen = starts[:, None] + np.minimum(np.array(counts), size[:, None]) - 1
-    votes = pd.DataFrame(hit[chosen].astype(float)).groupby(table["photo"].to_numpy()[starts], sort=True)
-    return np.stack([votes.sum(), votes.count()])
+def _correct_votes(predictions: pd.DataFrame, code: np.ndarray, score: np.ndarray, counts: tuple) -> np.ndarray:
+    """Whether the first patches of each unit (intervals.units) vote for the true class: float [units, counts]."""
+    order = np.lexsort((-score, code))
+    sums = pd.DataFrame(log_probabilities(predictions)[order]).groupby(code[order]).cumsum().to_numpy()
+    hit = sums.argmax(1) == pd.Index(class_names(predictions)).get_indexer(predictions["true"].to_numpy()[order])
+    sizes = np.bincount(code)
+    last = (np.cumsum(sizes) - sizes)[:, None] + np.minimum(np.array(counts), sizes[:, None]) - 1
+    return hit[last].astype(float)

@@ -1,5 +1,6 @@
 """Download and check the real photographs.
 
+    python -m camid_utils.download photographs --to DIR  photos by 44 camera models, from public repositories: 4.3 GB
     python -m camid_utils.download dresden --to DIR      natural photos of 74 cameras, from Kaggle: 53.5 GB
     python -m camid_utils.download floreview --to DIR    stills of 46 phones, from the university's server: tens of GB
     python -m camid_utils.download check DIR             what is missing, extra, duplicate, broken or of another camera
@@ -7,6 +8,10 @@
 The same command resumes an interrupted download and tries again what failed; DIR/failed.txt lists it. A file gets its
 name only when it is complete. Complete photos that cannot be decoded are kept, as the server has them, and listed too;
 remove one to download it again. Ctrl-C stops at any time.
+
+The public photographs belong to their owners. Each collection is a repository on GitHub; what it states as its licence
+is shown before the download, and --licensed leaves out collections that state none. A licence for code need not cover
+photographs. Only files with exactly the listed content are accepted; others are named, and so is what is gone.
 
 Dresden needs `pip install kagglehub`. If Kaggle asks you to sign in, put a token from kaggle.com/settings into the
 environment variable KAGGLE_API_TOKEN. dresden.csv, the public table of the photos' scenes, is downloaded too.
@@ -24,6 +29,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from functools import partial
+from itertools import repeat
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -38,6 +44,11 @@ from . import check, fetch, sources
 
 GIVE_UP_AFTER = 20  # temporary failures in a row: then the server or the network is down
 STALLED = 1800  # seconds without a finished file: kagglehub itself would wait forever
+DATA = {
+    "photographs": "public photographs by 44 camera models",
+    "dresden": "natural photos of 74 cameras",
+    "floreview": "photos of 46 phones",
+}
 FAILED = "failed.txt"  # in the user's folder: what the last run could not download, or what cannot be decoded, and why
 
 
@@ -54,12 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m camid_utils.download", description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(dest="what", required=True)
-    for name, data in (("dresden", "natural photos of 74 cameras"), ("floreview", "photos of 46 phones")):
+    for name, data in DATA.items():
         add = commands.add_parser(name, help=data, description=f"Download {data}.").add_argument
         add("--to", type=Path, required=True, metavar="DIR", help="the only folder that is written to")
         add("--devices", nargs="+", default=[], metavar="NAME", help="only these devices or camera models")
         add("--limit", type=int, metavar="N", help="at most N photos, spread evenly over the devices")
         add("--dry-run", action="store_true", help="show what would be downloaded from each device and write nothing")
+        if name == "photographs":
+            add("--licensed", action="store_true", help="only collections that state a licence")
         if name == "floreview":
             add("--list", default=sources.FLOREVIEW, metavar="URL", help="another list of addresses")
     commands.add_parser("check", help="what is wrong with a folder").add_argument("folder", type=Path, metavar="DIR")
@@ -71,12 +84,18 @@ def download(options: argparse.Namespace) -> int:
     folder, dresden = options.to.expanduser(), options.what == "dresden"
     print("reading the list of photos", flush=True)
     with fetch.open_client() as client:
-        listing = sources.list_dresden() if dresden else sources.read_list(client, options.list)
+        if options.what == "photographs":
+            listing = sources.list_photographs(options.licensed)
+        else:
+            listing = sources.list_dresden() if dresden else sources.read_list(client, options.list)
         from_server = partial(fetch.fetch, client)
         chosen = select(listing, options.devices, options.limit)
         absent = _absent(chosen, folder)
         need = absent["size"].sum()
         print(f"{len(absent):,} of {len(chosen):,} photos to download, about {need / 1e9:.2f} GB")
+        if "licence" in absent and len(absent):
+            licences = absent.groupby("collection").agg(photos=("path", "size"), licence=("licence", "first"))
+            print(f"what the collections, repositories on GitHub, state as their licences:\n{licences.to_string()}")
         if options.dry_run:
             print(absent.groupby(["device", "camera_model"])["size"].agg(photos="size", bytes="sum").to_string())
             return 0
@@ -119,7 +138,8 @@ def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable, check: Ca
     def one(file) -> tuple[str, bool]:
         """What is wrong with it, and whether that is temporary."""
         try:
-            doubt = fetch_file(file.address, fetch.inside(folder, file.path), check)
+            check_file = partial(sources.check_blob, blob=file.blob) if "blob" in files else check
+            doubt = fetch_file(file.address, fetch.inside(folder, file.path), check_file)
             return doubt and f"{file.path}: complete, but cannot be decoded: {doubt}", False
         except ValueError as error:
             return f"{file.path}: {error}", getattr(error, "after", math.inf) < math.inf
@@ -147,7 +167,10 @@ def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable, check: Ca
 
 
 def _absent(files: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    return files.loc[[not os.path.isfile(folder / path) for path in files["path"]]]  # False for names too long
+    """The files that are not in `folder`, or, where a list gives exact sizes, of another size there."""
+    pairs = zip(files["path"], files["size"] if "blob" in files else repeat(None), strict=False)
+    there = [os.path.isfile(p := folder / path) and size in (None, os.path.getsize(p)) for path, size in pairs]
+    return files.loc[[not found for found in there]]  # isfile is False for names too long
 
 
 def _check_scenes(path: Path) -> None:

@@ -16,6 +16,7 @@ from .. import catalogues, datasets, published
 from ..datasets import spelling
 from ..photos import read_noted
 from ..project import progress
+from . import sources
 
 SHOWN = 12  # rows of a table
 ODD = "odd, but read like any other (this is not an error)"
@@ -38,7 +39,9 @@ def report(folder: str | Path) -> int:
 
 
 def load(folder: str | Path) -> pd.DataFrame:
-    """The catalogue of a folder in the layout, Dresden's or FloreView's, that fits more of its photos."""
+    """The catalogue of a folder of public photographs, else in the layout, Dresden's or FloreView's, that fits more."""
+    with suppress(FileNotFoundError):
+        return datasets.load_photographs(folder, kind=None)
     found = []
     for loader in (datasets.load_dresden, datasets.load_floreview):
         with suppress(FileNotFoundError):
@@ -59,6 +62,11 @@ def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame
         listed = datasets.missing_photos(photos, folder)
         listed = listed[listed["camera_model"].isin(photos["camera_model"])]
         tables["photos differ from dresden.csv"] = listed.sort_values(["status", "photo"], ascending=[False, True])
+    if photos["dataset"].iloc[0] == datasets.PUBLIC:
+        blobs = published.photographs().set_index("file")["blob"].to_dict()
+        listed = [blobs[Path(os.path.relpath(path, folder)).as_posix()] for path in photos["path"]]
+        changed = [sources.blob_name(path) != blob for path, blob in zip(photos["path"], listed, strict=True)]
+        tables["not the listed content: remove the photo and download it again"] = photos.loc[changed, ["path"]]
     tasks = (joblib.delayed(_inspect)(path) for path in photos["path"])
     results = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)
     rows = list(progress(results, "photos", total=len(photos), unit="photo", disable=len(photos) < 100))

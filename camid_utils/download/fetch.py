@@ -90,14 +90,15 @@ def fetch(client: httpx.Client, address: str, target: Path, check: Callable[[Pat
 def accept(file: Path, target: Path, check: Callable[[Path], object], whole: bool = True) -> str:
     """Give a file its name; returns why `check` refuses it (ValueError), or "".
 
-    A file that `check` refuses is removed, and Failed raised, unless it is a `whole` image: that will not change.
+    A file that `check` refuses is removed, and Failed raised, unless it is a `whole` image: that will not change. If
+    `check` itself raises Failed, it is another file: always removed.
     """
     doubt = ""
     try:
         check(file)
     except (ValueError, MemoryError) as error:
         doubt = str(error).removeprefix(f"{file}: ") or type(error).__name__
-        if not (whole and IMAGE.match(file.read_bytes())):
+        if isinstance(error, Failed) or not (whole and IMAGE.match(file.read_bytes())):
             file.unlink()
             raise Failed(doubt, math.inf if whole else 0.0) from error
     try:

@@ -1,5 +1,7 @@
-"""What there is to download, one row per photo: from FloreView's list of addresses and Dresden's mirror on Kaggle."""
+"""What there is to download, one row per photo: the package's list of public photographs, FloreView's list of
+addresses, Dresden's mirror on Kaggle."""
 
+import hashlib
 import logging
 import math
 import re
@@ -8,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import unquote, urljoin
+from urllib.parse import quote, unquote, urljoin
 
 import httpx
 import pandas as pd
@@ -22,9 +24,32 @@ SCENES = (  # the public table of Dresden's scenes, catalogues.LISTING
     "https://raw.githubusercontent.com/polimi-ispl/camera-model-identification-with-cnn/"
     "61b9358bb0f1531ce462b30d161b355a6c70d72e/dresden.csv"
 )
+RAW = "https://raw.githubusercontent.com"  # /owner/name/commit/path: a file of a repository on GitHub
 COLUMNS = ["path", "address", "device", "camera_model", "size"]
 TYPICAL = 5_000_000  # bytes of a photo whose size the source does not give; on the large side
 PHONE = re.compile(r"(?:^|/)((D\d+)_([^/]+)/.+)", re.IGNORECASE)  # path from the phone's folder on, device and model
+
+
+def list_photographs(licensed: bool = False) -> pd.DataFrame:
+    """The listing of the public photographs, also blob, collection and licence; licensed: only where one is stated."""
+    table = published.photographs()
+    places = table["collection"] + "/" + table["commit"] + "/" + table["path"]
+    table = table.assign(path=table["file"], address=[f"{RAW}/{quote(place)}" for place in places], size=table["bytes"])
+    return table.loc[(table["licence"] != "none") | (not licensed), [*COLUMNS, "blob", "collection", "licence"]]
+
+
+def check_blob(path: Path, blob: str) -> None:
+    """Raises Failed unless git gives a file the name `blob`."""
+    if blob_name(path) != blob:
+        pointer = path.read_bytes().startswith(b"version https://git-lfs")
+        reason = "a Git LFS pointer: its repository keeps it elsewhere" if pointer else "its content has changed"
+        raise fetch.Failed(f"not the listed photo: {reason}")
+
+
+def blob_name(path: str | Path) -> str:
+    """The name that git gives a file's content: SHA-1 of "blob <size>", a zero byte and the bytes."""
+    data = Path(path).read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def read_list(client: httpx.Client, address: str = FLOREVIEW) -> pd.DataFrame:

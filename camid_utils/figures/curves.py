@@ -64,6 +64,21 @@ def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -
     return heading(fig, "Learning rate and input range", note, legend_of=left)
 
 
+def accuracy_by_step(runs: dict, note: str) -> plt.Figure:
+    """Validation accuracy against training steps for each run (name -> History); a ring where it met its limit."""
+    fig, ax = plt.subplots(figsize=(8.4, 4.2))
+    for (name, history), colour in zip(runs.items(), sns.color_palette("husl", len(runs)), strict=True):
+        steps = history.steps.groupby("epoch")["step"].max().to_numpy()
+        ax.plot(steps, history.epochs["val_accuracy"], color=colour, lw=1.6, label=name)
+        end = dict(marker="o", ms=5, color=colour, mfc=colour if history.plateau else "white")
+        ax.plot(steps[-1], history.epochs["val_accuracy"].iloc[-1], **end)
+    ax.set(xlabel="training steps; filled end: plateau; hollow: limit of epochs", ylabel="validation accuracy")
+    ax.set_xscale("log")
+    _plain_numbers(ax.xaxis, *ax.get_xlim())
+    ax.set_ylim(0, None)
+    return heading(fig, "Accuracy against steps", note, legend_of=ax)
+
+
 def two_epochs(log: pd.DataFrame, best: dict[str, int], note: str) -> plt.Figure:
     """Validation accuracy and loss of one run by epoch, with the epochs (name -> epoch) that are best in each."""
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.4))

@@ -1,4 +1,4 @@
-"""Figures of results: confusion matrices, accuracies and differences with their intervals, robustness."""
+"""Figures of results: confusion matrices, accuracies and differences with their intervals, robustness, the summary."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,7 +6,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import PercentFormatter
 
-from .style import DASHES, MARKERS, PAPER, SERIES, heading, photo_range, readable
+from ..intervals import formatted
+from .style import DASHES, MARKERS, OURS, PAPER, SERIES, heading, photo_range, readable
+
+PANELS = ("Leakage: CameraConvNet", "Transfer from Dresden: CameraConvNet", "Design choices: EfficientNet")
+KEY = "filled: higher or lower after Holm's correction; hollow: undecided or not at the plateau; squares: controls"
 
 
 def confusion_matrix(counts: pd.DataFrame, title: str, note: str) -> plt.Figure:
@@ -61,6 +65,29 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero
     return heading(fig, title, note, legend_of=ax)
 
 
+def interval_matrix(rows: pd.DataFrame, index: str, columns: str, title: str, note: str, label: str) -> plt.Figure:
+    """A matrix of values from 0 to 1 (columns value, low, high), each cell with its 95 % interval.
+
+    0.5 means no effect: the colours diverge from there, and values whose interval excludes it are bold.
+    """
+    cells = {name: rows.pivot(index=index, columns=columns, values=name) for name in ("value", "low", "high")}
+    values, low, high = (table.loc[rows[index].unique(), rows[columns].unique()] for table in cells.values())
+    fig, ax = plt.subplots(figsize=(1.15 * values.shape[1] + 3, 0.46 * len(values) + 1.6))
+    image = ax.imshow(values, vmin=0, vmax=1, cmap=sns.color_palette("vlag_r", as_cmap=True), aspect="auto")
+    for (y, x), value in np.ndenumerate(values.to_numpy()):
+        ends = low.iat[y, x], high.iat[y, x]
+        style = dict(ha="center", va="center", color="white" if abs(value - 0.5) > 0.35 else "0.15")
+        ax.text(
+            x, y - 0.14, f"{value:.2f}", weight="normal" if ends[0] <= 0.5 <= ends[1] else "bold", fontsize=9, **style
+        )
+        ax.text(x, y + 0.24, f"{ends[0]:.2f} to {ends[1]:.2f}", fontsize=6.5, **style)
+    ax.set_xticks(range(values.shape[1]), values.columns)
+    ax.set_yticks(range(len(values)), values.index)
+    ax.tick_params(length=0)
+    fig.colorbar(image, ax=ax, label=label, shrink=0.9)
+    return heading(fig, title, f"{note}; small: 95 % intervals, bold: without 0.5{photo_range(rows)} a pair")
+
+
 def robustness(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:
     """Accuracy after each degradation, one panel per kind: columns model, kind, setting, value, low, high."""
     kinds = {kind: list(dict.fromkeys(own["setting"])) for kind, own in rows.groupby("kind", sort=False)}
@@ -76,3 +103,51 @@ def robustness(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:
         ax.set(xlabel=kind, ylim=(0, 1.03), xticks=range(len(settings)), xticklabels=settings, xmargin=0.15)
     axes[0, 0].set(ylabel="accuracy per test photo")
     return heading(fig, title, f"{note}; bars: 95 % intervals{photo_range(rows)}", legend_of=axes[0, 0])
+
+
+def summary(rows: pd.DataFrame) -> plt.Figure:
+    """One panel per question: test accuracy of each experiment minus that of the panel's baseline, with its interval.
+
+    Columns as in report.ledger.summary_rows. Controls come last, and say against what where it is not the panel's
+    baseline; a panel without rows is marked as such.
+    """
+    rows = rows.sort_values("role", kind="stable")
+    panels = [rows[rows["panel"] == panel].reset_index(drop=True) for panel in range(len(PANELS))]
+    heights = [len(own) + (2 + 0.6 * own["baseline_label"].nunique() if len(own) else 1.6) for own in panels]
+    fig, axes = plt.subplots(len(PANELS), figsize=(8.2, 0.25 * sum(heights) + 0.7), height_ratios=heights, sharex=True)
+    place = dict(xy=(0.01, 1), xycoords=("figure fraction", "axes fraction"), textcoords="offset points", va="bottom")
+    for ax, own, title in zip(axes, panels, PANELS, strict=True):
+        note = "no results yet"
+        if len(own):
+            title += " on " + " and ".join(own["dataset"].unique())
+            label, accuracy = own.loc[0, ["baseline_label", "baseline_accuracy"]]
+            note = f"baseline: {label}, accuracy {100 * accuracy:.1f} %{photo_range(own)}"
+            others = own[own["baseline_label"] != label].drop_duplicates("baseline_label")
+            for row in others.itertuples():
+                note += f"\nbaseline of {row.label}: {row.baseline_label}, {100 * row.baseline_accuracy:.1f} %"
+        ax.annotate(title, xytext=(0, 19 + 11 * note.count("\n")), fontsize=10.5, weight="bold", **place)
+        ax.annotate(note, xytext=(0, 7), fontsize=8, color="0.4", **place)
+        _panel(ax, own) if len(own) else ax.axis("off")
+    last = max((i for i, own in enumerate(panels) if len(own)), default=0)
+    axes[last].set_xlabel("change in test accuracy, percentage points")
+    fig.supxlabel(KEY, fontsize=8, color="0.4")
+    return fig
+
+
+def _panel(ax: plt.Axes, rows: pd.DataFrame) -> None:
+    """One line per experiment, from top to bottom, its value in a column at the right."""
+    texts = formatted(rows, "points", "difference")
+    for (y, row), text in zip(rows.iterrows(), texts, strict=True):
+        face = OURS if row["verdict"] in ("higher", "lower") else "white"
+        ax.plot([100 * row["low"], 100 * row["high"]], [y, y], color=OURS, lw=1.6)
+        mark = dict(marker="s" if row["role"] == "control" else "o", mfc=face, ms=6.5, mew=1.4)
+        ax.plot(100 * row["difference"], y, color=OURS, **mark)
+        place = dict(transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
+        ax.text(1.02, y, text.replace("-", "\N{MINUS SIGN}"), **place)
+    names = rows["label"].where(rows["role"] != "control", "control: " + rows["label"].astype(str))
+    ax.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.4, -0.6))
+    ax.axvline(0, color="0.3", lw=1, zorder=1)
+    ax.grid(axis="x", color="0.92", zorder=0)
+    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="x", labelbottom=True)
+    ax.spines["left"].set_visible(False)

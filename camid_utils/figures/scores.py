@@ -18,18 +18,32 @@ def fingerprint_crops(patterns: dict[str, np.ndarray], note: str, size: int = 96
     return picture_grid(crops, patterns, columns, title, note, (2, 2.1), **scale)
 
 
-def energies(table: pd.DataFrame, note: str) -> plt.Figure:
-    """Peak-to-correlation energy of each pair of photo and fingerprint (fingerprints.match), own device or other."""
+def energies(table: pd.DataFrame, note: str, limit: float = 60) -> plt.Figure:
+    """Peak-to-correlation energy of each pair of photo and fingerprint (fingerprints.match), own device or other.
+
+    limit: where a dashed line marks the decision.
+    """
     pce, same, same_model = table["pce"].dropna(), table["same"], table["same_model"]
     fig, ax = _strips({
         "own device": pce[same],
         "other device, same camera model": pce[~same & same_model],
         "other camera model": pce[~same_model],
     }, "Photos and fingerprints", note)  # fmt: skip
-    ax.set(xlabel="signed peak-to-correlation energy (logarithmic beyond 10)")
+    ax.set(xlabel=f"signed peak-to-correlation energy, logarithmic beyond 10; a match above {limit:g} (dashed)")
+    ax.axvline(limit, color="0.3", lw=1, ls="--", zorder=0)
     ax.set_xscale("symlog", linthresh=10)
     ax.xaxis.set_major_formatter("{x:g}")
     ax.axvline(0, color="0.8", lw=0.8, zorder=0)
+    return fig
+
+
+def device_roc(curves: dict[str, pd.DataFrame], note: str) -> plt.Figure:
+    """Receiver operating characteristics of fingerprints (fingerprints.roc) with their 95 % bands."""
+    fig = roc_curves(curves, f"{note}; bands: 95 % intervals")
+    for ax in fig.axes:
+        for line, curve in zip(ax.lines, curves.values(), strict=False):
+            rates, *ends = curve[["false_positive_rate", "low", "high"]].to_numpy().T
+            ax.fill_between(rates, *ends, step="post", color=line.get_color(), alpha=0.15, lw=0)
     return fig
 
 
@@ -69,16 +83,34 @@ def reliability(rows: pd.DataFrame, note: str) -> plt.Figure:
     return heading(fig, "Reliability of the probabilities", note, legend_of=ax)
 
 
-def roc_curves(curves: dict[str, pd.DataFrame], note: str, title: str = "Same device or another?") -> plt.Figure:
-    """Receiver operating characteristics (fingerprints.roc), the false-positive rate also on a logarithmic axis."""
+def roc_curves(
+    curves: dict[str, pd.DataFrame], note: str, title: str = "Same device or another?",
+    rates: tuple[str, str] = ("false-positive rate", "true-positive rate"),
+) -> plt.Figure:  # fmt: skip
+    """Receiver operating characteristics (evaluation.roc_points), the false-positive rate also on a logarithmic axis.
+
+    rates: what the false-positive and the true-positive rate are called.
+    """
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     for i, (name, curve) in enumerate(curves.items()):
         style = dict(ls=DASHES[i], color=(OURS, PAPER, GREY, SERIES[1])[i], lw=1.8, where="post", label=name)
         for ax in (left, right):
             ax.step(curve["false_positive_rate"], curve["true_positive_rate"], **style)
     left.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
-    left.set(xlabel="false-positive rate", ylabel="true-positive rate", ylim=(-0.02, 1.02))
+    left.set(xlabel=rates[0], ylabel=rates[1], ylim=(-0.02, 1.02))
     right.axvline(0.01, color="0.8", lw=0.8, zorder=0)
-    right.set(xlabel="false-positive rate, logarithmic; grey line: 1 %", xscale="log")
+    right.set(xlabel=f"{rates[0]}, logarithmic; grey line: 1 %", xscale="log")
     right.xaxis.set_major_formatter("{x:g}")
     return heading(fig, title, note, legend_of=left)
+
+
+def tippett(ratios: dict[str, np.ndarray], note: str) -> plt.Figure:
+    """Tippett plot: for each kind of trial, how many have a likelihood ratio above a value; arrays: its logarithms."""
+    fig, ax = plt.subplots(figsize=(7, 3.8))
+    for i, (name, llr) in enumerate(ratios.items()):
+        shares = 1 - np.arange(len(llr)) / max(1, len(llr))
+        label = f"{name} (n = {len(llr):,})"
+        ax.step(np.sort(llr) / np.log(10), shares, ls=DASHES[i], color=SERIES[i], lw=1.8, where="pre", label=label)
+    ax.axvline(0, color="0.8", lw=0.8, zorder=0)
+    ax.set(xlabel="logarithm of the likelihood ratio to base 10", ylabel="share of trials with more", ylim=(0, 1.02))
+    return heading(fig, "Likelihood ratios", note, legend_of=ax)

@@ -71,18 +71,20 @@ def _identify(options: argparse.Namespace) -> int:
         try:
             photo, note = read_noted(path)
             with few_threads():
-                corners, log_probs, features = predict_photo(photo, model)
+                corners, logits, features = predict_photo(photo, model)
         except ValueError as error:
             failures.append(f"{path}: {str(error).removeprefix(f'{path}: ')}")
             bar.write(f"left out: {failures[-1]}", file=sys.stderr)
             continue
-        answer = {"photo": str(path), "note": note} | combine(log_probs, features, model)
-        answer |= compare_parts(corners, log_probs, model)
+        answer = {"photo": str(path), "note": note} | combine(logits, features, model)
+        answer |= compare_parts(corners, logits, model)
         bar.write(json.dumps(answer) if options.json else format_answer(answer))
         if options.map:
+            from scipy.special import log_softmax
+
             from ..figures import photographs, style  # matplotlib, only for maps
 
-            figure = photographs.camera_map(photo, corners, log_probs, model.class_names, about)
+            figure = photographs.camera_map(photo, corners, log_softmax(logits, axis=1), model.class_names, about)
             several = f"-{number}-{path.stem}" if len(photos) > 1 else ""
             style.save(figure, options.map.parent, options.map.stem + several)
     if failures:

@@ -22,7 +22,7 @@ from .predict import PATCHES, PatchNetwork, few_threads, newest_model
 
 WEB, NETWORK, LOCK = Path(__file__).parent / "web", "model.onnx", "package-lock.json"
 METADATA = "camera_model_identification"  # key of the exported file's metadata
-OUTPUTS = ["log_probabilities", "features"]  # one row per patch
+OUTPUTS = ["logits", "features"]  # one row per patch
 HEADERS = {  # the first two let the page use several cores; the policy is also in index.html, here for its worker
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",

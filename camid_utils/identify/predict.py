@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 from torch import Tensor, nn
 
 from ..batches import batch_rows, best_device
@@ -18,20 +18,21 @@ from ..photos import resize
 from ..project import resolve
 
 PATCHES = 64  # at most, per photo: enough for a vote and a map, few enough for a browser
-# How much a photo looks like those of the known cameras: the largest probability; the share of patches that vote for
-# that camera; the patches' mean largest probability; minus the distance of the mean features to the nearest camera's.
-SCORES = ("confidence", "vote_share", "patch_confidence", "feature_similarity")
+# How much a photo looks like those of the known cameras: the largest probability; the logarithm of the sum of the
+# exponentials of a patch's logits, mean over patches (minus the energy of Liu et al. 2020); minus the distance of the
+# photo's mean features to the nearest camera's.
+SCORES = ("confidence", "energy", "feature_similarity")
 IDENTIFIER = "identifier"  # name of notebook 06's model files: the best network with its calibration
 
 
 class PatchPredictions(NamedTuple):  # of a photo's n patches
     corners: np.ndarray  # int [n, 2], top left (y, x)
-    log_probs: np.ndarray  # float [n, classes]
+    logits: np.ndarray  # float [n, classes]
     features: np.ndarray  # float [n, d], the input of the network's classifier
 
 
 class PatchNetwork(nn.Module):
-    """Log-probabilities [n, classes] and features [n, d] of uint8 patches [n, size, size, 3]; the page runs it too."""
+    """Logits [n, classes] and features [n, d] of uint8 patches [n, size, size, 3]; the page runs it too."""
 
     def __init__(self, model: Model):
         super().__init__()
@@ -39,7 +40,7 @@ class PatchNetwork(nn.Module):
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         features = self.net.features(to_input(patches.permute(0, 3, 1, 2), self.input_range))
-        return self.net.classifier(features).log_softmax(1), features
+        return self.net.classifier(features), features
 
 
 def patch_positions(height: int, width: int, size: int) -> np.ndarray:
@@ -79,18 +80,18 @@ def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
     return PatchPredictions(corners, *(torch.cat(values).cpu().double().numpy() for values in zip(*steps, strict=True)))
 
 
-def combine(log_probs: np.ndarray, features: np.ndarray, model: Model) -> dict:
-    """The answer of a photo's patches, from their log-probabilities [n, classes] and features [n, d].
+def combine(logits: np.ndarray, features: np.ndarray, model: Model) -> dict:
+    """The answer of a photo's patches, from their logits [n, classes] and features [n, d].
 
-    Probabilities: softmax of the mean log-probability over notebook 06's temperature (Guo et al. 2017). Keys: cameras
+    Probabilities: softmax of the mean logits over notebook 06's temperature (Guo et al. 2017). Keys: cameras
     ([name, probability], most probable first), patches, votes (for the first camera), SCORES (feature_similarity if the
     model has mean features), score (the model's own), unknown (it is below the threshold).
     """
     calibration = model.info.get("identification", {})
-    probabilities = softmax(log_probs.mean(axis=0) / calibration.get("temperature", 1.0))
+    probabilities = softmax(logits.mean(axis=0) / calibration.get("temperature", 1.0))
     order = np.argsort(-probabilities, kind="stable")
-    votes = int((log_probs.argmax(axis=1) == order[0]).sum())
-    scores = [float(probabilities[order[0]]), votes / len(log_probs), float(np.exp(log_probs.max(axis=1)).mean())]
+    votes = int((logits.argmax(axis=1) == order[0]).sum())
+    scores = [float(probabilities[order[0]]), float(logsumexp(logits, axis=1).mean())]
     if "means" in calibration:
         distances = np.linalg.norm(features.mean(axis=0) - np.array(calibration["means"]), axis=1)
         scores.append(-float(distances.min()))
@@ -99,11 +100,11 @@ def combine(log_probs: np.ndarray, features: np.ndarray, model: Model) -> dict:
         raise ValueError(f"the model's score {chosen!r} is not one of {', '.join(found)}: run notebook 06 again")
     found |= {"score": found[chosen], "unknown": found[chosen] < calibration.get("threshold", -np.inf)}
     cameras = [[model.class_names[i], float(probabilities[i])] for i in order]
-    return {"cameras": cameras, "patches": len(log_probs), "votes": votes, **found}
+    return {"cameras": cameras, "patches": len(logits), "votes": votes, **found}
 
 
-def parts_statistic(corners: np.ndarray, log_probs: np.ndarray) -> tuple[float, list]:
-    """How much better two cameras explain a photo than one: gain in log-probability per patch, and the two sides.
+def parts_statistic(corners: np.ndarray, logits: np.ndarray) -> tuple[float, list]:
+    """How much better two cameras explain a photo than one: gain in log-likelihood per patch, and the two sides.
 
     The largest gain over all straight seams with at least two rows (or columns) of patches on each side; each side gets
     its own most likely class, such as [("left", 3), ("right", 0)]. 0 and [] where no seam gains. Arrays: as `combine`.
@@ -112,19 +113,19 @@ def parts_statistic(corners: np.ndarray, log_probs: np.ndarray) -> tuple[float, 
     for axis, names in ((1, ("left", "right")), (0, ("top", "bottom"))):
         for place in np.unique(corners[:, axis])[2:-1]:
             first = corners[:, axis] < place
-            sums = [log_probs[side].sum(axis=0) for side in (first, ~first)]
+            sums = [logits[side].sum(axis=0) for side in (first, ~first)]
             gain = float(sums[0].max() + sums[1].max() - (sums[0] + sums[1]).max())
             if gain > best + 1e-9:  # of equal seams the first, whatever the rounding
                 best, found = gain, [(name, int(each.argmax())) for name, each in zip(names, sums, strict=True)]
-    return best / len(log_probs), found
+    return best / len(logits), found
 
 
-def compare_parts(corners: np.ndarray, log_probs: np.ndarray, model: Model) -> dict:
+def compare_parts(corners: np.ndarray, logits: np.ndarray, model: Model) -> dict:
     """Whether the parts of a photo look like different cameras: keys parts_statistic, parts_differ and parts.
 
     They differ above the model's limit, if it has one; then parts is, for example, [["left", "A"], ["right", "B"]].
     """
-    statistic, sides = parts_statistic(corners, log_probs)
+    statistic, sides = parts_statistic(corners, logits)
     differ = statistic > model.info.get("identification", {}).get("splice_threshold", np.inf)
     parts = [[side, model.class_names[i]] for side, i in sides] if differ else []
     return {"parts_statistic": statistic, "parts_differ": differ, "parts": parts}
@@ -137,7 +138,8 @@ def describe_model(model: Model) -> str:
     if "threshold" not in rates:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
     known, unknown = (f"{rates[key]:.0%}" for key in ("known_refused", "unknown_accepted"))
-    text += f". Test photos: {known} by known cameras were refused, {unknown} by unknown cameras accepted"
+    text += f". Test photos, of networks trained like it without some cameras: {known} by known cameras were refused"
+    text += f", {unknown} by unknown cameras accepted"
     if "splice_threshold" in rates:
         found, alarms = (f"{rates[key]:.0%}" for key in ("splice_detected", "splice_false_alarms"))
         text += f"; {found} of splices detected, {alarms} of untouched photos called spliced"

@@ -1,7 +1,7 @@
 """What was published about the study, as data: one CSV file per table, read by `read`.
 
 Sources: the paper ("Camera Model Identification with a Data-Driven Model"), its authors' released notebooks,
-training log and web page, and the public listing of the Dresden natural images.
+training log and web page, the public listing of the Dresden natural images, and public repositories of photographs.
 """
 
 from functools import cache
@@ -18,6 +18,8 @@ TABLES = {
     "claims": "what the paper claims, what its code or log says, and which of our results are evidence",
     "corpora": "phones, models, scenes and versions per photo of two more corpora: the papers named there",
     "others": "figures that other studies report, with their data and split",
+    "photographs": "original photographs of cameras and phones in public repositories, with size and git blob name",
+    "collections": "these repositories: the commit that holds the photographs, and the licence it states",
 }
 COUNTS = {"Dresden": "dresden_models", "FloreView": "floreview_models"}  # data set: the table of its counts
 CONVNET_PARAMETERS = 45_233_179  # CameraConvNet at 27 classes: the paper's Table 1
@@ -26,6 +28,12 @@ CONVNET_PARAMETERS = 45_233_179  # CameraConvNet at 27 classes: the paper's Tabl
 def read(name: str) -> pd.DataFrame:
     """One published table by its name in `TABLES`; accuracies are fractions, NA is what was not published."""
     return pd.read_csv(files(__name__) / f"{name}.csv", keep_default_na=False, na_values=[""])
+
+
+def photographs() -> pd.DataFrame:
+    """The public photographs, a row each: what both tables say, and camera_model and device, which name the file."""
+    table = read("photographs").merge(read("collections"), how="left", on="collection", validate="many_to_one")
+    return table.join(table["file"].str.extract(r"(?P<camera_model>.+)/(?P<device>.+)_\d+\.jpg"))
 
 
 @cache

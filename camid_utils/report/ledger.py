@@ -1,9 +1,11 @@
 """The ledger: each claim of the paper with our figures in words, a verdict and a link; the summary figure's rows.
 
-A claim's rule is in published/claims.csv, column `rule`: statements (see `statements`), separated by "; ". All must be
-true, or at least one if "or " precedes one. A claim is reproduced only where an interval shows it: "better" needs one
-above zero, "no different" one within 5 points of it. Column `testable`: whether these photographs can test the claim,
-in terms of its rows and `simulated`. Column `ours`: a template, if figures with intervals do not say enough.
+published/claims.csv holds a claim's rules, statements separated by "; " (see `statements`): what must hold for it to
+be `supported` and what for it to be `contradicted`. All must be true, or at least one if "or " precedes one. Where
+neither rule holds, or a run behind one did not reach its plateau (unless the rule asks for the plateau itself), the
+claim is undecided. Column `testable`: whether these photographs can test the claim, in terms of its rows and
+`simulated`. `decides`: the rules in a plain sentence. `ours`: a template for what was found; `{figures}` are all
+figures with intervals. In the part `documents` published tables settle a claim: borne out if its one rule holds.
 """
 
 import html
@@ -14,18 +16,20 @@ from pandas.io.formats.style import Styler
 
 from .. import published
 from ..experiments import labels, listed
-from ..intervals import formatted
-from .evidence import Evidence, EvidenceMissing
-from .statements import evaluate
+from ..intervals import UNDECIDED, UNTRAINED, formatted
+from .statements import Evidence, EvidenceMissing, evaluate
 
-REPRODUCED, DIRECTION, NOT = "reproduced", "reproduced in direction", "not reproduced"
-CANNOT, MISSING = "cannot be tested without the real data", "evidence missing: run notebook"
-COLOURS = {REPRODUCED: "#cfe8dc", DIRECTION: "#e3f0f4", NOT: "#f6dcc8", CANNOT: "#eceff1", MISSING: "#fff3bf"}
-COLUMNS = ["id", "section", "claim", "paper", "code_or_log", "ours", "verdict", "link"]
+SETTLED, SUPPORTED, CONTRADICTED = "settled by documents", "supported", "contradicted"
+CANNOT, MISSING = "cannot be tested on these data", "evidence missing: run notebook"
+BORNE_OUT = "borne out"  # the opposite of CONTRADICTED in the findings of documents
+COLOURS = {SETTLED: "#e3dcf0", SUPPORTED: "#cfe8dc", CONTRADICTED: "#f6dcc8", UNDECIDED: "#e3f0f4", CANNOT: "#eceff1",
+           MISSING: "#fff3bf"}  # fmt: skip
+COLUMNS = ["id", "part", "section", "claim", "paper", "code_or_log", "decides", "ours", "verdict", "link"]
+HEADERS = {"code_or_log": "its code or log", "section": "where", "decides": "what would decide it"}
 
 
 def ledger(evidence: Evidence) -> pd.DataFrame:
-    """One row per claim (columns: COLUMNS), judged by its rule on what `evidence.read` found."""
+    """One row per claim (columns: COLUMNS), judged by its rules on what `statements.read` found."""
     table = published.read("claims").fillna("")
     table[["ours", "verdict"]] = [judge(evidence, claim) for claim in table.to_dict("records")]
     table["link"] = table["notebook"] + ".ipynb#" + table["heading"].str.replace(" ", "-")
@@ -34,45 +38,57 @@ def ledger(evidence: Evidence) -> pd.DataFrame:
 
 def judge(evidence: Evidence, claim: dict[str, str]) -> tuple[str, str]:
     """Our figures in words and the verdict on a claim, a row of claims.csv; MISSING names the notebook to run."""
-    statements = [text.removeprefix("or ") for text in claim["rule"].split("; ")]
     try:
-        tables, true = zip(*(evaluate(evidence, statement) for statement in statements), strict=True)
+        (supports, one), (contradicts, two) = (_hold(evidence, claim[rule]) for rule in (SUPPORTED, CONTRADICTED))
     except EvidenceMissing as missing:
         return "", f"{MISSING} {missing}"
-    holds = any(true) if "; or " in claim["rule"] else all(true)
-    template = claim["ours"] or "{figures}"
-    figures = "; ".join(in_words(rows.iloc[0]) for rows in tables) if "{figures}" in template else ""
-    words = template.format(*map(_facts, tables), figures=figures)
-    if not claim["rule"][0].isdigit():  # tables of notebooks begin with a number: this one was published
-        return words, REPRODUCED if holds else NOT
+    tables, template = [*one, *two], claim["ours"]
+    figures = [in_words(rows.iloc[0]) for rows in tables] if "{figures}" in template else []
+    words = template.format(*map(_facts, tables), figures="; ".join(dict.fromkeys(figures)))
+    if claim["part"] == "documents":
+        return f"{BORNE_OUT if supports else CONTRADICTED}: {words}", SETTLED
     rows, dataset = tables[0], tables[0]["dataset"].iloc[0]
     simulated = "simulated" in dataset
-    verdict = NOT if not holds else DIRECTION if simulated else REPRODUCED
+    words += ("" if figures else f"; {dataset}") + ("; on simulated photographs" if simulated else "")
     if claim["testable"] and not rows.assign(simulated=simulated).eval(claim["testable"]).all():
-        verdict = CANNOT
-    return words if figures else f"{words}, {dataset}", verdict
+        return words, CANNOT
+    trained = all(rows.filter(regex="plateau$").astype(bool).all(axis=None) for rows in tables)
+    if not trained and "plateau" not in claim[CONTRADICTED]:
+        return f"{words}; {UNTRAINED}", UNDECIDED
+    return words, SUPPORTED if supports else CONTRADICTED if contradicts else UNDECIDED
+
+
+def _hold(evidence: Evidence, rule: str) -> tuple[bool, list[pd.DataFrame]]:
+    """Whether a rule holds, and the rows of each of its statements; an empty rule never holds."""
+    found = [evaluate(evidence, statement.removeprefix("or ")) for statement in rule.split("; ") if statement]
+    true = [holds for _, holds in found]
+    return bool(true) and (any(true) if rule.startswith("or ") else all(true)), [rows for rows, _ in found]
 
 
 def _facts(rows: pd.DataFrame) -> SimpleNamespace:
     """What a template in column `ours` may quote of a statement's rows."""
-    counts = {"rows": len(rows), "held": rows["held"].sum(), "different": rows.nunique()}
-    return SimpleNamespace(row=rows.iloc[0], total=rows.sum(numeric_only=True), **counts)
+    numbers = rows.select_dtypes("number")
+    ends = {"total": numbers.sum(), "least": numbers.min(), "most": numbers.max()}
+    return SimpleNamespace(row=rows.iloc[0], rows=len(rows), held=rows["held"].sum(), different=rows.nunique(), **ends)
 
 
 def in_words(row: pd.Series) -> str:
-    """A row with an interval in words: what was measured, the figure, photos and data set."""
+    """A row with an interval in words: what was measured, the figure, photos and data set; of two, if it has two."""
     names, table = labels(), row.to_frame().T
     if "difference" in row:
-        figure = f"{names[row['a']]} minus {names[row['b']]}: {formatted(table, 'points', 'difference')[0]} points"
+        pair = " - ".join(f"{names[row[end]]} ({row[f'protocol_{end}']})" for end in "ab")
+        figure = f"{pair}, per {row['level']}: {formatted(table, 'points', 'difference')[0]} points, {row['verdict']}"
     elif "part" in row:
-        what = f"{names[row['experiment']]}, {row['part']} {row['metric']} per {row['level']}"
+        what = f"{names[row['experiment']]} ({row['protocol']}), {row['part']} {row['metric']} per {row['level']}"
         figure = f"{what}: {formatted(table)[0]}, {row['classes']} classes"
     elif "change" in row:
         change = formatted(table, "points", "change", "change_")[0]
         figure = f"{names[row['experiment']]}, {row['group']}: {formatted(table)[0]}, change {change} points"
     else:
-        figure = f"{row['answer']}, {row['metric']}: {formatted(table, '')[0]}"
-    return f"{figure}, {row.get('photos', row.get('n'))} photos, {row['dataset']}"
+        figure = f"fingerprints from {row['source']}, {row['metric']}: {formatted(table, '')[0]}"
+    other = row.filter(like="other_").rename(lambda name: name.removeprefix("other_"))
+    against = f"; against {in_words(other)}" if "experiment" in other else ""
+    return f"{figure}, {row.get('photos', row.get('n'))} photos, {row['dataset']}{against}"
 
 
 def kinds(table: pd.DataFrame) -> pd.Series:
@@ -82,20 +98,40 @@ def kinds(table: pd.DataFrame) -> pd.Series:
 
 def counts(table: pd.DataFrame) -> str:
     """How often each verdict occurs, as a sentence."""
-    found = kinds(table).value_counts()
+    found, against = kinds(table).value_counts(), table["ours"].str.startswith(f"{CONTRADICTED}:").sum()
     parts = [f"{found[kind]} {kind.partition(':')[0]}" for kind in COLOURS if kind in found]
-    return f"Of {len(table)} claims: {', '.join(parts)}."
+    return f"Of {len(table)} claims: {', '.join(parts)}. The documents contradict {against} of those that they settle."
 
 
-def styled(table: pd.DataFrame) -> Styler:
-    """The ledger for a page: text wrapped, each verdict on its colour and linked to its evidence."""
-    shown = table.map(html.escape)
-    shown["verdict"] = [f'<a href="{row.link}">{row.verdict}</a>' for row in shown.itertuples()]
-    shown = shown.drop(columns=["id", "link"]).rename(columns={"code_or_log": "its code or log", "section": "where"})
+def documents(table: pd.DataFrame) -> pd.DataFrame:
+    """What documents say against each other, those first that settle a claim of the ledger, and what they bear out.
+
+    Columns: what, paper, code, log or page, why it matters, finding on the paper's claims.
+    """
+    settled = table[table["verdict"] == SETTLED].set_index("id")
+    shown = published.read("disagreements").fillna("")
+    named = shown.pop("claim").str.split()
+    shown["finding"] = ["; ".join(settled["ours"][claim] for claim in claims) for claims in named]
+    rest = settled.drop(named.explode().dropna()).rename(columns={"claim": "what", "code_or_log": "released"})
+    shown = pd.concat([shown, rest.assign(finding=rest["ours"])[["what", "paper", "released", "finding"]]]).fillna("")
+    columns = {"released": "code, log or page", "why": "why it matters", "finding": "finding on the paper's claim"}
+    first = shown.sort_values("finding", key=lambda finding: finding == "", kind="stable")
+    return first.rename(columns=columns).reset_index(drop=True)
+
+
+def styled(table: pd.DataFrame, linked: str = "verdict") -> Styler:
+    """A table of texts for a page: wrapped, verdicts coloured; the cells of column `linked` lead to those of `link`."""
+    shown = table.drop(columns=["id", "part", "link"], errors="ignore").astype(str).map(html.escape)
+    if "link" in table:
+        shown[linked] = [
+            f'<a href="{link}">{text}</a>' for link, text in zip(table["link"], shown[linked], strict=True)
+        ]
     look = {"text-align": "left", "vertical-align": "top", "white-space": "normal", "overflow-wrap": "break-word",
             "padding": "4px 8px", "border-bottom": "1px solid #d5d9dd"}  # fmt: skip
-    colours = [f"background-color: {COLOURS[kind]}; color: #1a1a1a" for kind in kinds(table)]
-    page = shown.style.hide(axis="index").set_properties(**look).apply(lambda _: colours, subset=["verdict"])
+    page = shown.rename(columns=HEADERS).style.hide(axis="index").set_properties(**look)
+    if "verdict" in table:
+        colours = [f"background-color: {COLOURS[kind]}; color: #1a1a1a" for kind in kinds(table)]
+        page = page.apply(lambda _: colours, subset=["verdict"])
     return page.set_table_styles([{"selector": "th", "props": "text-align: left; padding: 4px 8px"}])
 
 

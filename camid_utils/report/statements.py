@@ -2,11 +2,12 @@
 
     <table>[ <column>=<value>,...][ vs [<table> ]<column>=<value>,...]: <condition>[ in some|most|no rows]
 
-Table: a file of the metrics folder without ".csv", or another name of `evidence.read`. The values choose its rows, as
-text; `!=` excludes. `vs` finds another row, whose columns are called `other_<column>`; what is not given is as in the
-first: its table, and the values of the columns that both have. The condition must hold in each row, or as its end says:
+Table: a file of the metrics folder without ".csv", or another name of `read`. The values choose its rows, as text; `!=`
+excludes. `vs` finds another row, whose columns are called `other_<column>`; what is not given is as in the first: its
+table, and the values of the columns that both have. The condition must hold in each row, or as its end says:
 
-- [not] higher, lower or undecided: what the interval in `low` and `high` says; `change higher`: `change_low`, ...;
+- [not] higher, lower or undecided: what the column `verdict` says, or the interval in `low` and `high` where there is
+  none; `change higher`: the same, with the interval in `change_low` and `change_high`;
 - a comparison in the language of pandas.eval, such as `low > 1 / classes`, or `6 rows`: this many rows are found.
 
     02_metrics experiment=cameraconvnet-patch,part=test,level=patch,metric=accuracy: value > 0.3
@@ -20,15 +21,71 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
+from .. import published
 from ..intervals import verdict
-from .evidence import Evidence, EvidenceMissing, Keys, find, read
+from ..models import CameraConvNet
+
+Evidence = dict[str, pd.DataFrame]
+Keys = dict[str, tuple[str, str]]  # column: ("=" or "!=", value as text)
 
 _STATEMENT = re.compile(
     r"(?P<table>\w+)(?: (?P<keys>\w+!?=.+?))?(?: vs (?:(?P<other>\w+) )?(?P<other_keys>\w+!?=.+?))?: "
     r"(?P<condition>.+?)(?: in (?P<share>some|most|no) rows)?"
 )
 _VERDICT = re.compile(r"(?:(?!not )(\w+) )?(not )?(higher|lower|undecided)")
+
+
+class EvidenceMissing(LookupError):
+    """No such table or row; its text is the number of the notebook that writes it."""
+
+
+def read(folder: str | Path) -> Evidence:
+    """Tables by name: `<name>.csv` of the folder, those of `published.TABLES`, and three that are made here.
+
+    01_datasets: datasets.json, one row per data set, its `name` without "simulated". network: parameters of Table 1
+    with 27 classes, counted and published. phones: in alphabetical order (as in training), their brand, and the name
+    that the authors' page shows for each; it lists them in natural order, "iPhone8Plus" before "iPhone12".
+    Tables without the columns `dataset` and `plateau` take those of their notebook's metrics, the latter by experiment
+    or run. Tables of epochs get a column `fall`: by how much the validation accuracy of this run and seed falls from
+    one epoch to the next, at most.
+    """
+    tables = {path.stem: pd.read_csv(path) for path in sorted(Path(folder).glob("*.csv"))}
+    for name, table in tables.items():
+        metrics = tables.get(f"{name[:2]}_metrics", pd.DataFrame())
+        runs = table.get("experiment", table.get("run"))
+        if "dataset" not in table and len(metrics):
+            table["dataset"] = metrics["dataset"].iloc[0]
+        if "plateau" in metrics and "plateau" not in table and runs is not None:
+            table["plateau"] = runs.map(metrics.groupby("experiment")["plateau"].all()).ne(False)
+        if {"run", "seed", "epoch", "val_accuracy"} <= set(table):
+            each = [table["run"], table["seed"]]
+            table["fall"] = (-table.groupby(each)["val_accuracy"].diff()).groupby(each).transform("max")
+    if (record := Path(folder) / "datasets.json").is_file():
+        data = pd.read_json(record, orient="index").rename_axis("dataset").reset_index()
+        tables["01_datasets"] = data.assign(name=data["dataset"].str.removeprefix("simulated "))
+    theirs = {name: published.read(name) for name in published.TABLES}
+    theirs["others"]["figure"] = pd.to_numeric(theirs["others"]["figure"], errors="coerce")  # some are "about 0.93"
+    with torch.device("meta"):  # shapes without numbers
+        parameters = sum(p.numel() for p in CameraConvNet(27).parameters())
+    network = pd.DataFrame({"parameters": [parameters], "published": published.CONVNET_PARAMETERS})
+    names = sorted(theirs["floreview_models"]["camera_model"])
+    natural = sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
+    phones = {"camera_model": names, "on_page": natural, "brand": [name.split("_")[0] for name in names]}
+    return tables | theirs | {"network": network, "phones": pd.DataFrame(phones)}
+
+
+def find(evidence: Evidence, table: str, keys: Keys) -> pd.DataFrame:
+    """The rows of a table with these values; EvidenceMissing where there are none."""
+    rows = evidence.get(table, pd.DataFrame())
+    for column, (sign, value) in keys.items() if len(rows) else ():
+        if column not in rows:
+            raise ValueError(f"the table {table} has no column {column!r}; it has {', '.join(rows)}")
+        rows = rows[(rows[column].astype(str) == value) == (sign == "=")]
+    if rows.empty:
+        raise EvidenceMissing(table[:2])
+    return rows
 
 
 def evaluate(evidence: Evidence, statement: str) -> tuple[pd.DataFrame, bool]:
@@ -65,7 +122,8 @@ def _holds(rows: pd.DataFrame, condition: str) -> np.ndarray:
         return np.full(len(rows), len(rows) == int(count[1]))
     if words := _VERDICT.fullmatch(condition):
         prefix, negated, wanted = f"{words[1]}_" if words[1] else "", bool(words[2]), words[3]
-        found = map(verdict, rows[f"{prefix}low"], rows[f"{prefix}high"])
+        known = prefix in ("", "change_") and "verdict" in rows
+        found = rows["verdict"] if known else map(verdict, rows[f"{prefix}low"], rows[f"{prefix}high"])
         return np.array([(word == wanted) != negated for word in found])
     held = np.asarray(rows.eval(condition))
     if held.dtype != bool:

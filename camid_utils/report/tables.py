@@ -5,12 +5,14 @@ from pathlib import Path
 import pandas as pd
 
 from .. import published
-from ..experiments import labels, listed
-from ..intervals import formatted, verdict
+from ..experiments import Experiment, Study, labels, listed
+from ..intervals import formatted
+
+BASELINES = ("header alone", "content alone", "residual features")  # labels, without the test
 
 
 def read_metrics(folder: str | Path) -> pd.DataFrame:
-    """All metrics that notebooks 02 to 05 wrote; the error names the notebook to run first."""
+    """All metrics that notebooks 01 to 05 wrote; the error names the notebook to run first."""
     for number in ("02", "03", "04"):
         if not (Path(folder) / f"{number}_metrics.csv").is_file():
             raise FileNotFoundError(f"no metrics of notebook {number} in {folder}: run that notebook first")
@@ -18,12 +20,36 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
 
 
 def read_contrasts(folder: str | Path) -> pd.DataFrame:
-    """All contrasts that notebooks 02 to 05 wrote."""
+    """All contrasts that notebooks 01 to 05 wrote."""
     return _read(folder, "contrasts")
 
 
 def _read(folder: str | Path, name: str) -> pd.DataFrame:
-    return pd.concat([pd.read_csv(path) for path in sorted(Path(folder).glob(f"0[2-5]_{name}.csv"))], ignore_index=True)
+    return pd.concat([pd.read_csv(path) for path in sorted(Path(folder).glob(f"0[1-5]_{name}.csv"))], ignore_index=True)
+
+
+def metrics_of(study: Study, notebook: str) -> pd.DataFrame:
+    """The metrics that another notebook wrote, by its number."""
+    path = study.results / "metrics" / f"{notebook}_metrics.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path}: run notebook {notebook} first")
+    return pd.read_csv(path)
+
+
+def family(experiment: str) -> str:
+    """The label of an experiment without the test, its last part: "CameraConvNet, new scenes" -> "CameraConvNet"."""
+    return labels()[experiment].rpartition(", ")[0]
+
+
+def training_table(runs: list[Experiment]) -> pd.DataFrame:
+    """How the trainings ended: one row per run and seed, with the epoch that was kept, and whether on the plateau."""
+    rows = [
+        [run.name, model.info["seed"], len(history.epochs), history.best_epoch]
+        + [*history.epochs.loc[history.best_epoch - 1, ["val_accuracy", "val_loss"]].round(4), history.plateau]
+        for run in runs
+        for model, history in zip(run.models, run.histories, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["run", "seed", "epochs", "kept", "val_accuracy", "val_loss", "plateau"])
 
 
 def accuracy_rows(metrics: pd.DataFrame, level: str | None = None) -> pd.DataFrame:
@@ -56,15 +82,20 @@ def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
     """Contrasts for readers: what is compared, on which data, the difference in points, and its verdict."""
     names = {end.upper(): contrasts[end].map(labels()) + " (" + contrasts[f"protocol_{end}"] + ")" for end in "ab"}
     a, b = contrasts["photos"].astype(str), contrasts["photos_b"].astype(str)
-    table = contrasts[["dataset", "level"]].assign(photos=a.where(contrasts["paired"].astype(bool), a + " and " + b))
+    table = contrasts[["dataset", "level"]].assign(photos=a.where(a == b, a + " and " + b))
     table["A - B, points (95 %)"] = formatted(contrasts, "points", "difference")
-    table["A is"] = list(map(verdict, contrasts["low"], contrasts["high"]))
+    table["p, Holm"] = contrasts["p_holm"].map("{:.3f}".format, na_action="ignore").fillna("")
+    table["A is"] = contrasts["verdict"]
     return pd.DataFrame(names).join(table)
 
 
 def table2(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 2 beside our test figures with their 95 % intervals: one row per model and metric."""
-    rows, ids = [], listed()
+    """The paper's Table 2 beside our test figures with their 95 % intervals: one row per model and metric.
+
+    BASELINES: the accuracy per photo of each in the same test (data set and protocol), where there is one.
+    """
+    rows, ids, photo = [], listed(), accuracy_rows(metrics, "photo")
+    photo["family"] = photo["experiment"].map(family)
     for i, paper in published.read("table2").iterrows():
         experiment = ids.index[ids["table2"] == str(i)][0]
         level = ids.loc[experiment, "level"]
@@ -73,6 +104,9 @@ def table2(metrics: pd.DataFrame) -> pd.DataFrame:
             test = ours[ours["metric"] == metric]
             photos, classes, *data = test[["photos", "classes", "dataset", "protocol"]].iloc[0]
             what, where = f"{metric} per {level}", f"real {paper['dataset']}"
-            rows.append([paper["model"], what, value, where, *formatted(test), photos, classes, ", ".join(data)])
-    columns = ["model", "metric", "paper", "paper_data", "test", "test photos", "classes", "data"]
+            same = photo[(photo[["dataset", "protocol"]] == data).all(axis=1) & (metric == "accuracy")]
+            beside = [next(iter(formatted(same[same["family"] == name])), "") for name in BASELINES]
+            row = [paper["model"], what, value, where, *formatted(test), photos, classes, ", ".join(data)]
+            rows.append([*row, *beside])
+    columns = ["model", "metric", "paper", "paper_data", "test", "test photos", "classes", "data", *BASELINES]
     return pd.DataFrame(rows, columns=columns)

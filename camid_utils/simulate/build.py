@@ -14,7 +14,7 @@ from ..project import progress
 from . import cameras, layouts
 from .scenes import make_scene
 
-VERSION = 1  # raise it when the same settings give other photos, so that old ones are made again
+VERSION = 2  # raise it when the same settings give other photos, so that old ones are made again
 NETWORKS = {  # Forchheim's other versions, as we simulate them: factor of both sides, JPEG quality
     "facebook": (0.5, 72), "instagram": (0.34, 75), "telegram": (0.4, 87), "twitter": (1.0, 85), "whatsapp": (0.4, 75)
 }  # fmt: skip
@@ -22,20 +22,22 @@ NETWORKS = {  # Forchheim's other versions, as we simulate them: factor of both 
 
 def simulate(
     kind: str, root: str | Path, *, seed: int = 0, models: int = 8, devices: int = 2, scenes: int = 24,
-    size: tuple[int, int] = (640, 480), workers: int = -1,
+    shots: int = 1, own_scenes: bool = False, size: tuple[int, int] = (640, 480), workers: int = -1,
 ) -> Path:  # fmt: skip
     """Make a simulated data set in the layout of the real one, unless it is there already; returns the root.
 
-    kind: a key of layouts.LAYOUTS; models: 1 to 8; devices per model; scenes: each is photographed by every device;
-    size: nominal width and height. Forchheim and VISION take some of FloreView's models and two others, one device
-    each. workers: processes, -1 for one per core. Simulated photos of other settings are replaced; other files in the
-    root raise FileExistsError.
+    kind: a key of layouts.LAYOUTS; models: 1 to 8; devices per model; scenes: each is photographed by every device,
+    `shots` times; own_scenes: by those of one model only, each model has as many of its own; size: nominal width and
+    height. "flat" makes flat-field frames of FloreView's phones, one per scene: a bright wall, noise reduction off.
+    Forchheim and VISION take some of FloreView's models and two others, one device each; "steps" takes all of
+    cameras.STEPS, whatever `models` says. workers: processes, -1 for one per core. Simulated photos of other settings
+    are replaced; other files in the root raise FileExistsError.
     """
     if kind not in layouts.LAYOUTS:
         raise ValueError(f"{kind!r} cannot be simulated: give one of {', '.join(layouts.LAYOUTS)}")
     devices = 1 if kind in layouts.COMMON else devices
-    photos = layouts.plan(kind, seed, size, models, scenes, devices)
-    settings = f"models={models} devices={devices} scenes={scenes} shots=1"
+    photos = layouts.plan(kind, seed, size, models, scenes, devices, shots, own_scenes)
+    settings = f"models={models} devices={devices} scenes={scenes} shots={shots}" + " own_scenes" * own_scenes
     note = (
         "Simulated photographs: procedural scenes, simulated cameras with fictional names; none is real.\n"
         f"{layouts.LAYOUTS[kind].dataset} layout, version={VERSION} seed={seed} {settings} size={size[0]}x{size[1]}\n"
@@ -48,7 +50,7 @@ def simulate(
                 jobs = [joblib.delayed(_shoot)(new, kind, seed, size, *scene) for scene in photos.groupby("scene")]
                 finished = joblib.Parallel(workers, return_as="generator_unordered")(jobs)
                 list(progress(finished, "simulating", total=len(jobs), unit="scene"))
-                if kind == "dresden":
+                if kind in layouts.LISTED:
                     layouts.dresden_listing(photos).to_csv(new / LISTING, index=False)
                 (new / SIMULATED).write_text(note, encoding="utf-8")
                 if target.exists():
@@ -69,15 +71,17 @@ def _finished(root: Path, note: str) -> bool:
 def _shoot(folder: Path, kind: str, seed: int, size: tuple[int, int], number: int, photos: pd.DataFrame) -> None:
     """Make one scene and write all photos of it, each with its own random stream."""
     dataset, start, _ = layouts.LAYOUTS[kind]
-    scene = make_scene([seed, *dataset.encode(), 2, number], size)
+    flat = kind == "flat"
+    scene = (cameras.make_wall if flat else make_scene)([seed, *dataset.encode(), 2, number], size)
     turned = scene._replace(light=np.ascontiguousarray(np.rot90(scene.light, axes=(1, 2))))
     for photo in photos.itertuples(index=False):
         rng = np.random.default_rng([seed, *dataset.encode(), 3, photo.shot])
-        upright = kind != "dresden" and rng.random() < 0.25
+        upright = kind not in layouts.LISTED and rng.random() < 0.25
         view = turned if upright else scene
-        pixels = cameras.take_photo(view, photo, cameras.point(view, photo, rng), rng)
+        camera, grey = (photo._replace(denoise=0.0), cameras.BRIGHT) if flat else (photo, cameras.GREY)
+        pixels = cameras.take_photo(view, camera, cameras.point(view, camera, rng), rng, grey)
         when = datetime.fromisoformat(start) + timedelta(days=number, seconds=30 * photo.shot)
-        orientation = None if kind == "dresden" else 6 if upright else 1
+        orientation = None if kind in layouts.LISTED else 6 if upright else 1
         path = folder / photo.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cameras.encode(pixels, photo, f"{when:%Y:%m:%d %H:%M:%S}", scene.iso, orientation))

@@ -12,18 +12,33 @@ import pandas as pd
 from PIL import Image
 from scipy import ndimage, sparse, special
 
-from .scenes import Scene
+from .scenes import OVERSAMPLING, Scene
 
 View = tuple[float, float, float]  # y, x of the photo's top-left corner and width of a pixel, all in scene samples
 
 _MODELS = pd.read_csv(files(__package__) / "models.csv", comment="#", skipinitialspace=True)
 COMPACTS, PHONES = (rows.drop(columns="kind").reset_index(drop=True) for _, rows in _MODELS.groupby("kind"))
+STEPS = pd.read_csv(
+    files(__package__) / "steps.csv", comment="#", skipinitialspace=True, keep_default_na=False, index_col="model"
+)  # by model: the step in which it differs from the first, and the columns of that step
+GREY, BRIGHT = 0.18, 0.5  # mean exposure of photos and of flat-field frames: shares of the sensor's saturation
+BASE, OTHER = "C10", "Z21"  # in their columns as far apart as compacts of two brands usually are
 PROCESSING = list(_MODELS.loc[:, "demosaic":])  # columns of what the software does; those before are of the hardware
 # the standard tables (ITU-T T.81, Annex K.1) at three qualities; two makers' own: steps grow linearly with frequency
 JPEG_OPTIONS = {f"k{quality}": {"quality": quality} for quality in (90, 93, 95)}
 for _name, _first, _slope in (("even", 2, 0.4), ("steep", 1, 0.8)):
     _steps = _first + _slope * np.add.outer(np.arange(8), np.arange(8)).ravel()
     JPEG_OPTIONS[_name] = {"qtables": [np.rint(factor * _steps).astype(int).tolist() for factor in (1, 1.5)]}
+
+
+def one_step_cameras() -> pd.DataFrame:
+    """Rows as those of COMPACTS, one per row of STEPS: those of BASE, with the step's columns from OTHER."""
+    by_model = COMPACTS.set_index("model")
+    table = by_model.loc[[BASE] * len(STEPS)].assign(brand="Base").set_index(STEPS.index)
+    for model, columns in STEPS["columns"].items():
+        for column in columns.split():
+            table.at[model, column] = by_model.at[OTHER, column]
+    return table.reset_index()
 
 
 def point_spread(pixels: int, start: float, step: float, blur: float, length: int) -> sparse.csr_array:
@@ -154,6 +169,14 @@ def sharpen(image: np.ndarray, radius: float, amount: float) -> np.ndarray:
     return image + np.float32(amount) * (grey - ndimage.gaussian_filter(grey, radius, truncate=2.5))
 
 
+def make_wall(seed: list[int], size: tuple[int, int]) -> Scene:
+    """A wall out of focus, to make flat-field frames of `size` (width, height): neutral light that changes slowly."""
+    slope_y, slope_x = np.random.default_rng(seed).normal(0, 0.15, 2)
+    width, height = (round(OVERSAMPLING * side) for side in size)
+    light = np.exp(slope_y * np.linspace(-0.5, 0.5, height)[:, None] + slope_x * np.linspace(-0.5, 0.5, width))
+    return Scene(np.stack([light.astype(np.float32)] * 3), np.ones(3, np.float32), 100)
+
+
 def point(scene: Scene, camera, rng: np.random.Generator) -> View:
     """Where a photographer points the camera: a view of 84 to 97 % of the widest."""
     _, height, width = scene.light.shape
@@ -162,19 +185,19 @@ def point(scene: Scene, camera, rng: np.random.Generator) -> View:
     return slack_y * rng.uniform(0.1, 0.9), slack_x * rng.uniform(0.1, 0.9), step
 
 
-def take_photo(scene: Scene, camera, view: View, rng: np.random.Generator) -> np.ndarray:
-    """One photo by one device, from linear light to pixels before JPEG: uint8 `[height, width, 3]`."""
+def take_photo(scene: Scene, camera, view: View, rng: np.random.Generator, grey: float = GREY) -> np.ndarray:
+    """One photo by one device, from linear light to pixels before JPEG: uint8 `[height, width, 3]`; grey: exposure."""
     share = camera.crosstalk  # colour filters overlap with their neighbours: from scene to sensor colours
     filters = np.array([[1 - share, share, 0], [share / 2, 1 - share, share / 2], [0, share, 1 - share]])
     image = np.einsum("ij,jyx->iyx", filters.astype(np.float32), scene.light)
     image = vignette(lens_image(image, camera, view), camera)
-    green = image[1, ::4, ::4]  # is exposed to a mean of 18 % grey, or lower where over 2 % would saturate
-    image *= np.float32(float(min(0.18 / green.mean(), 1.0 / np.quantile(green, 0.98))) * 2 ** rng.uniform(-0.2, 0.2))
+    green = image[1, ::4, ::4]  # is exposed to a mean of `grey`, or lower where over 2 % would saturate
+    image *= np.float32(float(min(grey / green.mean(), 1.0 / np.quantile(green, 0.98))) * 2 ** rng.uniform(-0.2, 0.2))
     raw = expose(mosaic(image, camera.cfa), camera, scene.iso, rng)
     raw = white_balance(raw, filters @ scene.illuminant, camera)
     image = denoise(demosaic(raw, camera.cfa, camera.demosaic), camera, scene.iso)
-    grey = np.array([0.2126, 0.7152, 0.0722])  # luminance of sRGB's primaries, IEC 61966-2-1
-    saturate = camera.saturation * np.eye(3) + (1 - camera.saturation) * grey
+    weights = np.array([0.2126, 0.7152, 0.0722])  # luminance of sRGB's primaries, IEC 61966-2-1
+    saturate = camera.saturation * np.eye(3) + (1 - camera.saturation) * weights
     matrix = saturate @ np.linalg.inv(filters)  # from sensor to display colours
     image = np.einsum("ij,jyx->iyx", matrix.astype(np.float32), image)
     image = tone_curve(local_tone(image, camera.local), camera.contrast)

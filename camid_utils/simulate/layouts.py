@@ -6,7 +6,7 @@ from collections import namedtuple
 import numpy as np
 import pandas as pd
 
-from .cameras import COMPACTS, PHONES, PROCESSING
+from .cameras import COMPACTS, PHONES, PROCESSING, one_step_cameras
 
 MOTIVES = 4  # scenes at each position (Dresden) or location (FloreView)
 
@@ -14,11 +14,15 @@ MOTIVES = 4  # scenes at each position (Dresden) or location (FloreView)
 Layout = namedtuple("Layout", "dataset start path")  # name (part of every random seed), date of first photo, template
 LAYOUTS = {  # Forchheim spells models differently from FloreView, as in reality
     "dresden": Layout("Dresden", "2009-04-01 09:00", "{brand}_{model}_{device}/{brand}_{model}_{device}_{shot}.JPG"),
+    "steps": Layout("Steps", "2009-04-01 09:00", "{brand}_{model}_{device}/{brand}_{model}_{device}_{shot}.JPG"),
     "floreview": Layout("FloreView", "2021-06-01 09:00", "{unit}_{brand}_{model}/Nat/jpeg-h264/"
-                        "L{position}/S{motive}/{unit}_L{position}S{motive}C1.jpg"),
+                        "L{position}/S{motive}/{unit}_L{position}S{motive}C{capture}.jpg"),
+    "flat": Layout("FloreView flat", "2021-05-01 09:00", "{unit}_{brand}_{model}/Flat/jpeg-h264/"
+                   "{unit}_flat_{number}.jpg"),
     "forchheim": Layout("Forchheim", "2019-05-01 09:00", "{unit}_{brand}_{lower}_1/orig/{unit}_img_orig_{number}.jpg"),
     "vision": Layout("VISION", "2016-05-01 09:00", "{unit}_{brand}_{model}/images/nat/{unit}_I_nat_{number}.jpg"),
 }  # fmt: skip
+LISTED = ("dresden", "steps")  # cameras, with a listing of their scenes; the others are phones
 COMMON = {"forchheim": (0, 2, 3, 5), "vision": (0, 1, 4, 5)}  # rows of PHONES that are in the corpus, too
 OTHERS = {  # fictional phones that FloreView lacks: brand, model, rows of PHONES for their hardware and processing
     "forchheim": (("Lumaro", "Q2", 0, 7), ("Tessvik", "N5", 3, 2)),
@@ -57,20 +61,26 @@ def corpus_devices(kind: str, models: int, size: tuple[int, int], seed: int) -> 
     return pd.concat([known.loc[[i for i in COMMON[kind] if i < models]], strangers], ignore_index=True)
 
 
-def plan(kind: str, seed: int, size: tuple[int, int], models: int, scenes: int, devices: int) -> pd.DataFrame:
-    """The photos of a simulated data set: every device takes one of every scene."""
-    if not 1 <= models <= len(PHONES) or min(devices, scenes) < 1 or min(size) < 64:
-        asked = f"{models} models, {devices} devices, {scenes} scenes, {size[0]} x {size[1]} pixels"
+def plan(
+    kind: str, seed: int, size: tuple[int, int], models: int, scenes: int, devices: int, shots: int = 1, own=False
+) -> pd.DataFrame:
+    """The photos of a simulated data set: every device takes `shots` of every scene; own: of its model's own scenes."""
+    if not 1 <= models <= len(PHONES) or min(devices, scenes, shots) < 1 or min(size) < 64:
+        asked = f"{models} models, {devices} devices, {scenes} scenes, {shots} shots, {size[0]} x {size[1]} pixels"
         raise ValueError(f"{asked}: give 1 to {len(PHONES)} models, 1 or more of the others, sides of 64 or more")
     if kind in COMMON:
         fleet = corpus_devices(kind, models, size, seed)
     else:
-        fleet = make_devices((COMPACTS if kind == "dresden" else PHONES)[:models], devices, size, seed)
-    photos = fleet.merge(pd.DataFrame({"scene": range(scenes)}), how="cross")
+        table = one_step_cameras() if kind == "steps" else (COMPACTS if kind == "dresden" else PHONES)[:models]
+        fleet = make_devices(table, devices, size, seed)
+    captures = pd.DataFrame([(scene, shot) for scene in range(scenes) for shot in range(shots)])
+    photos = fleet.merge(captures.set_axis(["scene", "capture"], axis=1), how="cross")
+    photos["scene"] += scenes * pd.factorize(photos["model"])[0] * own
     scene, unit = photos["scene"], photos.groupby(["brand", "model", "device"], sort=False).ngroup() + 1
     photos = photos.assign(shot=range(1, len(photos) + 1), position=scene // MOTIVES + 1, motive=scene % MOTIVES + 1)
     names = photos.assign(unit=unit.map("D{:02d}".format), lower=photos["model"].str.lower())
-    names["number"] = (scene + 1).map("{:04d}".format)
+    names["number"] = (scene * shots + photos["capture"] + 1).map("{:04d}".format)
+    names["capture"] += 1
     return photos.assign(path=[LAYOUTS[kind].path.format_map(row) for row in names.to_dict("records")])
 
 

@@ -16,35 +16,34 @@ function spread(room, count) {
 }
 
 /**
- * The answer of all patches together; `logs` and `features` have one array per patch.
+ * The answer of all patches together; `logits` and `features` have one array per patch.
  * cameras: [name, probability], most probable first; best: each patch's most probable class; sure: its probability;
  * votes: patches whose best class is the first camera.
  */
-export function answer(logs, features, model) {
+export function answer(logits, features, model) {
   const calibration = model.info.identification ?? {};
-  const probabilities = softmax(mean(logs).map((value) => value / (calibration.temperature ?? 1)));
+  const probabilities = softmax(mean(logits).map((value) => value / (calibration.temperature ?? 1)));
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  const best = logs.map((patch) => patch.indexOf(Math.max(...patch)));
-  const sure = logs.map((patch) => Math.exp(Math.max(...patch)));
+  const best = logits.map((patch) => patch.indexOf(Math.max(...patch)));
+  const sure = logits.map((patch) => Math.max(...softmax(patch)));
   const votes = best.filter((k) => k === order[0]).length;
   const scores = {
     confidence: probabilities[order[0]],
-    vote_share: votes / logs.length,
-    patch_confidence: sure.reduce((total, value) => total + value, 0) / logs.length,
+    energy: logits.map(logSumExp).reduce((total, value) => total + value, 0) / logits.length,
     feature_similarity: calibration.means && similarity(mean(features), calibration.means),
   };
   const score = scores[calibration.score ?? "confidence"];
   if (score === undefined) throw new Error(`this page does not know the model’s score ${calibration.score}`);
   const cameras = order.map((k) => [model.class_names[k], probabilities[k]]);
   const unknown = score < (calibration.threshold ?? -Infinity);
-  return { cameras, best, sure, votes, patches: logs.length, score, unknown };
+  return { cameras, best, sure, votes, patches: logits.length, score, unknown };
 }
 
 /**
  * Whether a photo's parts look like different cameras: the best gain, per patch, of one camera on each side of a seam
  * between rows or columns of patches over one camera for all. parts: [side, name] of both sides, if they differ.
  */
-export function compareParts(corners, logs, model) {
+export function compareParts(corners, logits, model) {
   let [best, parts] = [0, []];
   for (const [axis, names] of [
     [1, ["left", "right"]],
@@ -52,14 +51,14 @@ export function compareParts(corners, logs, model) {
   ]) {
     const places = [...new Set(corners.map((corner) => corner[axis]))].sort((a, b) => a - b);
     for (const seam of places.slice(2, -1)) {
-      const sums = [true, false].map((first) => sum(logs.filter((_, i) => corners[i][axis] < seam === first)));
+      const sums = [true, false].map((first) => sum(logits.filter((_, i) => corners[i][axis] < seam === first)));
       const [one, other, all] = [...sums, sum(sums)].map((values) => Math.max(...values));
       if (one + other - all <= best + 1e-9) continue;
       best = one + other - all;
       parts = names.map((name, i) => [name, model.class_names[sums[i].indexOf(i ? other : one)]]);
     }
   }
-  const statistic = best / logs.length;
+  const statistic = best / logits.length;
   const differ = statistic > (model.info.identification?.splice_threshold ?? Infinity);
   return { parts_statistic: statistic, parts_differ: differ, parts: differ ? parts : [] };
 }
@@ -74,6 +73,11 @@ function mean(rows) {
 /** Minus the distance from a photo's mean features to the nearest camera's. */
 function similarity(photo, cameras) {
   return -Math.min(...cameras.map((camera) => Math.hypot(...photo.map((value, k) => value - camera[k]))));
+}
+
+function logSumExp(values) {
+  const most = Math.max(...values);
+  return most + Math.log(values.reduce((total, value) => total + Math.exp(value - most), 0));
 }
 
 function softmax(values) {

@@ -192,9 +192,9 @@ function errorRates({ threshold, known_refused: refused, unknown_accepted: accep
         `${percent(spliced.splice_false_alarms, 0)} of untouched photos and ${percent(spliced.splice_detected, 0)} of ` +
         "photos put together from two cameras.";
   return (
-    "It can answer “none of the known cameras”. In the study’s test it gave this answer for " +
-    `${percent(refused, 0)} of the photos by cameras it knows, and named a camera for ${percent(accepted, 0)} of the ` +
-    `photos by cameras it does not know.${parts}`
+    "It can answer “none of the known cameras”. In the study’s test, networks trained like it without some of the " +
+    `cameras gave this answer for ${percent(refused, 0)} of the photos by cameras they knew, and named a camera for ` +
+    `${percent(accepted, 0)} of the photos by cameras they did not know.${parts}`
   );
 }
 

@@ -65,22 +65,22 @@ async function identify(id, file) {
   postMessage({ id, stage: "decoding" });
   const photo = kind === "jpeg" ? decodedJpeg(jpeg, bytes) : decodedPng(bytes);
   const corners = positions(height, width, size, model.patches);
-  const [logs, features] = [[], []];
+  const [logits, features] = [[], []];
   try {
     const bitmap = await preview(photo);
     postMessage({ id, bitmap, width, height, orientation }, [bitmap]);
     for (let start = 0; start < corners.length; start += BATCH) {
       postMessage({ id, stage: "analysing", done: start, total: corners.length });
       const found = await predict(session, cut(photo, corners.slice(start, start + BATCH), size), size);
-      logs.push(...found.log_probabilities);
+      logits.push(...found.logits);
       features.push(...found.features);
     }
   } finally {
     photo.free?.();
   }
-  const parts = compareParts(corners, logs, model);
+  const parts = compareParts(corners, logits, model);
   const seconds = (performance.now() - started) / 1000;
-  return { ...answer(logs, features, model), ...parts, corners, kind, note: photo.note, seconds };
+  return { ...answer(logits, features, model), ...parts, corners, kind, note: photo.note, seconds };
 }
 
 async function contents(file) {
@@ -135,7 +135,7 @@ function decodedPng(bytes) {
   }
 }
 
-/** The network’s outputs for some patches: {log_probabilities, features}, each with one array per patch. */
+/** The network’s outputs for some patches: {logits, features}, each with one array per patch. */
 async function predict(session, patches, size) {
   const count = patches.length / (size * size * 3);
   const feeds = { patches: new ort.Tensor("uint8", patches, [count, size, size, 3]) };

@@ -1,0 +1,201 @@
+"""Baselines that stand beside every network: the file header alone, content alone, a classical residual method.
+
+Each is trained once per seed, on the photos that the network is trained on, and gives one row per photo.
+"""
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import intervals, models
+from ..batches import as_input, batch_rows, best_device, layout, make_fabric
+from ..catalogues import relative_photos
+from ..evaluation import LOG_PROB, save_predictions
+from ..experiments import Experiment, Study
+from ..files import atomic_path
+from ..patches import Store, extract
+from ..photos import quantisation_tables, resize
+from ..planning import Plan
+from ..project import progress
+
+KINDS = ("header", "content", "residual")
+LEVELS = ("luma", "tables", "size")  # columns of `header_keys`, from coarse to fine
+SIDE, CROPS = 96, 8  # half of a photo's crops are tested: as many pixels as in 16 patches of 48
+VIEW = 64  # pixels to which crops without traces are enlarged; with 96 a network takes 2.4 times as long
+FORMAT = 1  # part of the name of kept features: raise it when the same crops would give others
+STRENGTHS = 10.0 ** np.arange(-4, 1)  # inverse strengths of a linear classifier's regularisation
+STEPS = 10_000  # limit of its optimizer, which converges long before
+PHOTO_COLUMNS = ["dataset", "brand", "camera_model", "device", "scene"]
+
+
+def run(
+    study: Study, kind: str, catalogue: pd.DataFrame, table: pd.DataFrame, plans: dict[str, list[Plan]], prefix=""
+) -> dict[str, Experiment]:
+    """One of KINDS, trained once per seed: an Experiment, named <prefix><kind>-<test>, for each test of `plans`.
+
+    table: what the plans are for (planning.shared_training), patches of photos of the catalogue or one row per photo.
+    Under "patch" the header is that of the training photos themselves; content and residual see other crops of them.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"there is no baseline {kind!r}; choose one of {', '.join(KINDS)}")
+    known = [header_keys(catalogue)] if kind == "header" else features(crop_store(study, catalogue), kind)
+    photos = table.drop_duplicates("photo").set_index("photo")
+    photos, found = photos[photos.index.isin(known[-1].index)], {test: [] for test in plans}  # not those without a crop
+    for same in zip(*plans.values(), strict=True):  # those of one seed
+        train, val = (_photos(photos, table, same[0], part)["true"] for part in ("train", "val"))
+        logs = look_up(*known, train) if kind == "header" else linear(*known, train, val)
+        for (test, plan), part in product(zip(plans, same, strict=True), ("val", "test")):
+            rows = _photos(photos, table, plan, part).join(logs).reset_index()
+            found[test].append(rows.assign(part=part, seed=plan.seed))
+    return {test: _experiment(study, f"{prefix}{kind}-{test}", plans[test][0], found[test]) for test in plans}
+
+
+def _photos(photos: pd.DataFrame, table: pd.DataFrame, plan: Plan, part: str) -> pd.DataFrame:
+    """The rows of `photos`, by name, that are in a part of a plan for `table`, with the column true."""
+    own = photos[photos.index.isin(table["photo"].iloc[plan.rows(part)])]
+    return own[PHOTO_COLUMNS].assign(true=own[plan.target])
+
+
+def _experiment(study: Study, name: str, plan: Plan, tables: list[pd.DataFrame]) -> Experiment:
+    """Predictions, written to their file, and their metrics per photo; no network and no epochs."""
+    predictions = pd.concat(tables, ignore_index=True)
+    save_predictions(predictions, study.results / "predictions" / f"{name}.parquet")
+    metrics = [
+        intervals.score(own, experiment=name, protocol=plan.protocol, level="photo", part=part, seed=plan.seed)
+        for part, own in predictions.groupby("part")
+    ]
+    return Experiment(name, plan.protocol, [], [], predictions, pd.concat(metrics, ignore_index=True))
+
+
+def header_keys(catalogue: pd.DataFrame) -> pd.DataFrame:
+    """What each photo's JPEG header says, as texts: columns LEVELS, index photo.
+
+    luma: the luma quantisation table; tables: that, the chroma table and the subsampling; size: these, the shorter and
+    the longer side, as photos are taken both ways. Headers whose tables cannot be read count as one.
+    """
+    rows = []
+    for path, *sides in catalogue[["path", "width", "height"]].itertuples(index=False):
+        try:
+            luma, chroma, subsampling = quantisation_tables(path)
+        except ValueError:
+            luma = chroma = subsampling = None
+        tables = [None if one is None else one.tolist() for one in (luma, chroma)]
+        rows.append([str(key) for key in (tables[0], [*tables, subsampling], [*tables, subsampling, sorted(sides)])])
+    return pd.DataFrame(rows, pd.Index(relative_photos(catalogue), name="photo"), list(LEVELS))
+
+
+def look_up(keys: pd.DataFrame, train: pd.Series) -> pd.DataFrame:
+    """Log-probability of each class (columns log_prob:<class>) for all photos of `header_keys`.
+
+    train: the classes of the training photos, by name. A class is as probable as it is among training photos with the
+    same key. To these, each level adds one photo, shared out as the coarser level says; so a key that training never
+    saw falls back on that. The coarsest knows how frequent classes are, by Laplace's rule of succession.
+    """
+    counts = train.value_counts().sort_index() + 1
+    shares = np.tile(counts / counts.sum(), (len(keys), 1))
+    for level in LEVELS:
+        seen = pd.crosstab(keys.loc[train.index, level].to_numpy(), train.to_numpy())
+        seen = seen.reindex(keys[level], fill_value=0).to_numpy()
+        shares = (seen + shares) / (seen.sum(axis=1, keepdims=True) + 1)
+    return pd.DataFrame(np.log(shares), keys.index, counts.index).add_prefix(LOG_PROB)
+
+
+def crop_store(study: Study, catalogue: pd.DataFrame) -> Store:
+    """The crops that content and residual are computed from; notebooks with the same catalogue share them."""
+    return extract(catalogue, study.data / "patches", kind="grid", size=SIDE, per_photo=CROPS)
+
+
+def features(store: Store, kind: str) -> list[pd.DataFrame]:
+    """What to train with and what to test with: float32 features, one row per photo, index photo.
+
+    Means over every other crop of the photo; one alone serves both. A second call reads them from the store's folder.
+    """
+    path = store.folder / f"{kind}-{best_device()}-{FORMAT}.npy"
+    photo = store.table["photo"]
+    if not path.is_file():
+        function = cooccurrences if kind == "residual" else content_function()
+        chunks = progress(batch_rows(np.arange(len(photo)), 256), f"{kind} features", disable=len(photo) < 2560)
+        values = pd.DataFrame(np.concatenate([function(store.pixels[rows]) for rows in chunks]))
+        turn, alone = store.table.groupby("photo").cumcount() % 2, ~photo.duplicated(keep=False)
+        halves = [values[used].groupby(photo[used]).mean() for used in ((turn == 0) | alone, (turn == 1) | alone)]
+        with atomic_path(path) as partial, open(partial, "wb") as file:
+            np.save(file, np.stack(halves).astype(np.float32))
+    return [pd.DataFrame(half, pd.Index(sorted(photo.unique()), name="photo")) for half in np.load(path)]
+
+
+def without_traces(crop: np.ndarray) -> np.ndarray:
+    """A square crop uint8 [n, n, 3] reduced to an eighth and enlarged again, uint8 [VIEW, VIEW, 3].
+
+    No texture remains of the camera, only its colours, tones and vignetting. Unlike whole photos, crops are changed
+    alike whatever the size of the photo, which could name the camera.
+    """
+    side = max(1, len(crop) // 8)
+    return resize(resize(crop, side, side), VIEW, VIEW)
+
+
+def content_function() -> Callable[[np.ndarray], np.ndarray]:
+    """Features float32 [n, 1280] of crops uint8 [n, h, h, 3] `without_traces`, by EfficientNet-Lite0 from ImageNet."""
+    fabric = make_fabric("32-true")
+    net = models.EfficientNetClassifier(2, "efficientnet_lite0").features.eval()
+    net = fabric.to_device(net.to(memory_format=layout(fabric.device)))
+
+    @torch.inference_mode()
+    def function(crops: np.ndarray) -> np.ndarray:
+        batch = torch.from_numpy(np.stack([without_traces(crop) for crop in crops])).to(fabric.device)
+        return net(as_input(batch.permute(0, 3, 1, 2), "imagenet")).cpu().numpy()
+
+    return function
+
+
+def _symmetric_codes() -> np.ndarray:
+    """The class of each of 5^4 co-occurrences, int [625]: those that a sign or the reverse order turns into each other
+    are in the same of 169."""
+    four = np.indices((5,) * 4).reshape(4, -1)
+    same = [np.ravel_multi_index(one, (5,) * 4) for one in (four, four[::-1], 4 - four, 4 - four[::-1])]
+    return np.unique(np.min(same, axis=0), return_inverse=True)[1]
+
+
+SYMMETRIC = _symmetric_codes()
+
+
+def cooccurrences(crops: np.ndarray) -> np.ndarray:
+    """Shares of the co-occurrences of noise residuals in crops uint8 [n, h, w, 3]: float64 [n, 338].
+
+    Third-order residuals of green, [1 -3 3 -1] / 3, rounded and truncated to -2..2, four in a row: along the filter's
+    direction, then across; both directions of the filter are counted together ("s3_spam14hv": Fridrich and Kodovsky
+    2012; for camera models: Marra et al. 2015).
+    """
+    counts = np.zeros((2, len(crops), SYMMETRIC.max() + 1))
+    for green in (crops[..., 1].astype(np.int16), crops[..., 1].astype(np.int16).swapaxes(1, 2)):
+        residual = green[..., :-3] - green[..., 3:] + 3 * (green[..., 2:-1] - green[..., 1:-2])
+        levels = np.clip((residual + 1) // 3, -2, 2) + 2
+        for way, moved in enumerate((levels, levels.swapaxes(1, 2))):
+            codes = ((moved[..., :-3] * 5 + moved[..., 1:-2]) * 5 + moved[..., 2:-1]) * 5 + moved[..., 3:]
+            for i, own in enumerate(codes.reshape(len(crops), -1)):
+                counts[way, i] += np.bincount(SYMMETRIC[own], minlength=counts.shape[2])
+    return np.hstack(list(counts / counts.sum(axis=2, keepdims=True)))
+
+
+def linear(known: pd.DataFrame, tested: pd.DataFrame, train: pd.Series, val: pd.Series) -> pd.DataFrame:
+    """Log-probability of each class (columns log_prob:<class>) for all photos `tested`.
+
+    A logistic regression on the standardised square roots of `features`; train, val: the classes of photos, by name.
+    Of STRENGTHS the one with the lowest log loss on val is taken.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    fits = []
+    for strength in STRENGTHS:
+        last = LogisticRegression(C=strength, max_iter=STEPS)
+        fits.append(make_pipeline(FunctionTransformer(np.sqrt), StandardScaler(), last))
+        fits[-1].fit(known.loc[train.index], train.to_numpy())
+    losses = [log_loss(val, fit.predict_proba(tested.loc[val.index]), labels=fit.classes_) for fit in fits]
+    best = fits[int(np.argmin(losses))]
+    logs = np.log(best.predict_proba(tested).clip(1e-12))
+    return pd.DataFrame(logs, tested.index, best.classes_).add_prefix(LOG_PROB)

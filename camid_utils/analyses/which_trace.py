@@ -1,0 +1,141 @@
+"""Which steps of a camera's processing leave traces that are found, and which of these survive degradation.
+
+Simulated cameras each differ from a base in one step (simulate.cameras.STEPS), a twin in nothing. The question is asked
+pair by pair: does a score rank the photos of the two cameras? The area under the ROC answers it (0.5: they cannot be
+told apart; 1: always). It needs no threshold: degradation shifts all answers of a network, and any threshold with them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import simplejpeg
+
+from ..catalogues import relative_photos
+from ..evaluation import LOG_PROB, vote
+from ..experiments import Experiment, predict_test
+from ..intervals import bootstrap_weights, units, wilson
+from ..patches import Store, best_positions, cut_patches, extract
+from ..planning import Plan
+from ..simulate import cameras, layouts, scenes
+from . import baselines
+
+BASE, TWIN = cameras.STEPS.index[:2]
+TRACE_COLUMNS = ["network", "step", "degradation", "value", "low", "high", "n", "devices", "scenes", "plateau"]
+
+
+def told_apart(predictions: pd.DataFrame, seed: int = 0, **labels) -> pd.DataFrame:
+    """How well the base and each other camera are told apart: TRACE_COLUMNS, one row per step.
+
+    predictions: per patch, of all cameras, at one degradation; each photo's patches vote. value: area under the ROC of
+    log p(other) - log p(base) over the `n` photos of the pair, with its 95 % interval over devices and scenes; where
+    it is 0 or 1 all bootstrap samples are alike, so the interval is Wilson's (as many trials as one camera has photos).
+    """
+    votes, rows = vote(predictions), []
+    cells = {name: votes[f"{LOG_PROB}Base_{name}"] for name in cameras.STEPS.index if f"{LOG_PROB}Base_{name}" in votes}
+    for name in [name for name in cells if name != BASE]:
+        own = votes[votes["true"].isin([f"Base_{BASE}", f"Base_{name}"])]
+        score, other = (cells[name] - cells[BASE])[own.index].to_numpy(), (own["true"] != f"Base_{BASE}").to_numpy()
+        code, found = units(own)
+        groups = found["seed"].to_numpy()[code]
+        draws = weighted_auc(score, other, bootstrap_weights(found, [seed, 97])[:, code], groups)
+        low, high = np.nanpercentile(draws[1:], [2.5, 97.5])
+        if draws[0] in (0, 1):
+            fewer = min(other.sum(), (~other).sum())
+            low, high = wilson(round(draws[0] * fewer), fewer)[1:]
+        counts = [own[column].nunique() for column in ("photo", "device", "scene")]
+        rows.append([cameras.STEPS.loc[name, "step"], draws[0], low, high, *counts])
+    columns = [
+        column for column in TRACE_COLUMNS if column in ("step", "value", "low", "high", "n", "devices", "scenes")
+    ]
+    return pd.DataFrame(rows, columns=columns).assign(**labels)
+
+
+def weighted_auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Area under the ROC for each row of `weights` [draws, n], from pairs of the same group; NaN without a pair.
+
+    The weighted share of pairs in which the positive has the higher score, ties counting half (Mann-Whitney).
+    """
+    wins = (1 + np.sign(score[positive][:, None] - score[~positive])) / 2
+    paired = (groups[positive][:, None] == groups[~positive]).astype(float)
+    one, two = weights[:, positive], weights[:, ~positive]
+    with np.errstate(invalid="ignore"):
+        return ((one @ (wins * paired)) * two).sum(1) / ((one @ paired) * two).sum(1)
+
+
+def after_degradation(
+    run: Experiment, stores: Callable[..., Store], conditions: dict[str, str], seed: int, **labels
+) -> pd.DataFrame:
+    """`told_apart` of a trained network on its test photos in stores(degrade=...), for each labelled degradation."""
+    rows = [
+        told_apart(predict_test(run, stores(degrade=how)), seed, degradation=name, plateau=run.plateau, **labels)
+        for name, how in conditions.items()
+    ]
+    return pd.concat(rows, ignore_index=True)[TRACE_COLUMNS]
+
+
+def retrained(
+    catalogue: pd.DataFrame, table: pd.DataFrame, plans: list[Plan], folder: Path, conditions: dict[str, str],
+    seed: int, **labels,
+) -> pd.DataFrame:  # fmt: skip
+    """`told_apart` of the residual baseline, trained, validated and tested on photos degraded alike, per degradation.
+
+    table: the patch table that the plans (one per seed) are for; folder: of patch stores.
+    """
+    own, found = table.drop_duplicates("photo").set_index("photo"), []
+    used = table["photo"][np.any([plan.part != "unused" for plan in plans], axis=0)]
+    catalogue = catalogue[relative_photos(catalogue).isin(used)]
+    for name, how in conditions.items():
+        options = dict(kind="grid", size=baselines.SIDE, per_photo=baselines.CROPS, degrade=how)
+        known, tested = baselines.features(extract(catalogue, folder, **options), "residual")
+        tables = []
+        for plan in plans:
+            train, val, test = (own.loc[table["photo"][plan.rows(part)].unique()] for part in ("train", "val", "test"))
+            logs = baselines.linear(known, tested, train["camera_model"], val["camera_model"])
+            tables.append(test.join(logs).reset_index().assign(true=lambda rows: rows["camera_model"], seed=plan.seed))
+        found.append(told_apart(pd.concat(tables), seed, degradation=name, plateau=True, **labels))
+    return pd.concat(found, ignore_index=True)[TRACE_COLUMNS]
+
+
+def same_photo(number: int, seed: int, size: tuple[int, int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """One photo by each camera, uint8 [h, w, 3], before JPEG and as its file is decoded: scene, view and noise alike.
+
+    All are one and the same device but for the step; only the twin is a device of its own.
+    """
+    scene, table = scenes.make_scene([seed, *b"steps", number], size), cameras.one_step_cameras()
+    alike = table.assign(model=table["model"].where(table["model"] == TWIN, BASE))
+    taken = {}
+    for name, camera in zip(table["model"], layouts.make_devices(alike, 1, size, seed).itertuples(), strict=True):
+        rng = np.random.default_rng([seed, number])
+        raw = cameras.take_photo(scene, camera, cameras.point(scene, camera, rng), rng)
+        file = cameras.encode(raw, camera, "2009:04:01 09:00:00", scene.iso, None)
+        taken[name] = raw, simplejpeg.decode_jpeg(file, "RGB", strict=True)
+    return taken
+
+
+def strengths(photos: list[dict[str, tuple[np.ndarray, np.ndarray]]]) -> pd.DataFrame:
+    """How much each step changes photos (`same_photo`): one row per camera but the base.
+
+    Columns: step, changed (columns of models.csv), before_jpeg and rms (root mean square difference from the base, in
+    grey levels, before and after JPEG), psnr (peak signal-to-noise ratio after JPEG, dB), photos.
+    """
+    table, rows = cameras.one_step_cameras().set_index("model"), []
+    for name, (step, columns) in cameras.STEPS.iloc[1:].iterrows():
+        pairs = [(column, *table.loc[[BASE, name], column]) for column in columns.split()]
+        changes = [f"{column} {old} → {new}" for column, old, new in pairs if old != new]
+        gaps = [
+            [np.mean((a.astype(float) - b) ** 2) for a, b in zip(own[BASE], own[name], strict=True)] for own in photos
+        ]
+        before, after = np.sqrt(np.mean(gaps, axis=0))
+        text = ", ".join(changes) or "only the device"
+        rows.append([step, text, before, after, 20 * np.log10(255 / after), len(photos)])
+    return pd.DataFrame(rows, columns=["step", "changed", "before_jpeg", "rms", "psnr", "photos"])
+
+
+def crops(photo: dict[str, tuple[np.ndarray, np.ndarray]], size: int, gain: int) -> tuple[list[np.ndarray], list[str]]:
+    """For a grid: one crop by each camera, then its difference from the base's times `gain`, around grey; titles."""
+    corner = best_positions(photo[BASE][1], size, 1)
+    cut = [cut_patches(written, corner, size)[0].astype(int) for _, written in photo.values()]
+    gaps = [np.clip(128 + gain * (own - cut[0]), 0, 255) for own in cut]
+    return [picture.astype(np.uint8) for picture in cut + gaps], [*cameras.STEPS["step"], *[""] * len(gaps)]

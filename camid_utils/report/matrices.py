@@ -1,0 +1,216 @@
+"""The confusion matrices of a run as one page for any browser: `python -m camid_utils.report.matrices RUN`.
+
+The page (web/) has its data, script and style inside and loads nothing. It shows simulated photographs as thumbnails;
+real ones are never copied: where they are public, it links to them.
+"""
+
+import io
+import json
+import sys
+from base64 import b64encode
+from gzip import compress
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+
+from .. import published
+from ..evaluation import class_names, log_probabilities, vote
+from ..experiments import listed
+from ..files import command, write_text
+from ..project import read_record, resolve
+
+WEB, NAME = Path(__file__).parent / "web", "confusion_matrices.html"
+LIMIT, PICTURES = 3_000_000, 1_500_000  # bytes: of the page, and of the thumbnails in it
+PER_PAIR, SIDE, QUALITY = 6, 120, 60  # thumbnails per pair of confused classes, their longer side, JPEG quality
+TOP = 3  # probabilities kept per photo
+HEADER = "header"  # word in the label of a look-up by the file's header, whose answers stand beside the networks'
+UNIT = ["dataset", "photo", "seed"]
+
+
+def build(out: str | Path) -> Path | None:
+    """Write html/confusion_matrices.html of a run's folder from its predictions and metrics; None if it tested nothing.
+
+    The thumbnails are of simulated photographs in the run's data folder, where that is on this machine.
+    """
+    out, ids = Path(out), listed()
+    paths = sorted((out / "predictions").glob("*.parquet"), key=lambda path: path.stem)
+    paths.sort(key=lambda path: ids.index.get_loc(path.stem) if path.stem in ids.index else len(ids))
+    tables = {path.stem: pd.read_parquet(path) for path in paths}
+    tests = {name: rows for name, table in tables.items() if len(rows := table[table["part"] == "test"])}
+    if not tests:
+        return None
+    record, scores = read_record(out), _accuracies(out / "metrics")
+    photos = pd.concat([test[["dataset", "photo", "camera_model", "device"]] for test in tests.values()])
+    photos = photos.drop_duplicates(UNIT[:2]).sort_values(UNIT[:2], ignore_index=True)
+    datasets, devices = list(photos["dataset"].unique()), pd.factorize(_keys(photos, photos.columns.drop("photo")))
+    protocols = scores.drop_duplicates("experiment").set_index("experiment")["protocol"]
+    answers, found = _header_answers(tests, ids["label"], protocols), []
+    for name, test in tests.items():
+        scored = scores[scores["experiment"] == name].set_index("level")
+        val = tables[name][tables[name]["part"] == "val"]
+        found.append({
+            "id": name, "label": ids["label"].get(name, name), "level": ids["level"].get(name, "photo"),
+            "notebook": ids["notebook"].get(name, ""), "dataset": datasets.index(test["dataset"].iloc[0]),
+            "network": str(pd.util.hash_pandas_object(val, index=False).sum()) if len(val) else name,
+            "protocol": protocols.get(name, ""), "plateau": scored["plateau"].ne(False).all().item(),
+            "accuracy": {level: row.tolist() for level, row in scored[["value", "low", "high"]].dropna().iterrows()},
+        })  # fmt: skip
+        found[-1] |= experiment(test, photos, answers.get(found[-1]["protocol"], pd.Series()))
+    facts = {
+        "profile": record.get("profile", out.name),
+        "notebooks": dict(name.split("_", 1) for name in record.get("notebooks", {})),
+        "datasets": [[name, "simulated" in name] for name in datasets],
+        "devices": [device for *_, device in devices[1]],
+        "photos": {"name": list(photos["photo"]), "device": devices[0].tolist(), "link": links(photos)},
+        "experiments": found,
+    }
+    room, folder = LIMIT - len(assemble(facts, {}).encode()), record.get("parameters", {}).get("data_dir")
+    pictures = thumbnails(found, photos, resolve(folder), min(PICTURES, room)) if folder else {}
+    return write_text(out / "html" / NAME, assemble(facts, pictures))
+
+
+def _accuracies(folder: Path) -> pd.DataFrame:
+    """Test accuracies of all experiments in a folder of metrics, by level; no rows without any."""
+    columns = ["experiment", "level", "protocol", "value", "low", "high", "plateau"]
+    tables = [pd.read_csv(path) for path in sorted(folder.glob("*_metrics.csv"))]
+    table = pd.concat([pd.DataFrame(columns=[*columns, "part", "metric"]), *tables])
+    return table[(table["metric"] == "accuracy") & (table["part"] == "test")][columns]
+
+
+def _keys(table: pd.DataFrame, columns: list[str]) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(table[list(columns)])
+
+
+def _header_answers(tests: dict[str, pd.DataFrame], labels: pd.Series, protocols: pd.Series) -> dict[str, pd.Series]:
+    """The class that a look-up by the file's header names, by UNIT, for each protocol under which there is one."""
+    found: dict[str, list[pd.Series]] = {}
+    for name in [name for name in tests if HEADER in labels.get(name, "")]:
+        votes = vote(tests[name])
+        named = np.array(class_names(votes))[log_probabilities(votes).argmax(1)]
+        found.setdefault(protocols.get(name, ""), []).append(pd.Series(named, _keys(votes, UNIT)))
+    return {protocol: pd.concat(rows).groupby(level=UNIT).first() for protocol, rows in found.items()}
+
+
+def experiment(test: pd.DataFrame, photos: pd.DataFrame, answers: pd.Series) -> dict:
+    """An experiment's test as the page reads it; photos: all photos, by whose position a photo is named.
+
+    names: the classes of the network, then true classes that it does not know; all other numbers point to them.
+    A unit is a photo under one seed: its photo (the difference from the one before), seed, true class, TOP classes and
+    their percentages, and its patches' votes: how many classes they name, which, how often. header: see
+    `_header_answers`. order, brand_order: see `similar`.
+    """
+    units, classes = vote(test), class_names(test)
+    places = _keys(photos, UNIT[:2]).get_indexer(_keys(units, UNIT[:2]))
+    units = units.assign(place=places).sort_values(["place", "seed"], ignore_index=True)
+    names = [*classes, *sorted(set(units["true"]) - set(classes))]
+    brand_of = dict(zip(test["true"], test["brand"], strict=True))
+    brands, brand_names = pd.factorize(pd.Series(names).map(lambda name: brand_of.get(name, name.split("_")[0])))
+    true, logs = pd.Index(names).get_indexer(units["true"]), log_probabilities(units)
+    top = np.argsort(-logs, axis=1, kind="stable")[:, :TOP]
+    share = np.rint(100 * np.exp(np.take_along_axis(logs, top, axis=1))).astype(int)
+    votes = np.zeros((len(units), len(names)), int)
+    np.add.at(votes, (_keys(units, UNIT).get_indexer(_keys(test, UNIT)), log_probabilities(test).argmax(1)), 1)
+    one, merged = np.eye(len(names), dtype=int), np.eye(len(brand_names), dtype=int)[brands]
+    counts = {"patch": one[true].T @ votes, "photo": one[true].T @ one[top[:, 0]]}
+    return {
+        "names": names, "classes": len(classes), "brands": brands.tolist(), "brand_names": list(brand_names),
+        "seeds": test["seed"].nunique(),
+        "order": {level: similar(matrix) for level, matrix in counts.items()},
+        "brand_order": {level: similar(merged.T @ matrix @ merged) for level, matrix in counts.items()},
+        "photo": np.diff(units["place"], prepend=0).tolist(), "seed": units["seed"].tolist(), "true": true.tolist(),
+        "top": top.T.tolist(), "share": share.T.tolist(),
+        "voted": [(votes > 0).sum(1).tolist(), votes.nonzero()[1].tolist(), votes[votes > 0].tolist()],
+        "header": pd.Index(names).get_indexer(answers.reindex(_keys(units, UNIT))).tolist() if len(answers) else [],
+    }  # fmt: skip
+
+
+def similar(counts: np.ndarray) -> list[int]:
+    """An order of the classes in which confused ones are neighbours; counts: [true, predicted].
+
+    Average linkage of the symmetrised confusion, with the leaves in optimal order (Bar-Joseph et al. 2001).
+    """
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    both = (shares + shares.T) * (1 - np.eye(len(counts)))
+    if len(counts) < 3 or not both.any():
+        return list(range(len(counts)))
+    distances = squareform(both.max() - both, checks=False)
+    return leaves_list(linkage(distances, "average", optimal_ordering=True)).tolist()
+
+
+def links(photos: pd.DataFrame) -> list[str]:
+    """The address of each photo's public original, "" where none is known; simulated photos have none."""
+    places = {
+        row.file.rsplit("/", 1)[-1]: f"https://github.com/{row.collection}/blob/{row.commit}/{quote(row.path)}"
+        for row in published.photographs().itertuples()
+    }
+    rows = photos[["dataset", "photo"]].itertuples(index=False)
+    return ["" if "simulated" in dataset else places.get(photo.rsplit("/", 1)[-1], "") for dataset, photo in rows]
+
+
+def thumbnails(experiments: list[dict], photos: pd.DataFrame, data: Path, room: int) -> dict[int, str]:
+    """Simulated photos that were confused, as JPEGs in base64 by position: up to PER_PAIR of each pair of classes.
+
+    data: the run's data folder; photos that are not there are left out. The first of every pair come first, until
+    `room` bytes are full; photos that several experiments confused are preferred, as each is stored once.
+    """
+    rows = pd.concat([
+        pd.DataFrame({"photo": np.cumsum(one["photo"]), "true": one["true"], "named": one["top"][0], "experiment": i})
+        for i, one in enumerate(experiments)
+    ])  # fmt: skip
+    rows = rows[(rows["true"] != rows["named"])].drop_duplicates()
+    rows = rows[photos["dataset"].str.contains("simulated")[rows["photo"]].to_numpy()]
+    rows["often"] = rows.groupby("photo")["photo"].transform("size")
+    rows = rows.sort_values(["often", "photo"], ascending=[False, True])
+    rows["rank"] = rows.groupby(["experiment", "true", "named"]).cumcount()
+    chosen = rows[rows["rank"] < PER_PAIR].sort_values(["rank", "often", "photo"], ascending=[True, False, True])
+    found: dict[int, str] = {}
+    for place in chosen["photo"].unique():
+        path = data / photos["dataset"][place].lower().replace(" ", "-") / photos["photo"][place]
+        if path.is_file():
+            text = b64encode(_thumbnail(path)).decode()
+            room -= len(text) + 12  # with its number and marks
+            if room < 0:
+                break
+            found[int(place)] = text
+    return found
+
+
+def _thumbnail(path: Path) -> bytes:
+    picture, file = Image.open(path), io.BytesIO()
+    picture.draft("RGB", (2 * SIDE, 2 * SIDE))
+    picture.thumbnail((SIDE, SIDE))
+    picture.convert("RGB").save(file, "JPEG", quality=QUALITY, optimize=True)
+    return file.getvalue()
+
+
+def assemble(facts: dict, pictures: dict[int, str]) -> str:
+    """The page's text, with style, script, facts (JSON, gzip, base64) and thumbnails inside."""
+    style, script = (f"\n{(WEB / name).read_text(encoding='utf-8')}" for name in ("matrices.css", "matrices.js"))
+    packed = compress(json.dumps(facts, separators=(",", ":")).encode(), 9, mtime=0)
+    parts = {
+        '<link rel="stylesheet" href="matrices.css" />': f"<style>{style}</style>",
+        '<script src="matrices.js"></script>': f"<script>{script}</script>",
+        "{{facts}}": b64encode(packed).decode(),
+        "{{pictures}}": json.dumps(pictures, separators=(",", ":")),
+    }
+    page = (WEB / "matrices.html").read_text(encoding="utf-8")
+    for place, text in parts.items():
+        page = page.replace(place, text)
+    return page
+
+
+@command
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: folders of runs; returns the exit code."""
+    for folder in sys.argv[1:] if arguments is None else arguments:
+        print(build(folder) or f"{folder} has no predictions of a test")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

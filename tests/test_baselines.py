@@ -1,0 +1,165 @@
+"""Each baseline finds what is planted where it looks, in new scenes by new devices, and nothing where it is not."""
+
+import warnings
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from lightning_fabric import Fabric
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from sklearn.exceptions import ConvergenceWarning
+
+from camid_utils import catalogues, evaluation, planning
+from camid_utils.analyses import baselines
+
+MODELS = ["Acme_A", "Acme_B", "Bolt_C"]
+COLOURS = np.array([[150, 110, 110], [110, 150, 110], [110, 110, 150]])
+pytestmark = pytest.mark.usefixtures("cpu")
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    fabric = Fabric(accelerator="cpu", precision="32-true", devices=1)
+    monkeypatch.setattr(baselines, "make_fabric", lambda *_: fabric)
+    monkeypatch.setattr(baselines, "best_device", lambda: "cpu")
+
+
+@pytest.fixture
+def photographs(tmp_path, patch_table):
+    """Makes photos in which the header, the content or the residual tells the camera model; catalogue, patch table."""
+
+    def make(planted: str, side: int = 200) -> tuple[pd.DataFrame, pd.DataFrame]:
+        table = patch_table(scenes=9, per_photo=4)
+        photos = table.drop_duplicates("photo").reset_index(drop=True)
+        for i, photo in enumerate(photos.itertuples()):
+            rng, model = np.random.default_rng(i), MODELS.index(photo.camera_model)
+            blur, quality = (0.4 + 0.3 * model) * (planted == "residual"), 95 - model * (planted == "header")
+            noise = gaussian_filter(rng.normal(size=(side, side)), blur)
+            light = np.random.default_rng(int(photo.scene[0])).integers(90, 140, 3)
+            colour = COLOURS[model] if planted == "content" else light
+            pixels = (colour + 6 * (noise / noise.std())[..., None]).clip(0, 255).astype(np.uint8)
+            path = tmp_path / "photos" / photo.photo
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path, quality=quality)
+        paths = [str(tmp_path / "photos" / name) for name in photos["photo"]]
+        return photos.assign(path=paths, width=side, height=side)[catalogues.COLUMNS], table
+
+    return make
+
+
+@pytest.mark.parametrize("planted", baselines.KINDS)
+def test_each_baseline_finds_what_is_planted_for_it_and_the_others_do_not(photographs, study, planted):
+    catalogue, table = photographs(planted)
+    seeds = 1 + (planted == "residual")
+    plans = planning.shared_training(table, "scene+device", 0, seeds, evaluate=2, train=2)
+    found = {}
+    for kind in baselines.KINDS:
+        with warnings.catch_warnings(action="error", category=ConvergenceWarning):
+            runs = baselines.run(study, kind, catalogue, table, plans, "pilot-")
+        assert list(runs) == list(plans) == ["patch", "photo", "scene", "device", "scene+device"]
+        for test, run in runs.items():
+            assert (run.name, run.protocol, run.models, run.histories) == (f"pilot-{kind}-{test}", test, [], [])
+            saved = pd.read_parquet(study.results / "predictions" / f"{run.name}.parquet")
+            assert len(saved) == len(run.predictions) and np.isfinite(evaluation.log_probabilities(saved)).all()
+            assert evaluation.class_names(saved) == MODELS and (saved["true"] == saved["camera_model"]).all()
+            np.testing.assert_allclose(np.exp(evaluation.log_probabilities(run.predictions)).sum(1), 1, rtol=1e-5)
+            for plan, part in ((plan, part) for plan in plans[test] for part in ("val", "test")):
+                own = run.predictions[(run.predictions["part"] == part) & (run.predictions["seed"] == plan.seed)]
+                assert sorted(own["photo"]) == sorted(set(table["photo"].iloc[plan.rows(part)]))
+        rows = runs["scene+device"].metrics.set_index(["part", "metric"])
+        found[kind] = rows.loc[("test", "accuracy"), "value"]
+        assert set(rows["level"]) == {"photo"} and np.isfinite(rows["value"]).all()
+    assert found.pop(planted) == 1 and max(found.values()) < 0.7
+
+
+def test_a_header_that_training_never_saw_falls_back_on_what_it_shares(tmp_path):
+    """Keys by luma table, chroma table and size; B has two sizes, and photos of both orientations."""
+
+    def photo(name: str, quality: int, size: tuple[int, int], subsampling: str = "4:2:0") -> list:
+        Image.new("RGB", size, "grey").save(tmp_path / name, "JPEG", quality=quality, subsampling=subsampling)
+        return [str(tmp_path / name), *size]
+
+    train = {"A": [(80, (64, 48))] * 3, "B": [(90, (64, 48))] * 3 + [(90, (96, 64))], "C": [(90, (96, 80), "4:4:4")]}
+    files = [(photo(f"{k}{i}", *own), k) for k, rows in train.items() for i, own in enumerate(rows)]
+    new = {"known": (90, (96, 64)), "portrait": (90, (48, 64)), "new size": (80, (72, 48)), "new tables": (50, (8, 8)),
+           "new subsampling": (90, (64, 64), "4:2:2"), "C again": (90, (80, 96), "4:4:4")}  # fmt: skip
+    rows = [row for row, _ in files] + [photo(name, *own) for name, own in new.items()]
+    (tmp_path / "broken").write_bytes(b"not a JPEG")
+    catalogue = pd.DataFrame([*rows, [str(tmp_path / "broken"), 64, 48]], columns=["path", "width", "height"])
+    keys = baselines.header_keys(catalogue)
+    labels = pd.Series([label for _, label in files], keys.index[: len(files)])
+    found = np.exp(baselines.look_up(keys, labels))
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert list(found) == [f"log_prob:{name}" for name in "ABC"]
+    named = found.idxmax(axis=1).str[-1]
+    assert named[list(new)].to_dict() == {"known": "B", "portrait": "B", "new size": "A", "new tables": "B",
+                                          "new subsampling": "B", "C again": "C"}  # fmt: skip
+    priors = np.array([4, 5, 2]) / 11
+    np.testing.assert_allclose(found.loc["new tables"], priors)
+    np.testing.assert_allclose(found.loc["broken"], priors)
+    np.testing.assert_allclose(found.loc["new size"], (np.array([3, 0, 0]) + (np.array([3, 0, 0]) + priors) / 4) / 4)
+
+
+def test_cooccurrences_are_those_of_a_slow_count_and_know_no_direction_or_sign():
+    crops = np.random.default_rng(0).integers(100, 112, (3, 12, 12, 3), dtype=np.uint8)
+    found = baselines.cooccurrences(crops)
+    assert found.shape == (3, 338)
+    np.testing.assert_allclose(found.reshape(3, 2, -1).sum(axis=2), 1)
+    for same in (crops.swapaxes(1, 2), crops[:, ::-1], crops[:, :, ::-1], 255 - crops):
+        np.testing.assert_allclose(baselines.cooccurrences(same), found)
+    assert np.abs(found - baselines.cooccurrences(crops[..., [1, 0, 2]])).max() > 0.01  # green alone
+    for way in (0, 1):
+        counts = Counter()
+        for plane in (crops[0, ..., 1].astype(int), crops[0, ..., 1].astype(int).T):
+            values = [
+                [a - 3 * b + 3 * c - d for a, b, c, d in zip(r, r[1:], r[2:], r[3:], strict=False)] for r in plane
+            ]
+            levels = np.array([[max(-2, min(2, round(value / 3))) for value in row] for row in values])
+            for row in levels if way == 0 else levels.T:
+                for i in range(len(row) - 3):
+                    four = tuple(row[i : i + 4])
+                    back = four[::-1]
+                    counts[min(four, back, tuple(-x for x in four), tuple(-x for x in back))] += 1
+        shares = np.array(sorted(counts.values())) / sum(counts.values())
+        own = np.sort(found[0, 169 * way :][:169])
+        np.testing.assert_allclose(own[own > 0], shares)
+
+
+def test_without_traces_colour_remains_and_texture_does_not():
+    rng, colours = np.random.default_rng(0), np.array([[120, 130, 110]])
+    noise = gaussian_filter(rng.normal(size=(96, 96, 3)), (0.7, 0.7, 0))
+    checked = np.where(np.indices((96, 96)).sum(0)[..., None] % 2, 30, -30)
+    blocks = np.broadcast_to((np.arange(96) % 8 - 3.5)[:, None, None], (96, 96, 1))  # edges every 8 pixels, as JPEG's
+    plain, *others = (
+        baselines.without_traces((colours + change).astype(np.uint8)).astype(int)
+        for change in (np.zeros((96, 96, 3)), 8 * noise / noise.std(), checked, blocks)
+    )
+    assert plain.shape == (64, 64, 3) and (plain == colours).all()
+    for other, most in zip(others, (6, 1, 1), strict=True):
+        assert np.abs(other - plain).max() <= most and abs((other - plain).mean()) < 0.6
+        assert np.abs(np.diff(other, 2, axis=1)).max() <= 2  # smooth
+
+
+def test_features_to_train_with_and_to_test_with_are_from_different_crops(make_store, monkeypatch):
+    """Even crops are flat, odd ones noisy; a photo with one crop trains and is tested by it."""
+    photo = ["b"] * 4 + ["a"] * 3 + ["c"]
+    turn = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+    noise = np.random.default_rng(0).integers(-20, 20, (8, 24, 24, 3)) * turn[:, None, None, None]
+    store = make_store((128 + noise).astype(np.uint8), pd.DataFrame({"photo": photo}))
+    store.folder.mkdir()
+    known, tested = baselines.features(store, "residual")
+    assert list(known.index) == list(tested.index) == ["a", "b", "c"]
+    shares = baselines.cooccurrences(store.pixels)
+    np.testing.assert_allclose(tested.loc["b"], shares[[1, 3]].mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(known.loc["a"], shares[[4, 6]].mean(axis=0), rtol=1e-5)
+    assert (known.loc[["a", "b"]].max(axis=1) == 1).all() and (tested.max(axis=1) < 0.5).all()
+    assert (known.loc["c"] == tested.loc["c"]).all()
+    monkeypatch.setattr(baselines, "cooccurrences", None)  # a second call reads the file
+    pd.testing.assert_frame_equal(baselines.features(store, "residual")[1], tested)
+
+
+def test_an_unknown_baseline_is_named(study):
+    with pytest.raises(ValueError, match="'colour'; choose one of header, content, residual"):
+        baselines.run(study, "colour", pd.DataFrame(), pd.DataFrame(), {})
