@@ -1,10 +1,13 @@
-"""Predictions are cached by what decides them; metrics agree with scikit-learn; intervals treat a photo as one."""
+"""Predictions are cached by what decides them; metrics agree with scikit-learn; intervals cover what was planted."""
+
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy.special import log_softmax
+from scipy.stats import norm
 from sklearn import metrics as reference
 
 from camid_utils import evaluation, intervals
@@ -14,6 +17,7 @@ from camid_utils.models import Model
 NAMES = ["Acme_A", "Acme_B", "Bolt_C", "Bolt_D"]
 WRONG = dict(zip(NAMES, np.roll(NAMES, -1), strict=True))  # a wrong class for each
 ROWS = np.array([11, 0, 5])  # of the classes Bolt_D, Acme_A, Acme_B
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def guesses(predictions: pd.DataFrame) -> list[str]:
@@ -68,8 +72,9 @@ def test_whatever_decides_the_logits_gives_another_file(red, changed):
 
 
 def metrics(table: pd.DataFrame) -> dict[str, float]:
-    weights = np.ones((1, table["photo"].nunique()))
-    return {name: value[0] for name, value in evaluation.weighted_metrics(table, weights).items()}
+    code, found = intervals.units(table)
+    found = evaluation.weighted_metrics(table, np.ones((1, len(found))), code)
+    return {name: value[0] for name, value in found.items()}
 
 
 def test_metrics_agree_with_scikit_learn(noisy_predictions):
@@ -87,6 +92,9 @@ def test_metrics_agree_with_scikit_learn(noisy_predictions):
     assert metrics(table) == pytest.approx(expected)
     with pytest.raises(ValueError, match="does not know these classes: Else_E"):
         metrics(table.assign(true="Else_E"))
+    code, found = intervals.units(table)
+    none = evaluation.weighted_metrics(table, np.zeros((2, len(found))), code)  # a bootstrap sample may miss all rows
+    assert all(np.isnan(values).all() for values in none.values())
 
 
 def test_votes_sum_log_probabilities_for_each_photo_and_seed(noisy_predictions):
@@ -128,73 +136,115 @@ def certain(table: pd.DataFrame, classes) -> pd.DataFrame:
     return table.assign(**{LOG_PROB + name: logs[:, i] for i, name in enumerate(NAMES)})
 
 
+def crossed(right=True, devices: int = 5, scenes: int = 12) -> pd.DataFrame:
+    """Each device of each model photographs each scene once; right: whether each photo is classified correctly."""
+    rows = [(n, f"{n}_{d}", f"{s}", f"{n}_{d}_{s}.jpg") for n, d, s in product(NAMES, range(devices), range(scenes))]
+    table = pd.DataFrame(rows, columns=["true", "device", "scene", "photo"]).assign(dataset="Dresden", seed=0)
+    table["camera_model"] = table["true"]
+    return certain(table, table["true"].where(np.broadcast_to(right, len(table)), table["true"].map(WRONG)))
+
+
+def test_intervals_cover_as_often_as_they_say_and_over_photos_alone_would_not():
+    """Devices and scenes have effects, common to two networks and on each; their true difference is zero."""
+    design, spread = crossed(), 0.6
+    codes = [pd.factorize(design[name])[0] for name in ("device", "scene")]
+    truth, covered = norm.cdf(0.5 / np.sqrt(1 + 4 * spread**2)), np.zeros(4)
+    for i in range(80):
+        rng = np.random.default_rng(i)
+        common, *own = [sum(spread * rng.normal(size=code.max() + 1)[code] for code in codes) for _ in range(3)]
+        a, b = (crossed(0.5 + common + effects + rng.normal(size=len(design)) > 0) for effects in own)
+        gap, low, high, p = intervals.difference(a, b, seed=i, resamples=300)
+        rows = [accuracy(table, resamples=300) for table in (a, a.drop(columns=["device", "scene"]))]
+        assert low < gap < high
+        covered += [low <= 0 <= high, p > 0.05, *(row["low"] <= truth <= row["high"] for row in rows)]
+    assert (covered[:3] >= 71).all() and (covered < 80).all() and covered[3] < 60
+
+
+def test_devices_are_drawn_within_their_model_and_a_photo_counts_the_product_of_its_draws():
+    _, found = intervals.units(with_seeds(*[crossed(devices=3, scenes=4)] * 2))
+    weights = intervals.bootstrap_weights(found, [0], resamples=50)
+    assert weights.shape == (51, 96) and (weights[0] == 1).all()
+    w = weights.reshape(51, 2, 4, 3, 4)  # seed, model, device, scene
+    device, scene, seed = w.sum((1, 4)) / 8, w.sum((1, 2, 3)) / 24, w.sum((2, 3, 4)) / 48
+    assert (device.sum(2) == 3).all() and (scene.sum(1) == 4).all() and (seed.sum(1) == 2).all()
+    np.testing.assert_allclose(w, np.einsum("nmd,nc,ns->nsmdc", device, scene, seed))
+    assert all(np.ptp(draws, axis=0).min() > 0 for draws in (device, scene, seed))
+
+
+def test_a_photo_of_an_unknown_scene_is_a_scene_of_its_own_and_unknown_devices_are_one():
+    table = crossed(devices=2, scenes=3).sample(frac=1, random_state=0)
+    table.loc[table["true"] == "Acme_A", ["device", "scene"]] = pd.NA
+    code, found = intervals.units(table)
+    assert (found["photo"].to_numpy()[code] == table["photo"]).all() and found["photo"].is_unique
+    weights = intervals.bootstrap_weights(found, [0], resamples=200)[1:, found["camera_model"] == "Acme_A"]
+    assert np.unique(weights, axis=1).shape[1] == 6  # six scenes
+    one = crossed(devices=2, scenes=1).assign(device=pd.NA)
+    assert (intervals.bootstrap_weights(intervals.units(one)[1], [0], resamples=9) == 1).all()  # all drawn only once
+
+
 @pytest.mark.parametrize("how", ["patches", "seeds"])
 def test_patches_and_seeds_that_only_repeat_a_photo_add_no_certainty(noisy_predictions, how):
-    """Photos are drawn whole, with all their patches and seeds."""
     tables = [noisy_predictions(60, 1, seed=seed) for seed in (1, 2)]
     copies = [with_seeds(*[table.assign(x=i * (how == "patches")) for i in range(9)]) for table in tables]
     copies = [table.assign(seed=table["seed"] * (how == "seeds")) for table in copies]
     once, often = (accuracy(found[0]) for found in (tables, copies))
     assert often[["value", "low", "high"]].tolist() == pytest.approx(once[["value", "low", "high"]].tolist())
     assert once["low"] < once["value"] < once["high"] and once["photos"] == often["photos"] == 60
-    assert intervals.paired_difference(*copies) == pytest.approx(intervals.paired_difference(*tables))
+    assert intervals.difference(*copies) == pytest.approx(intervals.difference(*tables))
 
 
-def test_intervals_cover_as_often_as_they_say(noisy_predictions):
-    """Of an accuracy, and of two differences that are zero: other photos (unpaired), or two networks (paired)."""
-    truth = accuracy(noisy_predictions(photos=20_000, per_photo=1, seed=99), resamples=1)["value"]
-    covered = np.zeros(3)
-    for s in range(100):
-        a, b = (noisy_predictions(photos=80, per_photo=1, seed=[s, i]) for i in range(2))
-        row = accuracy(a)
-        ends = [f(a, b, seed=s)[1:] for f in (intervals.difference, intervals.paired_difference)]
-        covered += [row["low"] <= truth <= row["high"], *(low <= 0 <= high for low, high in ends)]
-    assert (covered >= 88).all() and (covered < 100).all()
-
-
-def test_seeds_are_pooled_and_their_spread_is_reported(noisy_predictions):
-    """The seeds' accuracies are 1, 0 and 1, of 20, 40 and 20 photos."""
+def test_seeds_are_pooled_widen_the_interval_and_their_spread_is_reported(noisy_predictions):
+    """The seeds' accuracies are 1, 0 and 1, of 20, 40 and 20 photos: of three draws, all may be the same seed."""
     right = noisy_predictions(photos=40, per_photo=1, strength=50)
-    row = accuracy(with_seeds(right[:20], certain(right, right["true"].map(WRONG)), right[20:]))
-    assert row[["value", "n", "photos", "seeds"]].tolist() == [0.5, 80, 40, 3]
-    assert row["spread"] == pytest.approx(np.std([1, 0, 1], ddof=1))
-    assert row["low"] == row["high"] == 0.5  # every photo is right once and wrong once, whichever are drawn
+    wrong = certain(right, right["true"].map(WRONG))
+    row = accuracy(with_seeds(right[:20], wrong, right[20:]), plateau=False)
+    assert row[["value", "n", "photos", "devices", "scenes", "seeds"]].tolist() == [0.5, 80, 40, 8, 40, 3]
+    assert row["spread"] == pytest.approx(np.std([1, 0, 1], ddof=1)) and not row["plateau"]
+    assert (row["low"], row["high"]) == (0, 1)
     with pytest.raises(ValueError, match="no predictions to score for e, photo, test"):
         accuracy(right[:0])
+    for table, ends in ((right, intervals.wilson(40, 40)), (wrong, intervals.wilson(0, 40))):  # all alike: binomial
+        row = accuracy(with_seeds(table, table))
+        assert (row["value"], row["low"], row["high"]) == ends and row["high"] - row["low"] > 0.05
 
 
-def test_differences_find_a_planted_gap_whatever_the_order(noisy_predictions):
-    """Weak predictions, and the same with 100 of 500 wrong rows corrected; pairing narrows the interval."""
-    weak = noisy_predictions(photos=100, strength=0)
-    corrected = np.array(guesses(weak))
-    wrong = np.flatnonzero(corrected != weak["true"])[::3][:100]
-    corrected[wrong] = weak["true"].to_numpy()[wrong]
-    better = certain(weak, corrected).sample(frac=1, random_state=0)
-    for compare, widest in ((intervals.paired_difference, 0.08), (intervals.difference, 0.12)):
-        gap, low, high = compare(better, weak)
-        assert gap == pytest.approx(0.2) and 0 < low < gap < high and widest - 0.03 < high - low < widest
-        assert compare(weak, better)[0] == pytest.approx(-0.2)
-    assert intervals.paired_difference(weak, weak) == (0, 0, 0)
+def test_a_planted_difference_is_found_and_the_same_photos_are_compared_pair_by_pair():
+    """A scene is hard or easy for both networks; one of them also gets every tenth photo right, or eight more."""
+    rng, scene = np.random.default_rng(0), pd.factorize(crossed()["scene"])[0]
+    base = rng.random(240) < np.linspace(0, 1, 12)[scene]
+    a, b = crossed(base | (np.arange(240) % 10 == 0)), crossed(base)
+    gained = (np.arange(0, 240, 10).size - base[::10].sum()) / 240
+    gap, low, high, p = intervals.difference(a.sample(frac=1, random_state=0), b)
+    assert gap == pytest.approx(gained) and 0 < low < gap < high and p < 0.05
+    assert intervals.difference(b, a) == pytest.approx((-gap, -high, -low, p))
+    assert intervals.difference(b, b) == (0, 0, 0, 1)
+    others = b.assign(**{name: "other " + b[name] for name in ("photo", "device", "scene")})
+    apart = intervals.difference(a, others)
+    assert apart[0] == pytest.approx(gap) and apart[2] - apart[1] > 4 * (high - low) and apart[3] > 0.5
 
 
-def test_a_paired_difference_compares_only_rows_that_both_have_matched_by_seed(noisy_predictions):
-    strong, weak = (noisy_predictions(photos=40, per_photo=1, strength=s) for s in (20, 0))
-    half = intervals.paired_difference(strong[:20], weak)
-    assert half == pytest.approx(intervals.paired_difference(strong[:20], weak[:20]))
-    seeds = with_seeds(strong, certain(strong, strong["true"].map(WRONG)))  # all right, all wrong
-    assert intervals.paired_difference(seeds.sample(frac=1, random_state=0), seeds) == (0, 0, 0)
-    assert intervals.paired_difference(with_seeds(strong, strong), seeds[40:]) == (1, 1, 1)
-    for a, b in ((strong[:20], weak[20:]), (seeds[:40], seeds[40:])):
-        with pytest.raises(ValueError, match="no row in common"):
-            intervals.paired_difference(a, b)
+def test_bootstrap_samples_that_miss_one_side_are_left_out():
+    """The two sides are one photo each, of two devices: half of the samples lack one of them."""
+    right, wrong = (crossed(how, devices=2, scenes=1)[:2] for how in (True, False))
+    assert intervals.difference(right[:1], right[1:]) == (0, 0, 0, 1)
+    assert intervals.difference(right[:1], wrong[1:]) == (1, 1, 1, 1 / 2000)
 
 
-def test_a_paired_difference_weighs_photos_by_their_patches(noisy_predictions):
-    """Ten patches of a photo gained and two of another lost: eight of twelve, not nothing on average over photos."""
-    right = noisy_predictions(photos=2, per_photo=10, strength=50).drop(index=range(12, 20))
-    wrong = certain(right, right["true"].map(WRONG))
-    a, b = pd.concat([right[:10], wrong[10:]]), pd.concat([wrong[:10], right[10:]])
-    assert intervals.paired_difference(a, b)[0] == pytest.approx(8 / 12)
+def test_holm_multiplies_the_smallest_of_n_by_n_the_next_by_one_less_and_never_falls():
+    found = intervals.holm([0.01, 0.04, np.nan, 0.03, 0.005])
+    np.testing.assert_allclose(found, [0.03, 0.06, np.nan, 0.06, 0.02])
+    assert intervals.holm([0.6, 0.7]).tolist() == [1, 1] and len(intervals.holm([])) == 0
+
+
+def test_contrasts_are_judged_together_and_none_that_was_not_trained_to_the_plateau():
+    table = pd.DataFrame({"difference": [0.2, -0.2, 0.1, 0.9], "p": [0.01, 0.02, 0.03, 0.001],
+                          "plateau": [True, True, True, False]})  # fmt: skip
+    found = intervals.judged(table)
+    assert found["verdict"].tolist() == ["higher", "lower", "higher", "not trained to the plateau"]
+    assert found["p_holm"].tolist()[:3] == pytest.approx([0.03, 0.04, 0.04]) and np.isnan(found["p_holm"][3])
+    again = intervals.judged(found.assign(plateau=True, p=[0.01, 0.02, 0.03, 0.4]))  # one more to judge
+    assert again["verdict"].tolist() == ["higher", "undecided", "undecided", "undecided"]
+    assert intervals.judged(table[:0]).columns.tolist() == [*table, "p_holm", "verdict"]
 
 
 def test_wilson_agrees_with_its_formula():

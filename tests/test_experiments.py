@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 
 from camid_utils import catalogues, evaluation, experiments, intervals, planning, published
 from camid_utils.evaluation import log_probabilities
+from camid_utils.report import tables
 
 SETTINGS = dict(input_range="-1..1", epochs=4, batch_size=16, learning_rate=0.5)
 NAME = "cameraconvnet-patch"  # the one that Table 2 has on Dresden
@@ -74,8 +76,11 @@ def test_each_seed_has_its_own_split_model_and_predictions(run, store):
         assert model.info["seed"] == plan.seed and own["photo"].tolist() == alone["photo"].tolist()
         np.testing.assert_allclose(log_probabilities(own), log_probabilities(alone), atol=1e-5)
     assert (result.metrics["seeds"] == 2).all() and result.metrics["spread"].max() > 0
-    table = experiments.epochs_of([result])
+    table, ends = experiments.epochs_of([result]), tables.training_table([result])
     assert table["seed"].tolist() == [4, 5] and table["best"].all() and set(table["run"]) == {NAME}
+    assert ends[["seed", "epochs", "kept", "plateau"]].to_numpy().tolist() == [[4, 1, 1, False], [5, 1, 1, False]]
+    np.testing.assert_allclose(ends[["val_accuracy", "val_loss"]], table[["val_accuracy", "val_loss"]], atol=1e-4)
+    assert not result.plateau
     with pytest.raises(ValueError, match=r"follow different protocols \(photo, scene\)"):
         run(plans=[plans[0], plans[1]._replace(protocol="scene")])
 
@@ -102,10 +107,11 @@ def test_a_run_is_tested_on_its_own_photos_in_another_store(run, store, make_sto
     order = np.random.default_rng(5).permutation(len(store.table))
     table = store.table.iloc[order].reset_index(drop=True)
     again = experiments.predict_test(result, make_store(store.pixels[order], table, "random-8-other-order"))
-    assert len(again) == len(result.test()) and intervals.paired_difference(again, result.test()) == (0, 0, 0)
+    assert len(again) == len(result.test()) and intervals.difference(again, result.test()) == (0, 0, 0, 1)
     turned = make_store(np.roll(store.pixels[order], 1, axis=3), table, "random-8-other-colours")
     assert not right(experiments.predict_test(result, turned)).any()
-    photos = table.drop_duplicates("photo").assign(path=lambda t: "root/" + t["photo"], width=64, height=64)
+    photos = table.drop_duplicates("photo").assign(collection="Dresden", width=64, height=64)
+    photos["path"] = "root/" + photos["photo"]
     tested = experiments.photos_tested([result], photos[catalogues.COLUMNS])
     assert {path.removeprefix("root/") for path in tested["path"]} == set(result.test()["photo"]) < set(photos["photo"])
 
@@ -114,34 +120,34 @@ def test_a_run_is_tested_on_its_own_photos_in_another_store(run, store, make_sto
 def finished(noisy_predictions):
     """Makes an experiment of planted predictions, as `run` returns it."""
 
-    def make(name: str, strength: float = 1, protocol: str = "scene") -> experiments.Experiment:
+    def make(name: str, strength: float = 1, plateau: bool = True) -> experiments.Experiment:
         table = noisy_predictions(strength=strength).assign(part="test", seed=0)
-        return experiments.Experiment(name, protocol, [], [], table, pd.DataFrame())
+        return experiments.Experiment(name, "scene", [], [], table, pd.DataFrame({"plateau": [True, plateau]}))
 
     return make
 
 
-@pytest.mark.parametrize("protocol, compare", [("scene", "paired_difference"), ("photo", "difference")])
-def test_a_contrast_is_paired_only_on_the_same_photos_and_protocol(finished, protocol, compare):
-    a, b = finished("cameraconvnet-photo", 3), finished("cameraconvnet-patch", 0.5, protocol)
-    for level, tests in (("patch", [a.test(), b.test()]), ("photo", [evaluation.vote(one.test()) for one in (a, b)])):
-        (row,) = experiments.contrast(a, b, level).to_dict("records")
-        assert list(row) == experiments.CONTRAST_COLUMNS and row["paired"] == (protocol == "scene")
-        assert (row["difference"], row["low"], row["high"]) == getattr(intervals, compare)(*tests)
-        assert row["low"] > 0 and row["photos"] == row["photos_b"] == 40
-
-
-def test_contrasts_follow_experiments_csv(finished):
+def test_contrasts_follow_experiments_csv_and_their_verdicts_the_planted_differences(finished):
     """Each run against those of its baselines that were run, at its own level unless levels are given."""
-    runs = [finished(name) for name in ("cameraconvnet-patch", "cameraconvnet-scene", "transfer-matched-patch",
-                                        "transfer-random-patch", "design-base", "design-photo")]  # fmt: skip
-    found = experiments.contrasts(runs)[["a", "b", "level"]].agg(" ".join, axis=1).tolist()
-    assert found == [
-        "cameraconvnet-scene cameraconvnet-patch patch",
-        "transfer-matched-patch transfer-random-patch patch",
-        "design-photo design-base photo",
+    planted = {"cameraconvnet-patch": 3, "cameraconvnet-scene": 0, "cameraconvnet-photo": 3, "planted-scene": 1,
+               "transfer-matched-strict": 3, "transfer-random-strict": 0, "content-scene+device": 1}  # fmt: skip
+    runs = [finished(name, strength) for name, strength in planted.items()]
+    runs += [finished("cameraconvnet-device", 0, plateau=False), finished("cameraconvnet-scene+device", 1)]
+    found = experiments.contrasts(runs)
+    assert list(found) == [*experiments.CONTRAST_COLUMNS, "p_holm", "verdict"] and (found["photos_b"] == 40).all()
+    assert found[["a", "b", "level", "verdict"]].agg(" ".join, axis=1).tolist() == [
+        "cameraconvnet-scene cameraconvnet-patch patch lower",
+        "cameraconvnet-photo cameraconvnet-patch patch undecided",
+        "transfer-matched-strict transfer-random-strict patch higher",
+        "content-scene+device cameraconvnet-scene+device photo undecided",
+        "cameraconvnet-device cameraconvnet-patch patch not trained to the plateau",
+        "cameraconvnet-scene+device cameraconvnet-patch patch lower",
     ]
-    assert experiments.contrasts(runs[:2], ("patch", "photo"))["level"].tolist() == ["patch", "photo"]
+    again = experiments.contrasts(runs[:2], ("patch", "photo"))
+    for row, how in zip(again.to_dict("records"), (lambda table: table, evaluation.vote), strict=True):
+        expected = intervals.difference(how(runs[1].test()), how(runs[0].test()))
+        assert (row["difference"], row["low"], row["high"], row["p"]) == expected
+    assert again["level"].tolist() == ["patch", "photo"]
 
 
 def test_experiments_csv_agrees_with_itself_and_with_what_was_published():
@@ -149,9 +155,37 @@ def test_experiments_csv_agrees_with_itself_and_with_what_was_published():
     assert table.index.is_unique and (table["label"] != "").all() and set(table["level"]) == {"patch", "photo"}
     for name, bases in table["baseline"].str.split().items():
         assert set(bases) <= set(table.index) - {name}, name
-        assert (table.loc[bases, ["notebook", "level"]] == table.loc[name, ["notebook", "level"]]).all(axis=None), name
+        assert (table.loc[bases, "notebook"] <= table.loc[name, "notebook"]).all(), name  # they have run by then
     assert sorted(table["table2"][table["table2"] != ""].astype(int)) == list(range(len(published.read("table2"))))
     assert set(table["claim"].str.split().sum()) <= set(published.read("claims")["id"])
+
+
+def test_another_notebooks_experiment_is_read_as_it_was_left(run, study):
+    left = run(plans=None, epochs=1)
+    with pytest.raises(FileNotFoundError, match="02_metrics.csv: run notebook 02 first"):
+        experiments.load_experiment(study, NAME)
+    other = left.metrics.assign(experiment="cameraconvnet-photo", plateau=True)
+    experiments.save_tables(study, "02", metrics=pd.concat([other, left.metrics]))
+    found = experiments.load_experiment(study, NAME)
+    assert (found.name, found.protocol, found.plateau) == (NAME, left.protocol, False)
+    assert len(found.metrics) == len(left.metrics) == len(tables.metrics_of(study, "02")) / 2
+    assert intervals.difference(found.test(), left.test()) == (0, 0, 0, 1)
+    with pytest.raises(FileNotFoundError, match="03_metrics.csv: run notebook 03 first"):
+        tables.metrics_of(study, "03")
+
+
+def test_photographs_are_simulated_where_no_folder_is_given(study, monkeypatch):
+    made, common = {}, dict(seed=3, models=2, devices=2, shots=2)
+    study = study._replace(simulation=common | dict(scenes=4, width=64))
+    monkeypatch.setattr(experiments.build, "simulate", lambda kind, root, **how: made.update({kind: how}) or root)
+    assert experiments.photo_folder(study, "dresden", "/some/where") == Path("/some/where") and made == {}
+    for kind, how in {"dresden": dict(scenes=4), "vision": dict(scenes=1, shots=1)}.items():
+        assert experiments.photo_folder(study, kind) == study.data / f"simulated-{kind}"
+        assert made[kind] == common | how | dict(size=(64, 48))
+    monkeypatch.setattr(experiments.datasets, "load_dresden", lambda root: pd.DataFrame({"dataset": [root.name]}))
+    assert experiments.photographs(study, "dresden")["dataset"].tolist() == ["simulated-dresden"]
+    assert experiments.planted(study, 7)["dataset"].tolist() == ["simulated-planted, own scenes"]
+    assert made["dresden"] == common | dict(scenes=7, own_scenes=True, size=(64, 48))
 
 
 def test_a_notebook_ends_with_its_tables_or_early_without_an_error(study, capsys):

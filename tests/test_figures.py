@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from camid_utils import catalogues, published
+from camid_utils import catalogues, published, training
 from camid_utils.figures import curves, photographs, results, scores, style
 
 NOTE = "simulated Dresden, 96 photos"
@@ -34,9 +34,9 @@ def study_look():
 def catalogue(n: int, devices=(1, 2)) -> pd.DataFrame:
     """`n` camera models with one or two devices in turn; every device photographed the same five scenes."""
     named = [(name, f"{name}_{d}") for i, name in enumerate(PHONES[:n]) for d in range(devices[i % 2])]
-    name = "simulated Dresden"
-    rows = [(f"{d}_{s}.jpg", name, "brand", m, d, f"{s}-1", name, 64, 48) for m, d in named for s in range(5)]
-    return pd.DataFrame(rows, columns=catalogues.COLUMNS)
+    rows = [(f"{d}_{s}.jpg", "simulated Dresden", "brand", m, d, f"{s}-1") for m, d in named for s in range(5)]
+    table = pd.DataFrame(rows, columns=catalogues.COLUMNS[:6])
+    return table.assign(collection="simulated Dresden", width=64, height=48)[catalogues.COLUMNS]
 
 
 def parts(n: int) -> dict[str, pd.Series]:
@@ -52,6 +52,12 @@ def epochs(count: int = 6) -> pd.DataFrame:
 
 def steps(losses) -> pd.DataFrame:
     return pd.DataFrame({"step": range(len(losses)), "loss": losses, "gradient_norm": 3.0})
+
+
+def history(count: int, plateau: bool) -> training.History:
+    """Five steps an epoch."""
+    log = steps(np.ones(5 * count)).assign(step=range(1, 5 * count + 1), epoch=np.repeat(range(1, count + 1), 5))
+    return training.History(log, epochs(count), count, plateau)
 
 
 def counts(n: int, correct: int = 30) -> pd.DataFrame:
@@ -112,6 +118,9 @@ FIGURES = {
     "step_curves": lambda n: curves.step_curves(steps(np.geomspace(2, 1 / n, 9 * n)), NOTE),
     "rate_curves": lambda n: curves.rate_curves(
         {f"{i}": (steps([2.0] * n), epochs(n)) for i in range(min(n, 4))}, NOTE
+    ),
+    "accuracy_by_step": lambda n: curves.accuracy_by_step(
+        {f"run {i}": history(n, plateau=i > 0) for i in range(min(n, 15))}, NOTE
     ),
     "two_epochs": lambda n: curves.two_epochs(LOG, {"printed accuracy": 100, "printed loss": 71}, NOTE),
     "voting_curves": lambda n: curves.voting_curves(experiments(7, 3), "Votes", NOTE),
@@ -213,6 +222,14 @@ def test_a_loss_axis_has_numbers_whatever_the_loss_does(losses):
     assert unreadable(fig) == []
     low, high = fig.axes[0].get_ylim()
     assert sum(low <= tick <= high for tick in fig.axes[0].get_yticks()) >= 2
+
+
+def test_accuracies_stand_at_their_steps_and_a_training_that_met_its_limit_ends_hollow():
+    (ax,) = curves.accuracy_by_step({"a": history(3, True), "b": history(2, False)}, NOTE).axes
+    lines, ends = ax.lines[::2], ax.lines[1::2]
+    assert [line.get_xdata().tolist() for line in lines] == [[5, 10, 15], [5, 10]]
+    assert [line.get_ydata()[-1] for line in lines] == [end.get_ydata()[0] for end in ends]
+    assert [(end.get_xdata()[0], end.get_markerfacecolor() == "white") for end in ends] == [(15, False), (10, True)]
 
 
 def test_class_counts_are_in_their_rows_and_equal_classes_share_one():

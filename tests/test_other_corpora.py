@@ -33,8 +33,9 @@ OTHER = predictions(HALF_WRONG, "simulated Forchheim", second="A_1")
 
 
 def test_the_comparison_finds_what_was_planted():
-    metrics, contrasts = other_corpora.compare(OWN, OTHER, ["A_1", "A_2"], "forchheim", "scene+device", seed=0)
-    assert list(metrics.columns) == intervals.METRIC_COLUMNS
+    where = dict(corpus="forchheim", protocol="scene+device", seed=0)
+    metrics, contrasts = other_corpora.compare(OWN, OTHER, ["A_1", "A_2"], **where, plateau=True)
+    assert list(metrics.columns) == intervals.METRIC_COLUMNS and metrics["plateau"].all()
     assert not metrics.duplicated(["experiment", "dataset", "protocol", "part", "level", "metric"]).any()
     common = other_corpora.restrict_classes(OTHER, ["A_1", "A_2"], "common")
     assert evaluation.class_names(common) == ["A_1", "A_2"]
@@ -48,13 +49,15 @@ def test_the_comparison_finds_what_was_planted():
     assert rows["label"].tolist() == labels
     assert rows["group"].tolist() == ["other corpus", "own test photos"] * 2
     assert list(contrasts.columns) == [*experiments.CONTRAST_COLUMNS, "models", "devices"]
-    first, second = contrasts.to_dict("records")
+    first, second = intervals.judged(contrasts).to_dict("records")
     assert first["difference"] == -0.5 and -0.75 < first["low"] < -0.5 < first["high"] < -0.25
+    assert (first["verdict"], second["verdict"]) == ("lower", "undecided")
     assert second["difference"] == second["low"] == second["high"] == 0
     assert (first["models"], first["devices"], first["photos"], first["photos_b"]) == (2, 2, 40, 20)
     for names in (["A_1"], NAMES):  # one class or all: "common" would say nothing more
-        only = other_corpora.compare(OWN, OTHER, names, "forchheim", "scene+device", seed=0)[1]
-        assert only["a"].tolist() == ["forchheim-all"]
+        metrics, only = other_corpora.compare(OWN, OTHER, names, **where, plateau=False)
+        assert only["a"].tolist() == ["forchheim-all"] and not metrics["plateau"].any()
+        assert intervals.judged(only)["verdict"].tolist() == [intervals.UNTRAINED]
 
 
 def version(wrong: int, name: str) -> pd.DataFrame:
@@ -68,22 +71,24 @@ VERSIONS = {key: version(wrong, key[1]) for key, wrong in MISTAKES.items()}
 
 
 def test_versions_are_compared_on_the_same_photos():
-    rows = other_corpora.version_rows(VERSIONS, seed=0)
-    assert rows["value"].to_list() == [1.0, 0.5, 1.0, 1.0]
-    assert rows["loss"].to_list() == [0.0, -0.5, 0.0, 0.0] and rows["gain"].to_list() == [0.0, 0.0, 0.0, 0.5]
-    assert -0.7 < rows.loc[1, "loss_low"] < rows.loc[1, "loss_high"] < -0.3
-    assert 0.3 < rows.loc[3, "gain_low"] < rows.loc[3, "gain_high"] < 0.7
-    assert (rows["n"] == 40).all() and (rows["crops"] == 2).all()
-    fewer = VERSIONS | {("best", "whatsapp"): VERSIONS["best", "whatsapp"].query("scene != '39'")}
-    missing = other_corpora.version_rows(fewer, seed=0)  # a photo missing in one version is left out of all
-    assert (missing["n"] == 39).all() and missing["value"].to_list() == pytest.approx([1, 20 / 39, 1, 1])
-    table = other_corpora.version_table(rows)
+    trained = {"best": True, "robust": True}
+    rows, gaps = other_corpora.compare_versions(VERSIONS, trained, seed=0)
+    assert rows["value"].to_list() == [1.0, 0.5, 1.0, 1.0] and (rows[["n", "crops"]] == [40, 2]).all(axis=None)
+    assert gaps[["model", "version", "minus", "difference", "verdict"]].to_numpy().tolist() == [
+        ["best", "whatsapp", "orig", -0.5, "lower"], ["robust", "orig", "best", 0.0, "undecided"],
+        ["robust", "whatsapp", "orig", 0.0, "undecided"], ["robust", "whatsapp", "best", 0.5, "higher"],
+    ]  # fmt: skip
+    assert -0.7 < gaps["low"][0] < gaps["high"][0] < -0.3 and 0.3 < gaps["low"][3] < gaps["high"][3] < 0.7
+    table = other_corpora.version_table(rows, gaps)
     assert table.loc[("best", "whatsapp"), "accuracy"].startswith("50.0 % (")
     loss, gain = table["minus orig, points"], table["minus best, points"]
     assert loss["best", "orig"] == gain["best", "orig"] == gain["best", "whatsapp"] == ""
     assert loss["best", "whatsapp"].startswith("-50.0 (") and loss["best", "whatsapp"].endswith(": lower")
-    assert loss["robust", "whatsapp"] == gain["robust", "orig"] == "+0.0 (+0.0 to +0.0): undecided"
-    assert gain["robust", "whatsapp"].endswith(": higher")
+    assert gain["robust", "orig"] == "+0.0 (+0.0 to +0.0): undecided"
+    fewer = VERSIONS | {("best", "whatsapp"): VERSIONS["best", "whatsapp"].query("scene != '39'")}
+    missing, gaps = other_corpora.compare_versions(fewer, trained | {"robust": False}, seed=0)
+    assert (missing["n"] == 39).all() and missing["value"].to_list() == pytest.approx([1, 20 / 39, 1, 1])
+    assert gaps["verdict"].tolist() == ["lower"] + [intervals.UNTRAINED] * 3  # one photo is left out of all versions
 
 
 class Bright(nn.Module):

@@ -58,18 +58,16 @@ def test_each_seed_has_another_split_and_the_same_classes(patch_table):
     assert len(devices.class_names) == 6 and labels_are_right(table, devices)
 
 
-@pytest.mark.parametrize("protocol", ["patch", "photo", "scene+device"])
+@pytest.mark.parametrize("protocol", ["patch", "scene+device"])
 def test_at_most_some_patches_per_photo_are_evaluated_and_all_are_trained_on(patch_table, protocol):
     table = patch_table(per_photo=5)
-    (whole,) = planning.plans(table, protocol, 0)
-    (thin,) = planning.plans(table, protocol, 0, evaluate=2)
-    assert (thin.rows("train") == whole.rows("train")).all()
+    whole, thin, same = (planning.plans(table, protocol, 0, evaluate=most)[0] for most in (0, 2, 5))
+    assert (thin.rows("train") == whole.rows("train")).all() and labels_are_right(table, thin)
     for part in ("val", "test"):
         rows = pd.Series(whole.rows(part))
         first = rows.groupby(table["photo"].to_numpy()[rows]).head(2)
         assert len(first) < len(rows) and thin.rows(part).tolist() == first.tolist()
-    assert labels_are_right(table, thin)
-    assert (planning.plans(table, protocol, 0, evaluate=5)[0].part == whole.part).all()
+    assert (same.part == whole.part).all()
 
 
 OVERLAP = {  # what each test shares with the training part: patches, photos, scenes, devices
@@ -95,9 +93,22 @@ def test_one_training_part_is_tested_in_five_ways(patch_table):
             shared = [bool({*train[c]} & {*test[c]}) for c in ("patch", "photo", "scene", "device")]
             assert tuple(shared) == OVERLAP[protocol] and set(test["camera_model"]) == set(MODELS)
             assert not {*table["photo"].iloc[plan.rows("val")]} & {*train["photo"], *test["photo"]}
-    assert (
-        found["scene+device"][0].rows("test") == planning.plans(table, "scene+device", 0, evaluate=2)[0].rows("test")
-    ).all()
+    (strict,) = planning.plans(table, "scene+device", 0, evaluate=2)
+    assert (found["scene+device"][0].rows("test") == strict.rows("test")).all()
+
+
+def test_a_photo_set_aside_has_another_of_its_device_and_scene_in_training_where_a_class_has_such(patch_table):
+    """Acme_A and Acme_B took two photos of each scene, Bolt_C one."""
+    first = patch_table(scenes=20)
+    second = first[first["camera_model"] != "Bolt_C"]
+    table = pd.concat([first, second.assign(photo=second["photo"] + " again")], ignore_index=True)
+    for seed in range(3):
+        (plan,) = planning.shared_training(table, "scene+device", seed)["photo"]
+        train, test = (table.iloc[plan.rows(part)].drop_duplicates("photo") for part in ("train", "test"))
+        alone = test.merge(train[["device", "scene"]].drop_duplicates(), how="left", indicator=True)["_merge"] != "both"
+        assert set(test.loc[alone.to_numpy(), "camera_model"]) == {"Bolt_C"} and not alone.all()
+        sizes = pd.concat([train, test])["camera_model"].value_counts()
+        assert (test["camera_model"].value_counts() / sizes).between(0.15, 0.25).all()
 
 
 def test_what_is_set_aside_depends_on_the_seed_and_not_on_the_order_of_the_rows(patch_table):
@@ -135,11 +146,11 @@ def test_a_plan_is_counted_by_part(patch_table):
     assert (counts["photos"] <= 48).all() and counts["photos"].sum() > 48  # leakage: photos in several parts
     strict = planning.plan_table(table, planning.plan(table, "scene+device", 0))
     assert list(strict.index) == ["train", "val", "test", "unused"]
-    assert strict.loc["test"].to_dict() == {"patches": 24, "photos": 6, "scenes": 2, "devices": 3}
+    assert strict.loc["test"].to_dict() == {"patches": 36, "photos": 9, "scenes": 3, "devices": 3}
 
 
 def test_every_protocol_of_a_catalogue_is_reported(patch_table):
-    table = patch_table(per_photo=1).assign(path=lambda t: "root/" + t["photo"], width=64, height=64)
+    table = patch_table(per_photo=1).assign(path=lambda t: "root/" + t["photo"], collection="", width=64, height=64)
     parts, notes = planning.protocol_parts(table[catalogues.COLUMNS], 0)
     assert list(parts) == ["photo", "scene", "device", "scene+device"] and (notes["classes left out"] == 0).all()
     parts, notes = planning.protocol_parts(table.loc[table["device"].str.endswith("_0"), catalogues.COLUMNS], 0)

@@ -111,7 +111,7 @@ def test_the_rate_falls_to_a_tenth_and_training_ends_where_validation_loss_stops
 
 def test_a_lower_loss_starts_the_count_of_patience_again():
     losses = [3, 2, 2, 1.9, 2, 1.9, 2, 2, 1, 1, 1]  # an equal loss is not lower; after a drop, two more epochs
-    history = [{"val_loss": loss, "val_accuracy": accuracy} for loss, accuracy in zip(losses, [0, 2, 2] + [1] * 8)]
+    history = [{"val_loss": loss, "val_accuracy": 0.5 + (loss == 2) / 2} for loss in losses]
     found = [training._plateaus(history[:count], {"patience": 2}) for count in range(len(losses) + 1)]
     assert found == [0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 2, 3] and training._best_epoch(history) == 2
 
@@ -180,7 +180,7 @@ def test_an_interrupted_training_resumes_to_the_bit(tmp_path, on_cpu, monkeypatc
         return net, training.fit(net, *data, settings, tmp_path / name, augment=augment, seed=1)
 
     whole, expected = train("whole")
-    assert nchw or network != "features" or training._plateaus(expected.epochs[:-1].to_dict("records"), settings)
+    assert network == "EfficientNet-Lite0" or training._plateaus(expected.epochs[:-1].to_dict("records"), settings)
     for epoch in range(1, settings["epochs"]):
         interrupt_after(epoch)
         with pytest.raises(KeyboardInterrupt):
@@ -240,21 +240,21 @@ def test_captured_steps_give_the_numbers_of_plain_ones(
 
     Where the rate has fallen, before the last epoch, numbers agree but for rounding: on a GPU it is float32.
     """
-    settings = SETTINGS | dict(batch_size=12, optimizer=optimizer, learning_rate=2**-7, patience=1, drops=9)
+    settings = SETTINGS | dict(batch_size=12, optimizer=optimizer, learning_rate=2**-7, drops=1)
+    monkeypatch.setattr(training, "_plateaus", lambda history, settings: len(history) // 2)
     plain, captures = brightness_net(), []
-    expected = training.fit(plain, *overfitted(), settings, tmp_path / "plain", augment=augment)
-    assert training._plateaus(expected.epochs[:2].to_dict("records"), settings) == 1
+    expected = training.fit(plain, *planted(), settings, tmp_path / "plain", augment=augment)
     monkeypatch.setattr(batches, "has_graphs", lambda fabric: True)
     monkeypatch.setattr(batches, "_capture", replayed(captures))
     monkeypatch.setattr(batches, "_beside", lambda work, stream: work())
     monkeypatch.setattr(torch.cuda, "Stream", Mock())
     monkeypatch.setattr(batches, "free_memory", lambda device: 2 * planted()[0].nbytes)
     monkeypatch.setattr(batches, "_read_ahead", None)  # not called: the batches are gathered on the device
-    for epoch, error in ((1, pytest.raises(KeyboardInterrupt)), (0, nullcontext())):
+    for epoch, error in ((2, pytest.raises(KeyboardInterrupt)), (0, nullcontext())):
         interrupt_after(epoch)
         net = brightness_net()
         with error:
-            history = training.fit(net, *overfitted(), settings, tmp_path / "captured", augment=augment)
+            history = training.fit(net, *planted(), settings, tmp_path / "captured", augment=augment)
     assert [tuple(result.shape) for result in captures] == [(3,), (12, 2)] * 2  # one graph to train, one to validate
     for found, wanted in ((history.steps, expected.steps), (history.epochs, expected.epochs)):
         pd.testing.assert_frame_equal(found.query("epoch < 3"), wanted.query("epoch < 3"), check_exact=True)

@@ -110,11 +110,12 @@ def compare_versions(
     """
     named = {key: t.assign(photo=t["device"].astype(str) + " " + t["scene"].astype(str)) for key, t in tables.items()}
     common = set.intersection(*(set(table["photo"]) for table in named.values()))
-    votes = {key: evaluation.vote(table[table["photo"].isin(common)]) for key, table in named.items()}
+    tables = {key: table[table["photo"].isin(common)].reset_index(drop=True) for key, table in named.items()}
+    votes = {key: evaluation.vote(table) for key, table in tables.items()}
     (first_model, first_version), rows, gaps = next(iter(tables)), [], []
     for (model, version), own in votes.items():
         names = [model, version, own["dataset"].iloc[0]]
-        rows.append([*names, *intervals.photo_accuracy(own).loc[0], own["patches"].mean()])
+        rows.append([*names, *intervals.photo_accuracy(tables[model, version]).loc[0], own["patches"].mean()])
         for minus, key in ((first_version, (model, first_version)), (first_model, (first_model, version))):
             if key != (model, version):
                 trained = plateau[model] and plateau[key[0]]
