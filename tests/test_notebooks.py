@@ -102,7 +102,8 @@ def test_links_between_notebooks_lead_somewhere():
         for cell in cells(path, "markdown"):
             for target in cell.source.split("](")[1:]:
                 target = target.split(")")[0]
-                assert target.startswith("https://") or (path.parent / target).is_file(), target
+                made = target.startswith(("https://", "../html/"))  # the latter by a run
+                assert made or (path.parent / target).is_file(), target
 
 
 def test_claims_link_to_headings_that_exist():
@@ -220,7 +221,7 @@ def test_predictions_give_the_metrics_and_keep_the_protocol(smoke, number):
         logs = evaluation.log_probabilities(predictions)
         assert np.allclose(np.exp(logs).sum(axis=1), 1, atol=1e-4)
         assert (predictions["true"] == predictions["camera_model"]).all() and (predictions["seed"] == 0).all()
-        assert not predictions.duplicated(["photo", "y", "x"]).any()
+        assert not predictions.duplicated(["photo", "y", "x"] if level == "patch" else ["photo"]).any()
         right = np.array(evaluation.class_names(predictions))[logs.argmax(1)] == predictions["true"]
         own = predictions.assign(right=right).groupby("part")
         written = rows[rows["level"] == level].set_index("part")
@@ -253,7 +254,7 @@ def test_the_identifiers_model_file_carries_what_was_measured(smoke):
 
 
 def test_every_epoch_is_recorded(smoke):
-    for number in ("02", "03", "04", "06", "07"):
+    for number in ("02", "03", "04", "07"):
         kept = pd.read_csv(smoke / "metrics" / f"{number}_epochs.csv").groupby(["run", "seed"])["best"].sum()
         assert len(kept) and (kept == 1).all() and {*kept.index.get_level_values("run")} <= {*listed().index}
 

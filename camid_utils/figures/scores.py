@@ -28,7 +28,7 @@ def energies(table: pd.DataFrame, note: str, limit: float = 60) -> plt.Figure:
         "own device": pce[same],
         "other device, same camera model": pce[~same & same_model],
         "other camera model": pce[~same_model],
-    }, "Photos and fingerprints", note)  # fmt: skip
+    }, "Correlation of photos with fingerprints", note)  # fmt: skip
     ax.set(xlabel=f"signed peak-to-correlation energy, logarithmic beyond 10; a match above {limit:g} (dashed)")
     ax.axvline(limit, color="0.3", lw=1, ls="--", zorder=0)
     ax.set_xscale("symlog", linthresh=10)
@@ -112,5 +112,5 @@ def tippett(ratios: dict[str, np.ndarray], note: str) -> plt.Figure:
         label = f"{name} (n = {len(llr):,})"
         ax.step(np.sort(llr) / np.log(10), shares, ls=DASHES[i], color=SERIES[i], lw=1.8, where="pre", label=label)
     ax.axvline(0, color="0.8", lw=0.8, zorder=0)
-    ax.set(xlabel="logarithm of the likelihood ratio to base 10", ylabel="share of trials with more", ylim=(0, 1.02))
+    ax.set(xlabel="logarithm of the likelihood ratio to base 10", ylabel="share of trials with a higher ratio", ylim=(0, 1.02))
     return heading(fig, "Likelihood ratios", note, legend_of=ax)
