@@ -164,7 +164,8 @@ def _train(study, name, network, make_net, store, plan, settings, augment, featu
     history = training.fit(trained, *data, **options)
     best = history.epochs.iloc[history.best_epoch - 1].drop("epoch")
     info = dict(experiment=name, target=plan.target, dataset=dataset, protocol=plan.protocol, seed=plan.seed,
-                kind=store.kind, augment=augment, plateau=history.plateau, epoch=history.best_epoch, **best.astype(float).round(6))  # fmt: skip
+                kind=store.kind, augment=augment, plateau=history.plateau, epoch=history.best_epoch,
+                **best.astype(float).round(6))  # fmt: skip
     model = models.Model(net.eval(), plan.class_names, store.pixels.shape[1], settings["input_range"], info)
     models.save_model(model, path)
     return model, history

@@ -2,7 +2,9 @@
 
 By percentile bootstrap over what was drawn: the devices of each camera model, the scenes, and the seeds. Photos of one
 device or one scene stand and fall together, so each is drawn as a cluster; a photo counts the product of its clusters'
-draws (the pigeonhole bootstrap, Owen 2007). Of something drawn only once the intervals say nothing.
+draws (the pigeonhole bootstrap, Owen 2007). Of n clusters n - 1 are drawn and count n / (n - 1) each, or the few devices,
+scenes and seeds of a study would look less variable than they are (Rao and Wu 1988). Of something drawn only once the
+intervals say nothing.
 """
 
 import numpy as np
@@ -54,8 +56,9 @@ def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000
             group[code] = pd.factorize(stratum, sort=True)[0]
         drawn = np.ones((1 + resamples, len(names)))
         for members in (np.flatnonzero(group == each) for each in np.unique(group)):
-            count = len(members)
-            drawn[1:, members] = rng.multinomial(count, np.full(count, 1 / count), resamples)
+            if (count := len(members)) > 1:
+                times = rng.multinomial(count - 1, np.full(count, 1 / count), resamples)
+                drawn[1:, members] = times * count / (count - 1)
         weights *= drawn[:, code]
     return weights
 
@@ -107,8 +110,10 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int =
         hits, counts = (np.bincount(rows, values, len(found)) for values in (right[side == one], np.ones(len(rows))))
         with np.errstate(invalid="ignore"):  # a sample may miss all photos of one side
             shares.append((weights @ hits) / (weights @ counts))
-    draws = shares[0] - shares[1]
+    draws = (shares[0] - shares[1]).round(12)  # so that equal shares stay equal, whatever the rounding
     known = draws[1:][np.isfinite(draws[1:])]
+    if not len(known):
+        return float(draws[0]), -1.0, 1.0, 1.0
     p = float(np.clip(2 * min(np.mean(known <= 0), np.mean(known >= 0)), 1 / resamples, 1))
     return float(draws[0]), *np.percentile(known, [2.5, 97.5]).tolist(), p
 

@@ -198,7 +198,7 @@ def test_every_figure_is_a_file_and_is_shown_in_its_notebook(smoke):
 def test_metrics_are_complete_and_possible(smoke, number):
     metrics = pd.read_csv(smoke / "metrics" / f"{number}_metrics.csv")
     assert list(metrics.columns) == METRIC_COLUMNS
-    assert set(metrics["experiment"]) == {*LISTED[number]} - {"header-patch", "phones-header-patch"}  # no patches
+    assert set(metrics["experiment"]) == {*LISTED[number]}
     for name, own in metrics.groupby("experiment"):
         levels = ["photo"] if re.search("header|content|residual", name) else ["patch", "photo"]
         assert not own.duplicated(["part", "level", "metric"]).any() and sorted(own["level"].unique()) == levels

@@ -112,5 +112,5 @@ def tippett(ratios: dict[str, np.ndarray], note: str) -> plt.Figure:
         label = f"{name} (n = {len(llr):,})"
         ax.step(np.sort(llr) / np.log(10), shares, ls=DASHES[i], color=SERIES[i], lw=1.8, where="pre", label=label)
     ax.axvline(0, color="0.8", lw=0.8, zorder=0)
-    ax.set(xlabel="logarithm of the likelihood ratio to base 10", ylabel="share of trials with a higher ratio", ylim=(0, 1.02))
+    ax.set(xlabel="logarithm of the likelihood ratio to base 10", ylabel="share with a higher ratio", ylim=(0, 1.02))
     return heading(fig, "Likelihood ratios", note, legend_of=ax)
