@@ -1,8 +1,8 @@
 """95 % intervals of metrics and of differences, the verdict on them, and their one formatter.
 
 By percentile bootstrap over what was drawn: the devices of each camera model, the scenes, and the seeds. Photos of one
-device or one scene stand and fall together, so each is drawn as a cluster; a photo counts the product of its clusters'
-draws (the pigeonhole bootstrap, Owen 2007). Of n clusters n - 1 are drawn and count n / (n - 1) each: otherwise the few
+device or one scene tend to be right or wrong together, so each is drawn as a cluster. A photo's weight is the product
+of its clusters' draws (the pigeonhole bootstrap, Owen 2007). Of n clusters n - 1 are drawn and count n / (n - 1) each: otherwise the few
 devices, scenes and seeds of a study would look less variable than they are (Rao and Wu 1988). Of something drawn only
 once the intervals say nothing.
 """
@@ -22,7 +22,7 @@ FORMATS = {
     "points": "{:+.1f} ({:+.1f} to {:+.1f})",  # differences of shares
     "": "{:.3f} ({:.3f} to {:.3f})",  # numbers as they are
 }
-LEVEL = 0.05  # of a verdict: of one interval, or of all contrasts of a notebook after Holm's correction
+LEVEL = 0.05  # significance of a verdict on one interval, or on all contrasts of a notebook with Holm's correction
 UNDECIDED, UNTRAINED = "undecided", "not trained to the plateau"
 
 
@@ -44,7 +44,7 @@ def units(table: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
 def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000) -> np.ndarray:
     """How often each of the `units` counts, [1 + resamples, units]: in the sample itself, then in bootstrap samples.
 
-    key: the seed of the draws. A device is drawn among those of its model, as the models are not a sample.
+    key: the seed of the draws. Devices are drawn within their model, as the models are not a sample.
     """
     rng, weights = np.random.default_rng(key), np.ones((1 + resamples, len(found)))
     devices = found["camera_model"].astype(str) + "\n" + found["device"].astype(str)
@@ -98,7 +98,7 @@ def score(
 def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int = 2000) -> tuple[float, ...]:
     """(accuracy of a - accuracy of b, low, high, p) of two tables of predictions.
 
-    What is in both (devices, scenes, seeds) is drawn alike for both, so the same photos are compared pair by pair.
+    Devices, scenes and seeds in both tables get the same draws, so the comparison is paired where photos are the same.
     p: two-sided, the share of the bootstrap samples on the other side of zero, doubled; at least 1 / resamples.
     """
     both = pd.concat([a.assign(side=0), b.assign(side=1)], ignore_index=True)
@@ -125,7 +125,7 @@ def _right(predictions: pd.DataFrame) -> np.ndarray:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Probabilities adjusted for judging all of them at once, each 0 to 1 (Holm 1979); NaN stays NaN."""
+    """p values adjusted for multiple tests, each 0 to 1 (Holm 1979); NaN stays NaN."""
     p = np.asarray(p, float)
     order = np.argsort(p)[: np.isfinite(p).sum()]
     adjusted = np.full(len(p), np.nan)
@@ -134,7 +134,7 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def judged(contrasts: pd.DataFrame) -> pd.DataFrame:
-    """Contrasts with the columns p_holm (over all of them) and verdict, in place of those that they had.
+    """Contrasts with new columns p_holm (over all of them) and verdict, which replace any old ones.
 
     verdict: "higher" or "lower" where p_holm is below LEVEL, UNDECIDED, or UNTRAINED (column `plateau`).
     """

@@ -48,7 +48,7 @@ def device_roc(curves: dict[str, pd.DataFrame], note: str) -> plt.Figure:
 
 
 def known_and_unknown(known: pd.DataFrame, unknown: pd.DataFrame, score: str, limit: float, note: str) -> plt.Figure:
-    """The score of each photo (open_set.calibrate), and the limit below which the answer is "none of them"."""
+    """The score of each photo (open_set.decide), and the limit below which the answer is "none of them"."""
     correct = known["predicted"] == known["true"]
     fig, ax = _strips({
         "known camera, correctly classified": known.loc[correct, score],
@@ -73,7 +73,7 @@ def _strips(kinds: dict[str, pd.Series], title: str, note: str) -> tuple[plt.Fig
 
 
 def reliability(rows: pd.DataFrame, note: str) -> plt.Figure:
-    """Accuracy by predicted probability (open_set.reliability): on the diagonal where the probabilities are right."""
+    """Accuracy by predicted probability (calibration.reliability): on the diagonal where the probabilities are right."""
     fig, ax = plt.subplots(figsize=(5.4, 4.4))
     ax.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
     for i, (name, own) in enumerate(rows.groupby("name", sort=False)):
