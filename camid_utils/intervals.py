@@ -2,9 +2,9 @@
 
 By percentile bootstrap over what was drawn: the devices of each camera model, the scenes, and the seeds. Photos of one
 device or one scene tend to be right or wrong together, so each is drawn as a cluster. A photo's weight is the product
-of its clusters' draws (the pigeonhole bootstrap, Owen 2007). Of n clusters n - 1 are drawn and count n / (n - 1) each: otherwise the few
-devices, scenes and seeds of a study would look less variable than they are (Rao and Wu 1988). Of something drawn only
-once the intervals say nothing.
+of its clusters' draws (the pigeonhole bootstrap, Owen 2007). Of n clusters n - 1 are drawn and count n / (n - 1) each.
+Otherwise the few devices, scenes and seeds of a study would look less variable than they are (Rao and Wu 1988). A
+single device, scene or seed adds no variation.
 """
 
 import numpy as np

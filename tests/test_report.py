@@ -22,7 +22,7 @@ SHOWN = IDS[IDS["readme"] != ""].sort_values("readme")
 RULES = CLAIMS["supported"] + "; " + CLAIMS["contradicted"]
 NAMED = {claim: set(re.findall(r"\b(?:experiment|run|a|b)=([^,: ]+)", rules)) for claim, rules in RULES.items()}
 READ = {claim: set(re.findall(r"\b\d\d_\w+", rules)) for claim, rules in RULES.items()}
-RESULTS = PROJECT / "results" / "default" / "metrics"
+RESULTS = PROJECT / "results" / "full" / "metrics"  # on which the sentences rest
 needs_results = pytest.mark.skipif(not (RESULTS / "02_metrics.csv").is_file(), reason="no such results published yet")
 
 
@@ -48,7 +48,7 @@ def planted(real: bool = False) -> dict[str, pd.DataFrame]:
     figures = dict(value=0.9, low=0.8, high=0.95, n=40)
     change = dict(change=-0.05, change_low=-0.1, change_high=0.0)
     epochs = pd.DataFrame(product(range(3), (1, 2, 3)), columns=["seed", "epoch"]).assign(val_accuracy=0.3)
-    asked = dict(source="photos", question=QUESTIONS[1], metric="area under the ROC")
+    asked = dict(source="photos", question=QUESTIONS[1], metric="area under the ROC", dataset=word + "FloreView")
     rates = {"learning_rate": [0.001, 0.001, 0.01], "epochs": 2, "left_start": False, "plateau": False}
     traces = {"experiment": "design-squashed", "group": ["intact", "traces destroyed"]}
     return found | {

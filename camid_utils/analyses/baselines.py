@@ -36,7 +36,7 @@ def run(
 ) -> dict[str, Experiment]:
     """One of KINDS, trained once per seed: an Experiment, named <prefix><kind>-<test>, for each test of `plans`.
 
-    table: the one that the plans split (planning.shared_training), patches of the catalogue's photos or one row per photo.
+    table: the one that the plans split (planning.shared_training), of patches of the catalogue's photos or of photos.
     Under "patch" the header is that of the training photos themselves; content and residual see other crops of them.
     """
     if kind not in KINDS:
@@ -151,7 +151,7 @@ def content_function() -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _symmetric_codes() -> np.ndarray:
-    """The class, one of 169, of each of 5^4 co-occurrences, int [625]: a change of sign or a reversed order keeps the class."""
+    """The class, one of 169, of each of 5^4 co-occurrences, int [625]: change of sign and reversal keep it."""
     four = np.indices((5,) * 4).reshape(4, -1)
     same = [np.ravel_multi_index(one, (5,) * 4) for one in (four, four[::-1], 4 - four, 4 - four[::-1])]
     return np.unique(np.min(same, axis=0), return_inverse=True)[1]

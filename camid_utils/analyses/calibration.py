@@ -24,7 +24,7 @@ def calibrate(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
 def fit_temperature(table: pd.DataFrame) -> float:
     """The temperature with the smallest log loss over known photos (Guo et al. 2017, who divide logits by it).
 
-    Searched from 1 / PATCHES (as if patches were independent) to 20, as there is no minimum if no photo is misclassified.
+    Searched from 1 / PATCHES (as if patches were independent) to 20: without misclassified photos there is no minimum.
     """
     logs, true = log_probabilities(table), pd.Index(class_names(table)).get_indexer(table["true"])
     rows, bounds = np.arange(len(true)), (-np.log(PATCHES), np.log(20))
@@ -112,7 +112,7 @@ def equal_error_rate(llr: np.ndarray, same: np.ndarray, weights: np.ndarray) -> 
 
 @np.errstate(invalid="ignore")  # a draw without trials
 def ratio_metrics(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Cllr and equal error rate of test trials with intervals, by whether false hypotheses are about known cameras' photos.
+    """Cllr and equal error rate of test trials, with intervals; false hypotheses are about known or unknown cameras.
 
     Columns: false_hypotheses ("of known cameras", "of unknown cameras": of their photos), metric, value, low, high,
     same and different (numbers of trials). Cllr is 1 for an examiner who learns nothing, and more for a misled one.

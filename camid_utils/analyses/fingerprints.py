@@ -197,8 +197,8 @@ def decisions(sources: dict[str, pd.DataFrame], seed: int = 0, resamples: int = 
 def rate(pairs: pd.DataFrame, hits: pd.Series, seed: int = 0, resamples: int = 1000) -> tuple[float, float, float]:
     """The share of hits among pairs with its 95 % interval; NaN without pairs.
 
-    By bootstrap over the photos' devices and scenes (intervals.bootstrap_weights). Where all or none are hits, bootstrap
-    samples are all alike, so by Wilson's method, as if the pairs were independent.
+    By bootstrap over the photos' devices and scenes (intervals.bootstrap_weights). Where all or none are hits, all
+    bootstrap samples are alike, so by Wilson's method, as if the pairs were independent.
     """
     if hits.all() or not hits.any():
         return wilson(int(hits.sum()), len(pairs))

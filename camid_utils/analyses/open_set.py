@@ -107,7 +107,7 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 
 
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
-    """One row per readable photo, predicted as by the tool: catalogue columns, photo, true, KEPT, mean `log_prob:<class>`.
+    """The tool's output, one row per readable photo: catalogue columns, photo, true, KEPT, mean `log_prob:<class>`.
 
     attrs: left_out, the photos that cannot be read; ValueError if none can. The table is kept in `folder`, and a second
     call with the same photos and model reads it.

@@ -44,7 +44,7 @@ def features(
 ) -> np.ndarray:  # fmt: skip
     """Output of the convolutions of `net` for a store's patches: float32 [1 + copies, N, d], kept in `folder`.
 
-    First the original patches, then copies changed by `augment` (see augmentation; one draw per patch). Rows that are not
+    First the original patches, then copies changed by `augment` (see augmentation; one draw per patch). Rows not in
     `used` are zero. A second call with the same weights, store, rows and settings opens the file.
     """
     shape = 1 + (copies if augment else 0), len(store.table), net.features[-2].out_features

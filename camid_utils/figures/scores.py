@@ -73,7 +73,7 @@ def _strips(kinds: dict[str, pd.Series], title: str, note: str) -> tuple[plt.Fig
 
 
 def reliability(rows: pd.DataFrame, note: str) -> plt.Figure:
-    """Accuracy by predicted probability (calibration.reliability): on the diagonal where the probabilities are right."""
+    """Accuracy by predicted probability (calibration.reliability): on the diagonal where probabilities are right."""
     fig, ax = plt.subplots(figsize=(5.4, 4.4))
     ax.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
     for i, (name, own) in enumerate(rows.groupby("name", sort=False)):

@@ -42,7 +42,7 @@ def family(experiment: str) -> str:
 
 
 def training_table(runs: list[Experiment]) -> pd.DataFrame:
-    """How the trainings ended: one row per run and seed, with the epoch that was kept and whether it reached a plateau."""
+    """How the trainings ended: one row per run and seed, with the epoch kept and whether it reached a plateau."""
     rows = [
         [run.name, model.info["seed"], len(history.epochs), history.best_epoch]
         + [*history.epochs.loc[history.best_epoch - 1, ["val_accuracy", "val_loss"]].round(4), history.plateau]
