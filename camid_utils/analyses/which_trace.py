@@ -41,14 +41,13 @@ def told_apart(predictions: pd.DataFrame, seed: int = 0, **labels) -> pd.DataFra
         groups = found["seed"].to_numpy()[code]
         draws = weighted_auc(score, other, bootstrap_weights(found, [seed, 97])[:, code], groups)
         low, high = np.nanpercentile(draws[1:], [2.5, 97.5])
+        low, high = min(low, draws[0]), max(high, draws[0])  # with two scenes a draw has the pairs of one
         if draws[0] in (0, 1):
             fewer = min(other.sum(), (~other).sum())
             low, high = wilson(round(draws[0] * fewer), fewer)[1:]
         counts = [own[column].nunique() for column in ("photo", "device", "scene")]
         rows.append([cameras.STEPS.loc[name, "step"], draws[0], low, high, *counts])
-    columns = [
-        column for column in TRACE_COLUMNS if column in ("step", "value", "low", "high", "n", "devices", "scenes")
-    ]
+    columns = ["step", "value", "low", "high", "n", "devices", "scenes"]
     return pd.DataFrame(rows, columns=columns).assign(**labels)
 
 
