@@ -29,7 +29,7 @@ def energies(table: pd.DataFrame, note: str, limit: float = 60) -> plt.Figure:
         "other device, same camera model": pce[~same & same_model],
         "other camera model": pce[~same_model],
     }, "Correlation of photos with fingerprints", note)  # fmt: skip
-    ax.set(xlabel=f"signed peak-to-correlation energy, logarithmic beyond 10; a match above {limit:g} (dashed)")
+    ax.set(xlabel=f"signed peak-to-correlation energy, logarithmic beyond 10; dashed: {limit:g}")
     ax.axvline(limit, color="0.3", lw=1, ls="--", zorder=0)
     ax.set_xscale("symlog", linthresh=10)
     ax.xaxis.set_major_formatter("{x:g}")
