@@ -1,5 +1,6 @@
 """Shared stand-ins: patch tables, a small patch store and its network, predictions, an interrupted training."""
 
+import shutil
 from collections import OrderedDict
 from itertools import product
 from unittest.mock import MagicMock
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from lightning_fabric import Fabric
 from nbformat.v4 import new_code_cell, new_notebook
+from playwright.sync_api import sync_playwright
 from scipy.special import log_softmax
 from torch import nn
 
@@ -17,6 +19,9 @@ from camid_utils import evaluation, experiments, patches, project, training
 from camid_utils import study as runner
 from camid_utils.analyses import transfer
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+    --disable-component-update --disable-sync""".split()
 MODELS = ["Acme_A", "Acme_B", "Bolt_C"]
 PARAMETERS = {  # of two tiny notebooks
     "01_first": 'text: str = "as is"  # a comment\nresults_dir: str = ""\ndresden_root: str = ""\n'
@@ -24,6 +29,15 @@ PARAMETERS = {  # of two tiny notebooks
     "02_second": 'number: int = 1\nrate: float = 0.5\nflag: bool = True\ndata_dir: str = "data"\nseed: int = 0\n'
     'results_dir: str = ""\n',
 }
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, one for all tests of a process, as Playwright allows no second."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from sklearn.metrics import confusion_matrix
 
 from camid_utils import evaluation
@@ -163,15 +163,6 @@ def test_the_page_loads_nothing(run):
 
 def test_without_predictions_there_is_no_page(tmp_path):
     assert matrices.build(tmp_path) is None and not list(tmp_path.iterdir())
-
-
-@pytest.fixture(scope="module")
-def browser():
-    flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 import simplejpeg
 import torch
 from PIL import Image, ImageCms
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from camid_utils import models
 from camid_utils.identify import page, predict
@@ -26,8 +26,6 @@ from camid_utils.photos import read_noted
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and shutil.which("npm")), reason="needs chromium and npm")
 expect.set_options(timeout=60_000)
-FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
-    --disable-component-update --disable-sync""".split()
 RED, BLUE, PURPLE = (200, 40, 40), (40, 40, 200), (90, 40, 40)
 NAMES = ["Zeta_9", "Alpha_10", "Mid_5", "Alpha_2", "Beta_1", "Omega_0"]  # in no order that a sort would give
 
@@ -82,14 +80,6 @@ def colour_url(site, tmp_path_factory):
     folder = shutil.copytree(site, tmp_path_factory.mktemp("colours") / "page")
     with served(page.server(page.build(colours(), folder))) as address:
         yield address
-
-
-@pytest.fixture(scope="session")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
