@@ -81,18 +81,27 @@ def score(
     single = weighted_metrics(table, np.array([found["seed"] == one for one in seeds], float), code)
     rows = []
     for metric, draws in values.items():
-        low, high = np.nanpercentile(draws[1:], [2.5, 97.5])
-        if metric == "accuracy" and draws[0] in (0, 1):  # all bootstrap samples are alike
-            photos = found["photo"].nunique()  # which other seeds only repeat
-            low, high = wilson(round(draws[0] * photos), photos)[1:]
+        photos = 0 if metric == "log loss" else found["photo"].nunique()  # other seeds only repeat them
         spread = np.std(single[metric], ddof=min(1, len(seeds) - 1))
-        rows.append([metric, draws[0], low, high, spread, (published or {}).get(metric, np.nan)])
+        rows.append([metric, *interval(draws, photos), spread, (published or {}).get(metric, np.nan)])
     counts = {f"{name}s": found[name].nunique() for name in ("photo", "device", "scene")}
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "spread", "published"]).assign(
         experiment=experiment, dataset=", ".join(sorted(table["dataset"].unique())), protocol=protocol, part=part,
         level=level, n=len(table), **counts, classes=len(class_names(table)), seed=seed, seeds=len(seeds),
         plateau=plateau,
     )[METRIC_COLUMNS]  # fmt: skip
+
+
+def interval(draws: np.ndarray, n: int = 0) -> tuple[float, float, float]:
+    """The first of the draws, and the ends of the 95 % interval of the others; all NaN where the first is.
+
+    n: given for shares of n. Where they are 0 or 1 all bootstrap samples are alike, and the interval is Wilson's.
+    """
+    if np.isnan(draws[0]):
+        return (np.nan,) * 3
+    if n and draws[0] in (0, 1):
+        return wilson(round(draws[0] * n), n)
+    return float(draws[0]), *np.nanpercentile(draws[1:], [2.5, 97.5]).tolist()
 
 
 def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int = 2000) -> tuple[float, ...]:

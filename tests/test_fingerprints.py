@@ -104,7 +104,7 @@ def test_every_photo_of_a_catalogue_finds_its_device(tmp_path):
     noisy = table.assign(pce=table["pce"] + np.random.default_rng(1).normal(0, 800, len(table)))
     one, two = (decisions({"": noisy.sample(frac=1, random_state=i)}, 4, resamples=200) for i in (1, 2))
     pd.testing.assert_frame_equal(one, two)
-    assert one["value"].between(one["low"], one["high"]).all()
+    assert one["value"].between(one["low"], one["high"]).all() and (one["low"] < one["high"]).all()
 
 
 def test_damaged_photos_are_left_out_and_too_few_of_one_size_are_a_reason(tmp_path):

@@ -90,7 +90,7 @@ def test_cells_are_small_and_prose_keeps_pace(path):
     assert len(imports) <= 8
     source = "\n".join(others)
     assert not any(word in source for word in ("sys.path", "chdir", "\nclass ", "!pip", "%pip", "globals(", "exec("))
-    assert source.count("\ndef ") + source.startswith("def ") <= 3
+    assert source.count("\ndef ") + source.startswith("def ") <= 2
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES)

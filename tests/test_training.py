@@ -371,3 +371,12 @@ def test_batch_normalisation_in_several_processes_needs_gpus():
     fabric = Mock(world_size=2, device=torch.device("cpu"))
     with pytest.raises(ValueError, match="train in one process here"), batches.divided(brightness_net(), fabric):
         pass
+
+
+def test_inputs_go_to_a_device_only_where_there_is_twice_the_room(monkeypatch):
+    inputs, device = np.arange(600 * 4, dtype=np.float32).reshape(600, 4), torch.device("cpu")
+    assert batches.on_device(inputs, device) is inputs
+    monkeypatch.setattr(batches, "free_memory", lambda device: 2 * inputs.nbytes - 1)
+    assert batches.on_device(inputs, device) is inputs
+    monkeypatch.setattr(batches, "free_memory", lambda device: 2 * inputs.nbytes)
+    np.testing.assert_array_equal(batches.on_device(inputs, device).numpy(), inputs)

@@ -8,6 +8,7 @@ from scipy.special import log_softmax, logsumexp
 from .. import intervals
 from ..evaluation import LOG_PROB, class_names, log_probabilities
 from ..identify.predict import PATCHES
+from ..intervals import interval
 
 BINS = 5  # groups of equal size by confidence, of the reliability figure and of the calibration error
 
@@ -36,18 +37,6 @@ def weights_of(table: pd.DataFrame, seed: int) -> np.ndarray:
     """How often each row counts in bootstrap samples of devices and scenes (intervals.bootstrap_weights)."""
     code, found = intervals.units(table)
     return intervals.bootstrap_weights(found, [seed, 98])[:, code]
-
-
-def interval(draws: np.ndarray, n: int = 0) -> tuple[float, float, float]:
-    """The first of the draws, and the ends of the 95 % interval of the others; all NaN where the first is.
-
-    n: given for shares of n; where they are 0 or 1 the interval is Wilson's.
-    """
-    if np.isnan(draws[0]):
-        return (np.nan,) * 3
-    if n and draws[0] in (0, 1):
-        return intervals.wilson(round(draws[0] * n), n)
-    return float(draws[0]), *np.nanpercentile(draws[1:], [2.5, 97.5]).tolist()
 
 
 @np.errstate(invalid="ignore")  # a draw without photos

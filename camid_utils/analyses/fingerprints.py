@@ -15,7 +15,7 @@ import pywt
 from scipy.fft import irfft2, rfft2
 from scipy.ndimage import uniform_filter
 
-from ..intervals import bootstrap_weights, units, wilson
+from ..intervals import bootstrap_weights, interval, units
 from ..photos import degrade, read_photo
 from ..project import progress
 
@@ -197,19 +197,15 @@ def decisions(sources: dict[str, pd.DataFrame], seed: int = 0, resamples: int = 
 def rate(pairs: pd.DataFrame, hits: pd.Series, seed: int = 0, resamples: int = 1000) -> tuple[float, float, float]:
     """The share of hits among pairs with its 95 % interval; NaN without pairs.
 
-    By bootstrap over the photos' devices and scenes (intervals.bootstrap_weights). Where all or none are hits, all
-    bootstrap samples are alike, so by Wilson's method, as if the pairs were independent.
+    By bootstrap over the photos' devices and scenes (intervals.bootstrap_weights). Where all or none are hits, by
+    Wilson's method, as if the pairs were independent.
     """
-    if hits.all() or not hits.any():
-        return wilson(int(hits.sum()), len(pairs))
+    if not len(pairs):
+        return (np.nan,) * 3
     code, photos = units(pairs.assign(device=pairs["own"]))
     weights = bootstrap_weights(photos, [seed, 97], resamples)
     found, counts = (weights @ np.bincount(code, values, len(photos)) for values in (hits, np.ones(len(pairs))))
-    return _interval(found / np.where(counts > 0, counts, np.nan))
-
-
-def _interval(draws: np.ndarray) -> tuple[float, float, float]:
-    return float(draws[0]), *np.nanpercentile(draws[1:], [2.5, 97.5]).tolist()
+    return interval(found / np.where(counts > 0, counts, np.nan), len(pairs))
 
 
 def roc(pairs: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> tuple[pd.DataFrame, tuple[float, float, float]]:
@@ -232,7 +228,7 @@ def roc(pairs: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> tuple[pd.D
             found[i] = true[np.searchsorted(false, rates * (1 + 1e-9), side="right") - 1]
     low, high = np.nanpercentile(found[1:], [2.5, 97.5], axis=0)
     curve = {"false_positive_rate": rates, "true_positive_rate": found[0], "low": low, "high": high}
-    return pd.DataFrame(curve), _interval(areas)
+    return pd.DataFrame(curve), interval(areas, min(same.sum(), (~same).sum()))
 
 
 def detection(tables: dict[str, pd.DataFrame], by: str, seed: int = 0) -> pd.DataFrame:

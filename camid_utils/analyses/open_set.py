@@ -13,12 +13,13 @@ from ..catalogues import fingerprint, relative_photos
 from ..evaluation import LOG_PROB, digest
 from ..files import atomic_path
 from ..identify.predict import SCORES, combine, compare_parts, predict_photo
+from ..intervals import interval
 from ..models import Model
 from ..patches import Store
 from ..photos import read_image
 from ..planning import Plan
 from ..project import progress
-from .calibration import calibrate, fit_temperature, interval, weights_of
+from .calibration import calibrate, fit_temperature, weights_of
 
 COMPARED = (*SCORES, "mahalanobis")  # the last needs a matrix of features by features, too large for the page
 KEPT = (*SCORES[1:], "parts_statistic")  # what `predict_photos` keeps of an answer: what needs no calibration

@@ -66,6 +66,11 @@ def features(
     return np.load(path, mmap_mode="r")
 
 
+def thawed(nets: dict[int, CameraConvNet], num_classes: int, plan: Plan) -> CameraConvNet:
+    """As `transferred` from the network of the plan's seed, with all layers to be trained: for experiments.run."""
+    return transferred(nets[plan.seed], num_classes, frozen=False)
+
+
 def adapted(
     model: Model, familiar: Store, store: Store, rows: np.ndarray, trained_range: str, fed_range: str
 ) -> CameraConvNet:

@@ -15,7 +15,7 @@ import simplejpeg
 from ..catalogues import relative_photos
 from ..evaluation import LOG_PROB, vote
 from ..experiments import Experiment, predict_test
-from ..intervals import bootstrap_weights, units, wilson
+from ..intervals import bootstrap_weights, interval, units
 from ..patches import Store, best_positions, cut_patches, extract
 from ..planning import Plan
 from ..simulate import cameras, layouts, scenes
@@ -40,13 +40,10 @@ def told_apart(predictions: pd.DataFrame, seed: int = 0, **labels) -> pd.DataFra
         code, found = units(own)
         groups = found["seed"].to_numpy()[code]
         draws = weighted_auc(score, other, bootstrap_weights(found, [seed, 97])[:, code], groups)
-        low, high = np.nanpercentile(draws[1:], [2.5, 97.5])
-        low, high = min(low, draws[0]), max(high, draws[0])  # with two scenes a draw has the pairs of one
-        if draws[0] in (0, 1):
-            fewer = min(other.sum(), (~other).sum())
-            low, high = wilson(round(draws[0] * fewer), fewer)[1:]
+        value, low, high = interval(draws, min(other.sum(), (~other).sum()))
+        low, high = min(low, value), max(high, value)  # with two scenes a draw has the pairs of one
         counts = [own[column].nunique() for column in ("photo", "device", "scene")]
-        rows.append([cameras.STEPS.loc[name, "step"], draws[0], low, high, *counts])
+        rows.append([cameras.STEPS.loc[name, "step"], value, low, high, *counts])
     columns = ["step", "value", "low", "high", "n", "devices", "scenes"]
     return pd.DataFrame(rows, columns=columns).assign(**labels)
 

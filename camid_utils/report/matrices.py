@@ -25,7 +25,7 @@ from ..files import command, write_text
 from ..project import read_record, resolve
 
 WEB, NAME = Path(__file__).parent / "web", "confusion_matrices.html"
-LIMIT, PICTURES = 3_000_000, 1_500_000  # bytes: of the page, and of the thumbnails in it
+LIMIT, PICTURES = 3_000_000, 1_200_000  # bytes: of the page, and of the thumbnails in it
 PER_PAIR, SIDE, QUALITY = 6, 120, 60  # thumbnails per pair of confused classes, their longer side, JPEG quality
 TOP = 3  # probabilities kept per photo
 HEADER = "header"  # word in the label of a look-up by the file's header, whose answers stand beside the networks'

@@ -1,1 +1,1 @@
-"""Simulated photographs: places, cameras, and the folders of four data sets."""
+"""Simulated photographs: places, cameras, and the folders of data sets in the layouts of real ones."""
