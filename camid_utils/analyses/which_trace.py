@@ -20,6 +20,7 @@ from ..patches import Store, best_positions, cut_patches, extract
 from ..planning import Plan
 from ..simulate import cameras, layouts, scenes
 from . import baselines
+from .open_set import area
 
 BASE, TWIN = cameras.STEPS.index[:2]
 TRACE_COLUMNS = ["network", "step", "degradation", "value", "low", "high", "n", "devices", "scenes", "plateau"]
@@ -49,15 +50,12 @@ def told_apart(predictions: pd.DataFrame, seed: int = 0, **labels) -> pd.DataFra
 
 
 def weighted_auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Area under the ROC for each row of `weights` [draws, n], from pairs of the same group; NaN without a pair.
-
-    The weighted share of pairs in which the positive has the higher score, ties counting half (Mann-Whitney).
-    """
-    wins = (1 + np.sign(score[positive][:, None] - score[~positive])) / 2
-    paired = (groups[positive][:, None] == groups[~positive]).astype(float)
-    one, two = weights[:, positive], weights[:, ~positive]
-    with np.errstate(invalid="ignore"):
-        return ((one @ (wins * paired)) * two).sum(1) / ((one @ paired) * two).sum(1)
+    """Area under the ROC for each row of `weights` [draws, n], within each group and then the mean over them."""
+    found = []
+    for each in np.unique(groups):
+        one, two = positive & (groups == each), ~positive & (groups == each)
+        found.append(area(score[one], score[two], weights=(weights[:, one], weights[:, two])))
+    return np.mean(found, axis=0)
 
 
 def after_degradation(
