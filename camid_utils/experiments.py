@@ -189,7 +189,8 @@ def photos_tested(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFra
 def contrast(a: Experiment, b: Experiment, level: str = "patch") -> list:
     """Test accuracy of `a` minus that of `b` (intervals.difference): one row of CONTRAST_COLUMNS."""
     tests = [evaluation.vote(run.test()) if level == "photo" else run.test() for run in (a, b)]
-    found = intervals.difference(*tests, seed=int(tests[0]["seed"].min()))
+    collections = "collection" in (a.protocol, b.protocol)
+    found = intervals.difference(*tests, seed=int(tests[0]["seed"].min()), collections=collections)
     names = [a.name, a.protocol, b.name, b.protocol, tests[0]["dataset"].iloc[0], level]
     return [*names, *found, *(table["photo"].nunique() for table in tests), a.plateau and b.plateau]
 

@@ -63,11 +63,12 @@ def plans(
 def shared_training(
     table: pd.DataFrame, protocol: str, seed: int, seeds: int = 1, evaluate: int = 0, train: int = 0
 ) -> dict[str, list[Plan]]:
-    """Plans that train on the same rows and test in up to five ways: for each protocol a plan per seed.
+    """Plans that train on the same rows and test in up to six ways: for each protocol a plan per seed.
 
     Training and validation are those of `protocol` (see `plan`), without a fifth of the training photos. Tested are
     other patches of the training photos (patch), the photos set aside (photo), training devices in new scenes (scene),
-    new devices in training scenes (device), and both new (scene+device); what the data do not allow is missing.
+    new devices in training scenes (device), both new (scene+device), and new collections (collection: of the classes
+    that have two; its scenes are those that splits.split sets aside); what the data do not allow is missing.
     Set aside are photos whose scene training shows by the same device too, where a class has such: else a scene that
     only other cameras have shown would count against them.
     evaluate, train: the maximum number of patches per photo for either use; 0 for all.
@@ -89,7 +90,8 @@ def shared_training(
         aside = in_train & table["photo"].isin(fifth).to_numpy()
         surplus = in_train & ~aside & (table.groupby("photo").cumcount().to_numpy() >= (train or np.inf))
         both = (labels >= 0) & (strict.protocol == "scene+device")
-        tests = {"patch": surplus, "photo": aside, "scene": both & seen["device"] & tested["scene"],
+        unused = (labels >= 0) & (strict.protocol == "collection") & (strict.part == "unused") & table["scene"].notna()
+        tests = {"patch": surplus, "photo": aside, "scene": unused | both & seen["device"] & tested["scene"],
                  "device": both & tested["device"] & seen["scene"]} | {strict.protocol: in_test}  # fmt: skip
         part = np.where(in_test | aside | surplus, "unused", strict.part)
         for name in [name for name in splits.PROTOCOLS if name in tests and tests[name].any()]:
@@ -110,7 +112,8 @@ def plan_table(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 def protocol_parts(catalogue: pd.DataFrame, seed: int) -> tuple[dict[str, pd.Series], pd.DataFrame]:
     """The parts of a catalogue under each protocol that splits photos, and a table of what each leaves out."""
     parts, notes = {}, []
-    for protocol in splits.PROTOCOLS[1:]:
+    several = catalogue["collection"].nunique() > 1
+    for protocol in splits.PROTOCOLS[1 : None if several else -1]:
         try:
             kept, dropped = splits.splittable(catalogue, protocol, seed)
         except ValueError as error:
