@@ -34,10 +34,10 @@ LEAST_SHARE = 0.5  # of the classes that `photo` can split; see `strictest`
 def split(table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model") -> pd.Series:
     """Part of each row of a catalogue or patch table: "train", "val", "test" or "unused"; the index is the table's.
 
-    Every class of `target` is in every part. FRACTIONS are those of a class's rows (patch) or photos (photo), of all
-    scenes (scene). device: TEST_DEVICES of a camera model's devices are tested; val is other photos of the training
-    devices. Under scene+device, train and val are training devices in training and validation scenes, test
-    is test devices in test scenes, the rest is "unused". Raises ValueError naming the classes that cannot be split.
+    Every class of `target` is in every part. FRACTIONS are those of a class's rows (patch) or photos (photo), of the
+    scenes of each collection (scene). device: TEST_DEVICES of a camera model's devices are tested; val is other photos
+    of the training devices. Under scene+device, train and val are training devices in training and validation scenes,
+    test is test devices in test scenes, the rest is "unused". Raises ValueError naming what cannot be split.
 
     collection: seeds 0 and 1 (and so on) are two folds: of the collections of each class with LEAST photos or more,
     every second one, by name, is tested. A class with one such collection is never tested, but is in train and val.
@@ -112,6 +112,8 @@ def _units(table: pd.DataFrame, protocol: str, target: str) -> tuple[pd.DataFram
     if protocol == "patch":
         first = np.lexsort([*(table[name].to_numpy() for name in ("x", "y") if name in table), code])
         unit_of_row = np.argsort(first)
+    if "scene" in needed and "collection" in table:
+        needed.append("collection")
     columns = {"class": target} | {name: name for name in needed}
     return pd.DataFrame({new: table[old].to_numpy(dtype=object)[first] for new, old in columns.items()}), unit_of_row
 
@@ -152,7 +154,7 @@ def _unsplittable(units: pd.DataFrame, protocol: str) -> dict[str, str]:
         most, enough = sizes.groupby("class").max(), (sizes >= LEAST).groupby("class").sum()
         lacking[f"{LEAST} photos in a collection"] = most < LEAST
         lacking["2 scenes"] = classes["scene"].nunique() < 2
-        lacking[f"2 classes with 2 collections of {LEAST} photos"] = enough.map(lambda _: (enough > 1).sum() < 2)
+        lacking[f"2 collections of {LEAST} photos, in every class"] = enough.map(lambda _: (enough < 2).all())
     if "device" in units:
         devices = units.groupby(["class", "camera_model"])["device"].nunique()
         lacking["2 devices of one camera model"] = devices.groupby("class").max() < 2
@@ -213,7 +215,8 @@ def _partition(codes: dict[str, np.ndarray], protocol: str, rng: np.random.Gener
         parts = _assign(codes["class"] * 2 + tested, (train / (train + val), val / (train + val), 0), rng)
         return np.where(tested, TEST, parts)
     scenes = codes["scene"].max() + 1
-    part_of_scene = _assign(np.zeros(scenes, int), FRACTIONS, rng) if exact else rng.choice(3, scenes, p=FRACTIONS)
+    strata = _collection_of_scene(codes) if "collection" in codes else np.zeros(scenes, int)
+    part_of_scene = _assign(strata, FRACTIONS, rng) if exact else rng.choice(3, scenes, p=FRACTIONS)
     parts = part_of_scene[codes["scene"]]
     return parts if protocol == "scene" else np.where(tested == (parts == TEST), parts, UNUSED)
 
@@ -230,11 +233,15 @@ def _by_collection(codes: dict[str, np.ndarray], fold: int, rng: np.random.Gener
     spare = several & ~test
     spare &= spare.groupby(by_owner).transform("sum") > 1
     whole = spare & (pairs["drawn"].where(spare).groupby(by_owner).transform("max") == pairs["drawn"])
-    scene_collection = codes["collection"][np.unique(codes["scene"], return_index=True)[1]]
-    parts = np.array([TRAIN, UNUSED, VAL])[_assign(scene_collection, KEPT_BLOCKS, rng)][codes["scene"]]
+    parts = np.array([TRAIN, UNUSED, VAL])[_assign(_collection_of_scene(codes), KEPT_BLOCKS, rng)][codes["scene"]]
     validated = whole.groupby(by_owner).transform("any").to_numpy()[pair]
     parts = np.where(validated & (parts == VAL), TRAIN, parts)
     return np.select([test.to_numpy()[pair], whole.to_numpy()[pair]], [TEST, VAL], parts)
+
+
+def _collection_of_scene(codes: dict[str, np.ndarray]) -> np.ndarray:
+    """A number of each scene's collection, 0 if it is unknown; of the first, where several share its name."""
+    return codes["collection"][np.unique(codes["scene"], return_index=True)[1]] + 1
 
 
 def _assign(strata: np.ndarray, fractions: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:

@@ -188,6 +188,13 @@ def test_public_photographs_are_labelled_by_the_list_and_never_by_their_exif_dat
         "Nikon_D70s_0_002.jpg": [None, "bob/sea", "public photographs"],
         "LG_OptimusL9II_0_005.jpg": [None, "x/y", "public photographs"],
     }
+    table = datasets.load_photographs(tmp_path, kind="flat", role="camera", least=1)
+    assert len(table) == 1 and datasets.load_photographs(tmp_path, least=2).attrs["skipped"] == {
+        "flat (camera)": 1,
+        "flat (phone)": 1,
+    }
+    with pytest.raises(FileNotFoundError, match="no usable photo"):
+        datasets.load_photographs(tmp_path, least=3)
     everything = datasets.load_photographs(tmp_path, kind=None)
     assert len(everything) == 6 and not any(s in everything.to_csv() for s in ("Evil", "Corp", "SERIAL", "7.0"))
     for wrong in ({"role": "drone"}, {"kind": "video"}):

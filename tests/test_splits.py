@@ -131,7 +131,22 @@ BEFORE = {  # part of each row before the protocol collection was there: r(train
 def test_a_new_protocol_leaves_the_draws_of_the_others_as_they_were():
     table = catalogue(models=3)
     for protocol, parts in BEFORE.items():
-        assert "".join(part[1] for part in split(table, protocol, 7)) == parts
+        for one in (table.assign(collection="Dresden"), table.drop(columns="collection")):
+            assert "".join(part[1] for part in split(one, protocol, 7)) == parts
+
+
+def test_scenes_are_drawn_within_their_collection():
+    """Each of 30 classes has eight scenes of its own: drawn from all 240, some class would lack a part."""
+    table = collections({f"M{i}": [16] for i in range(30)})
+    parts = split(table, "scene", 0)
+    counts = table[~table["scene"].duplicated()].groupby("camera_model")["scene"].size()
+    assert (counts == 8).all()
+    found = pd.crosstab(table["camera_model"], parts)
+    assert (found == [6, 8, 2]).all(axis=None) and list(found) == ["test", "train", "val"]
+    with pytest.raises(ValueError, match="none of 500 draws"):
+        split(table.assign(collection="one"), "scene", 0)
+    unknown = table.assign(collection=table["collection"].where(table["camera_model"] != "M0"))
+    assert len(splittable(unknown, "scene", 0)[0]) == len(table)
 
 
 def collections(sizes: dict[str, list[int]]) -> pd.DataFrame:
@@ -176,9 +191,9 @@ def test_a_collection_that_classes_share_may_test_one_and_train_another():
         splits._assert_disjoint(table, broken, "collection")
 
 
-def test_new_collections_need_two_classes_that_have_two_and_photos_enough():
-    with pytest.raises(ValueError, match="fewer than 2 classes with 2 collections of 8 photos: A, B, C"):
-        split(collections({"A": [9, 9], "B": [9, 7], "C": [30]}), "collection", 0)
+def test_new_collections_need_a_class_that_has_two_and_photos_enough():
+    with pytest.raises(ValueError, match="fewer than 2 collections of 8 photos, in every class: A, B, C"):
+        split(collections({"A": [9, 7], "B": [9, 7], "C": [30]}), "collection", 0)
     table = collections({"A": [9, 9], "B": [9, 9], "C": [7, 7], "D": [8]})
     table.loc[table["camera_model"] == "D", "scene"] = "one"
     kept, dropped = splittable(table, "collection", 0)

@@ -23,8 +23,8 @@ def matched(predictions: pd.DataFrame) -> pd.DataFrame:
     rows = predictions[groups.transform("nunique") > 1].reset_index(drop=True)
     names = rows.groupby(["seed", "collection"])["true"].agg(lambda true: sorted(set(true)))
     own = [names[key] for key in zip(rows["seed"], rows["collection"], strict=True)]
-    inside = np.array([[name in group for name in class_names(rows)] for group in own])
     columns = [LOG_PROB + name for name in class_names(rows)]
+    inside = np.array([[name in group for name in class_names(rows)] for group in own]).reshape(len(rows), len(columns))
     logs = np.where(inside, rows[columns].to_numpy(float), -np.inf)
     rows[columns] = logs - np.logaddexp.reduce(logs, axis=1, keepdims=True)
     return rows.assign(group=[", ".join(group) for group in own])
