@@ -11,25 +11,28 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `photos`         | one photograph: the decoder, its header and quantisation tables, its degradations          |
 | `published/`     | what was published, as data: tables, log, counts; the claims, each with its rule           |
 | `catalogues`     | a folder of photos as a table with one row per photo                                       |
-| `datasets`       | the layouts of Dresden, FloreView, Forchheim, VISION and of your own folders               |
+| `datasets`       | the layouts of Dresden, FloreView, Forchheim, VISION, the public photographs, own folders  |
 | `download/`      | real photographs: `sources`, `fetch` (resumes), `check`; `python -m camid_utils.download`  |
 | `simulate/`      | `scenes`, `cameras` (lens, sensor, demosaicing, JPEG), `layouts`, `build`                  |
 | `splits`         | train, val and test by five protocols                                                      |
 | `planning`       | which rows of a patch store train, validate and test; one network, several tests           |
 | `patches`        | the patch store: cutting, its key, which patches carry traces                              |
-| `models`         | the two networks, the model file                                                           |
+| `models`         | the two networks, that of Bondi et al., the model file                                     |
 | `augmentation`   | flips, rotation, jitter and degradations of training images                                |
 | `batches`        | device, precision, batches, CUDA graphs, several processes, logits                         |
 | `checkpoints`    | what an interrupted training run resumes from                                              |
 | `training`       | the loop, its hyperparameters; jobs: `python -m camid_utils.training JOB`, under torchrun  |
 | `evaluation`     | predictions, votes, confusion matrices, metrics                                            |
-| `intervals`      | bootstrap, differences, one formatter, one verdict                                         |
-| `figures/`       | `style`, `curves`, `results`, `scores`, `photographs`, `examples`, `summary`               |
+| `intervals`      | bootstrap over devices, scenes and seeds; Holm's correction; one verdict, one formatter    |
+| `figures/`       | `style`, `curves`, `results`, `scores`, `photographs`, `examples`                          |
 | `experiments`    | one experiment from plan to metrics; `experiments.csv` lists every one                     |
 | `identify/`      | which camera took a photo: `predict`, the command line, `page`; `web/` (its own decoder)   |
-| `analyses/`      | `traces` (spectra of noise residuals), `learning`, `voting` (how many patches a photo      |
-|                  | needs), `transfer`, `robustness`, `fingerprints` (of sensors), `open_set`, `other_corpora` |
-| `report/`        | `tables`, `evidence`, `statements` (language of the rules), `ledger`, `headlines` (README) |
+| `analyses/`      | `baselines` (header, content, residuals), `traces` (spectra of noise residuals),           |
+|                  | `learning`, `voting` (how many patches a photo needs), `transfer`, `robustness`,           |
+|                  | `fingerprints` (of sensors), `open_set`, `calibration` (and likelihood ratios), `splices`, |
+|                  | `which_trace` (cameras that differ in one step), `other_corpora`                           |
+| `report/`        | `tables`, `statements` (language of the rules), `ledger`, `headlines` (README),            |
+|                  | `matrices` (the page of confusion matrices; `web/`)                                        |
 | `benchmark`      | ours beside the plain recipe: `python -m camid_utils.benchmark`                            |
 | `execution`      | runs notebooks in kernels of their own                                                     |
 | `grid`           | runs them once per combination of parameters: here, in processes, on a cluster             |

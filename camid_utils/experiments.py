@@ -123,13 +123,14 @@ def planted(study: Study, scenes: int) -> pd.DataFrame:
 
 def run(
     study: Study, name: str, make_net: Callable, store: Store, plans: list[Plan], settings: dict,
-    *, augment: dict | None = None, features: list[np.ndarray] | None = None, network: str = "",
+    *, augment: dict | None = None, features: list[np.ndarray] | None = None, network: str = "", plateau: bool = True,
 ) -> Experiment:  # fmt: skip
     """Train for each plan, keep the models, predict `val` and `test` once, score both per patch and per photo.
 
     name: an id of experiments.csv. make_net(classes, plan) returns the network; settings, augment: see training.fit.
     features: for each plan those of its network's frozen part (transfer.features); then only the classifier is trained.
     network: the name under which training is kept; experiments that share it, and train alike, train once.
+    plateau: whether the networks that it starts from had reached their plateau; without that it counts as not on one.
     """
     if len(used := {plan.protocol for plan in plans}) > 1:
         raise ValueError(f"{name}: the seeds' plans follow different protocols ({', '.join(sorted(used))})")
@@ -146,7 +147,7 @@ def run(
     metrics = [
         intervals.score(predictions[predictions["part"] == part], experiment=name, protocol=plans[0].protocol,
                         level=level, part=part, seed=plans[0].seed, published=_published(name, part, level),
-                        plateau=all(history.plateau for history in histories))
+                        plateau=plateau and all(history.plateau for history in histories))
         for part, level in product(("val", "test"), ("patch", "photo"))
     ]  # fmt: skip
     return Experiment(name, plans[0].protocol, found, histories, predictions, pd.concat(metrics, ignore_index=True))
@@ -176,7 +177,8 @@ def _train(study, name, network, make_net, store, plan, settings, augment, featu
     history = training.fit(trained, *data, **options)
     best = history.epochs.iloc[history.best_epoch - 1].drop("epoch")
     info = dict(experiment=name, target=plan.target, dataset=dataset, protocol=plan.protocol, seed=plan.seed,
-                kind=store.kind, augment=augment, plateau=history.plateau, epoch=history.best_epoch, **best.astype(float).round(6))  # fmt: skip
+                kind=store.kind, augment=augment, plateau=history.plateau, epoch=history.best_epoch,
+                **best.astype(float).round(6))  # fmt: skip
     model = models.Model(net.eval(), plan.class_names, store.pixels.shape[1], settings["input_range"], info)
     models.save_model(model, path)
     return model, history

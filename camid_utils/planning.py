@@ -65,13 +65,13 @@ def shared_training(
 ) -> dict[str, list[Plan]]:
     """Plans that train on the same rows and test in up to six ways: for each protocol a plan per seed.
 
-    Training and validation are those of `protocol` (see `plan`), without a fifth of the training photos. Tested are
-    other patches of the training photos (patch), the photos set aside (photo), training devices in new scenes (scene),
-    new devices in training scenes (device), both new (scene+device), and new collections (collection: of the classes
-    that have two; its scenes are those that splits.split sets aside); what the data do not allow is missing.
-    Set aside are photos whose scene training shows by the same device too, where a class has such: else a scene that
-    only other cameras have shown would count against them.
-    evaluate, train: the maximum number of patches per photo for either use; 0 for all.
+    Training and validation are those of `protocol` (see `plan`), but a fifth of the training photos is set aside. The
+    tests: other patches of the training photos (patch), the photos set aside (photo), training devices in new scenes
+    (scene), new devices in training scenes (device), both new (scene+device), and new collections (collection: its
+    scenes are those that splits.split leaves unused). Tests that the data do not allow are missing. Photos are set
+    aside only if training has another of the same scene by the same device, where a class has such photos. Otherwise
+    training would show their scene only by other cameras, which counts against the true class.
+    evaluate, train: the maximum number of patches per photo for testing or validating, and for training; 0 for all.
     """
     found: dict[str, list[Plan]] = {}
     for strict in plans(table, protocol, seed, seeds):

@@ -113,8 +113,8 @@ def fit(
     if tracker:
         tracker.finish()
     net.eval().load_state_dict(best)
-    plateau = _plateaus(history, settings) > settings["drops"]
-    return History(pd.DataFrame(steps), pd.DataFrame(history), _best_epoch(history), plateau)
+    plateau = _plateaus(history, settings) > settings["drops"] and np.isfinite(history[-1]["val_loss"])
+    return History(pd.DataFrame(steps), pd.DataFrame(history), _best_epoch(history), bool(plateau))
 
 
 def _check_rows(labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:

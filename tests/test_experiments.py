@@ -158,6 +158,7 @@ def test_experiments_csv_agrees_with_itself_and_with_what_was_published():
         assert (table.loc[bases, "notebook"] <= table.loc[name, "notebook"]).all(), name  # they have run by then
     assert sorted(table["table2"][table["table2"] != ""].astype(int)) == list(range(len(published.read("table2"))))
     assert set(table["claim"].str.split().sum()) <= set(published.read("claims")["id"])
+    assert tables.family("planted-content-scene") == "planted leak, content alone"  # its label without the test
 
 
 def test_another_notebooks_experiment_is_read_as_it_was_left(run, study):

@@ -1,10 +1,6 @@
 """Grids: one run per combination, here, in processes and on a Dask cluster, and the table at the end."""
 
 import json
-import os
-import signal
-import threading
-import time
 
 import nbformat
 import pandas as pd
@@ -105,23 +101,3 @@ def test_a_combination_that_fails_does_not_end_the_others(notebooks, tmp_path, c
     assert study.main(command) == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("FAILED number=0: 02_second: ZeroDivisionError")
     assert pd.read_csv(tmp_path / "out" / "headlines.csv")["number"].tolist() == [1]
-
-
-@pytest.mark.slow
-def test_a_job_whose_worker_is_killed_goes_on_elsewhere(notebooks, tmp_path, cluster):
-    """The notebook's kernel is a child of its worker, which is killed while the notebook's first start sleeps."""
-    seen = tmp_path / "seen"
-    start = f"import os, time\nfrom pathlib import Path\nseen = Path({str(seen)!r})\nresumed = seen.is_file()\n"
-    start += "seen.open('a').write(f'{os.getppid()}\\n')\ntime.sleep(0 if resumed else 300)\n"
-    notebooks(**{"02_second": start + METRICS})
-
-    def kill():
-        while not (seen.is_file() and seen.read_text().endswith("\n")):
-            time.sleep(0.1)
-        os.kill(int(seen.read_text()), signal.SIGKILL)
-
-    threading.Thread(target=kill, daemon=True).start()
-    command = ["--profile", "small", "--only", "02", "--out", str(tmp_path / "out"), "--grid", "seed=0"]
-    assert study.main([*command, "--cluster", cluster]) == 0
-    assert len(set(seen.read_text().splitlines())) == 2
-    assert (tmp_path / "out" / "seed=0" / "metrics" / "02_metrics.csv").is_file()

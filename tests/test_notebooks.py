@@ -102,7 +102,8 @@ def test_links_between_notebooks_lead_somewhere():
         for cell in cells(path, "markdown"):
             for target in cell.source.split("](")[1:]:
                 target = target.split(")")[0]
-                assert target.startswith("https://") or (path.parent / target).is_file(), target
+                made = target.startswith(("https://", "../html/"))  # the latter by a run
+                assert made or (path.parent / target).is_file(), target
 
 
 def test_claims_link_to_headings_that_exist():
@@ -129,8 +130,8 @@ def test_profiles_name_known_parameters_and_keep_their_heavy_files_apart(profile
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES)
 def test_written_sentences_agree_with_the_published_tables(path):
     """A sentence's cell names the rows it rests on; where they say something else, the sentence is wrong."""
-    metrics = PROJECT / "results" / "default" / "metrics"
-    if not (metrics / "02_metrics.csv").is_file():
+    metrics = PROJECT / "results" / "full" / "metrics"
+    if not (metrics / "09_ledger.csv").is_file():
         pytest.skip("nothing is published in the present form")
     assert statements.check(path, metrics) == []
 
@@ -197,7 +198,7 @@ def test_every_figure_is_a_file_and_is_shown_in_its_notebook(smoke):
 def test_metrics_are_complete_and_possible(smoke, number):
     metrics = pd.read_csv(smoke / "metrics" / f"{number}_metrics.csv")
     assert list(metrics.columns) == METRIC_COLUMNS
-    assert set(metrics["experiment"]) == {*LISTED[number]} - {"header-patch", "phones-header-patch"}  # no patches
+    assert set(metrics["experiment"]) == {*LISTED[number]}
     for name, own in metrics.groupby("experiment"):
         levels = ["photo"] if re.search("header|content|residual", name) else ["patch", "photo"]
         assert not own.duplicated(["part", "level", "metric"]).any() and sorted(own["level"].unique()) == levels
@@ -220,7 +221,7 @@ def test_predictions_give_the_metrics_and_keep_the_protocol(smoke, number):
         logs = evaluation.log_probabilities(predictions)
         assert np.allclose(np.exp(logs).sum(axis=1), 1, atol=1e-4)
         assert (predictions["true"] == predictions["camera_model"]).all() and (predictions["seed"] == 0).all()
-        assert not predictions.duplicated(["photo", "y", "x"]).any()
+        assert not predictions.duplicated(["photo", "y", "x"] if level == "patch" else ["photo"]).any()
         right = np.array(evaluation.class_names(predictions))[logs.argmax(1)] == predictions["true"]
         own = predictions.assign(right=right).groupby("part")
         written = rows[rows["level"] == level].set_index("part")
@@ -253,7 +254,7 @@ def test_the_identifiers_model_file_carries_what_was_measured(smoke):
 
 
 def test_every_epoch_is_recorded(smoke):
-    for number in ("02", "03", "04", "06", "07"):
+    for number in ("02", "03", "04", "07"):
         kept = pd.read_csv(smoke / "metrics" / f"{number}_epochs.csv").groupby(["run", "seed"])["best"].sum()
         assert len(kept) and (kept == 1).all() and {*kept.index.get_level_values("run")} <= {*listed().index}
 

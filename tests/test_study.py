@@ -38,17 +38,17 @@ def test_the_command_line_overrides_a_profile(notebooks):
     asked = study.read_parameters("small", ["number=4", "rate=2", "flag=false", "text=a=b"])
     assert asked == {"number": 4, "rate": 2.0, "flag": False, "text": "a=b"}
     assert type(asked["rate"]) is float
+    for text in ("1e-3", ".001"):
+        assert (
+            study.read_parameters("small", [f"rate={text}"])["rate"]
+            == study.read_parameters("odd", [])["rate"]
+            == 0.001
+        )
 
 
 @pytest.mark.parametrize("text", ["", "~/photos", "2010", "2010-01-31", "no", "a: b", "[x", "007", "  "])
 def test_text_is_not_read_as_yaml(notebooks, text):
     assert study.read_parameters("small", [f"text={text}"])["text"] == text
-
-
-@pytest.mark.parametrize("rate", ["1e-3", ".001", "0.001"])
-def test_a_small_number_may_be_written_in_any_way(notebooks, rate):
-    assert study.read_parameters("small", [f"rate={rate}"])["rate"] == 0.001
-    assert study.read_parameters("odd", [])["rate"] == 0.001
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,9 @@ SLOW = "import time; time.sleep(3); from ipykernel import kernelapp; kernelapp.l
 
 
 @pytest.mark.parametrize("code", ["import sys; sys.exit('a bad\\nlibrary')", SLOW], ids=["dies", "slow"])
-def test_without_a_kernel_the_earlier_copies_stay(notebooks, tmp_path, monkeypatch, capsys, launcher, code):
+def test_without_a_kernel_or_interrupted_the_earlier_copies_stay(
+    notebooks, tmp_path, monkeypatch, capsys, launcher, code
+):
     out = tmp_path / "out"
     command = ["--profile", "small", "--only", "01", "--out", str(out)]
     if code == SLOW:
@@ -228,15 +230,8 @@ def test_without_a_kernel_the_earlier_copies_stay(notebooks, tmp_path, monkeypat
     *_, reason, last = capsys.readouterr().out.splitlines()
     assert reason.startswith("the kernel did not start; ") and (code == SLOW or reason.endswith("; library"))
     assert last.startswith("FAILED 01_first, earlier copies stay: ")
-
-
-def test_an_interrupted_run_leaves_the_earlier_copies(notebooks, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    command = ["--profile", "small", "--only", "01", "--out", str(out)]
-    assert study.main(command) == 0
     monkeypatch.setattr(papermill, "execute_notebook", MagicMock(side_effect=KeyboardInterrupt))
-    assert study.main(command) == 130
-    assert (out / "notebooks" / "01_first.ipynb").is_file() and (out / "html" / "01_first.html").is_file()
+    assert study.main(command) == 130 and all(path.is_file() for path in copies)
 
 
 def test_the_kernel_is_this_interpreter_whatever_is_called_python3(notebooks, tmp_path, monkeypatch):
@@ -340,8 +335,8 @@ def test_clean_strips_bars_times_and_paths(tmp_path):
 def results(folder: Path, value: float, spread: float = 0.0, **environment: str) -> Path:
     """A results folder with one headline accuracy, and the record of a run."""
     headline = listed().query("readme == '1'").iloc[0]
-    numbers = [value, value - 0.05, value + 0.05, 500, 50, 8, 0, 3, spread, None]
-    row = [headline.name, "simulated Dresden", "patch", "test", headline["level"], "accuracy", *numbers]
+    row = dict(experiment=headline.name, part="test", metric="accuracy", level=headline["level"], value=value, seeds=3)
+    row |= dict(dataset="simulated Dresden", protocol="patch", low=value - 0.05, high=value + 0.05, spread=spread)
     (folder / "metrics").mkdir(parents=True)
     pd.DataFrame([row], columns=METRIC_COLUMNS).to_csv(folder / "metrics" / "02_metrics.csv", index=False)
     text = {"parameters": {}, "environment": {"cores": "2"} | environment, "notebooks": {}}
@@ -406,13 +401,6 @@ def test_the_record_does_without_what_windows_lacks(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)
     project.write_run_record(tmp_path, "small", {}, "01_first", 1.0, "")
     assert record(tmp_path)["notebooks"]["01_first"]["peak_memory_gib"] is None
-
-
-def test_the_record_repeats_the_fingerprints_of_the_photographs(tmp_path):
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "datasets.json").write_text('{"simulated Dresden": {"photos": 48}}')
-    project.write_run_record(tmp_path, "small", {}, "01_first", 1.0, "")
-    assert record(tmp_path)["datasets"] == {"simulated Dresden": {"photos": 48}}
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")

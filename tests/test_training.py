@@ -293,15 +293,6 @@ def test_a_step_waits_for_nothing_and_takes_no_numbers_from_the_processor(monkey
     assert step(**tensors).shape == (3,)
 
 
-def test_inputs_go_to_a_device_only_where_there_is_twice_the_room(monkeypatch):
-    inputs, device = np.arange(600 * 4, dtype=np.float32).reshape(600, 4), torch.device("cpu")
-    assert batches.on_device(inputs, device) is inputs
-    monkeypatch.setattr(batches, "free_memory", lambda device: 2 * inputs.nbytes - 1)
-    assert batches.on_device(inputs, device) is inputs
-    monkeypatch.setattr(batches, "free_memory", lambda device: 2 * inputs.nbytes)
-    np.testing.assert_array_equal(batches.on_device(inputs, device).numpy(), inputs)
-
-
 @pytest.mark.parametrize(
     "capability, built, served",
     [

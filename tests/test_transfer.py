@@ -7,10 +7,8 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from camid_utils import augmentation, evaluation, experiments, models, planning
+from camid_utils import evaluation, experiments, models, planning
 from camid_utils.analyses import transfer
 from camid_utils.models import INPUT_RANGES, CameraConvNet, to_input
 
@@ -149,29 +147,16 @@ def test_adabn_gives_the_target_the_statistics_of_the_source():
     np.testing.assert_allclose(*means, atol=1e-4)
 
 
-class WithoutFloat64(TorchDispatchMode):
-    """Makes of the device "meta" one that has no float64, as Apple's GPU."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and tensor.is_meta and tensor.dtype == torch.float64:
-                raise TypeError(f"no float64 on this device: {func}")
-        return result
-
-
 @torch.no_grad()
 def test_nothing_is_computed_in_float64_on_a_device_that_has_none(monkeypatch):
+    """The device "meta", without values, stands for Apple's GPU."""
+    double = torch.Tensor.double
     monkeypatch.setattr(torch.Tensor, "cpu", lambda own: torch.zeros(own.shape, dtype=own.dtype, device="cpu"))
+    monkeypatch.setattr(torch.Tensor, "double", lambda own: 1 / 0 if own.is_meta else double(own))
     with torch.device("meta"):
-        net, source, numbers = CameraConvNet(2, 1 / 64), torch.zeros(4, 3, 48, 48), torch.zeros(4)
-    with WithoutFloat64():
-        with pytest.raises(TypeError, match="no float64"):
-            source.double()
-        adapted = transfer.fold_input_range(transfer.adabn(net, source, source), "0..1", "imagenet")
-        drawn = {"flip": numbers.bool(), "rotation": numbers, "jitter": torch.stack([numbers, numbers], 1)}
-        changed = augmentation.augmented(source.byte(), drawn)
-        assert adapted(to_input(changed, "imagenet")).is_meta
+        net, source = CameraConvNet(2, 1 / 64), torch.zeros(4, 3, 48, 48)
+    adapted = transfer.fold_input_range(transfer.adabn(net, source, source), "0..1", "imagenet")
+    assert adapted(to_input(source.byte(), "imagenet")).dtype == torch.float32
 
 
 @pytest.mark.parametrize("trained, fed", list(permutations(INPUT_RANGES, 2)))

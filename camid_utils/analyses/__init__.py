@@ -1,1 +1,1 @@
-"""What the notebooks ask beyond accuracy: baselines, traces, votes, transfer, robustness, fingerprints, unknown cameras."""
+"""What the notebooks ask beyond accuracy: baselines, traces, votes, transfer, robustness, devices, unknown cameras."""

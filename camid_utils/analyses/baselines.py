@@ -36,7 +36,7 @@ def run(
 ) -> dict[str, Experiment]:
     """One of KINDS, trained once per seed: an Experiment, named <prefix><kind>-<test>, for each test of `plans`.
 
-    table: what the plans are for (planning.shared_training), patches of photos of the catalogue or one row per photo.
+    table: the one that the plans split (planning.shared_training), of patches of the catalogue's photos or of photos.
     Under "patch" the header is that of the training photos themselves; content and residual see other crops of them.
     """
     if kind not in KINDS:
@@ -71,10 +71,10 @@ def _experiment(study: Study, name: str, plan: Plan, tables: list[pd.DataFrame])
 
 
 def header_keys(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """What each photo's JPEG header says, as texts: columns LEVELS, index photo.
+    """What each photo's JPEG header says, as text: columns LEVELS, index photo.
 
-    luma: the luma quantisation table; tables: that, the chroma table and the subsampling; size: these, the shorter and
-    the longer side, as photos are taken both ways. Headers whose tables cannot be read count as one.
+    luma: the luma quantisation table; tables: also the chroma table and the subsampling; size: also the shorter and the
+    longer side, in this order, as photos are upright or not. Unreadable tables count as one more kind of table.
     """
     rows = []
     for path, *sides in catalogue[["path", "width", "height"]].itertuples(index=False):
@@ -91,8 +91,8 @@ def look_up(keys: pd.DataFrame, train: pd.Series) -> pd.DataFrame:
     """Log-probability of each class (columns log_prob:<class>) for all photos of `header_keys`.
 
     train: the classes of the training photos, by name. A class is as probable as it is among training photos with the
-    same key. To these, each level adds one photo, shared out as the coarser level says; so a key that training never
-    saw falls back on that. The coarsest knows how frequent classes are, by Laplace's rule of succession.
+    same key and one more, which is divided among the classes as at the next coarser level. So a key that training never
+    saw falls back on that level. The coarsest falls back on class frequencies, by Laplace's rule of succession.
     """
     counts = train.value_counts().sort_index() + 1
     shares = np.tile(counts / counts.sum(), (len(keys), 1))
@@ -151,8 +151,7 @@ def content_function() -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _symmetric_codes() -> np.ndarray:
-    """The class of each of 5^4 co-occurrences, int [625]: those that a sign or the reverse order turns into each other
-    are in the same of 169."""
+    """The class, one of 169, of each of 5^4 co-occurrences, int [625]: change of sign and reversal keep it."""
     four = np.indices((5,) * 4).reshape(4, -1)
     same = [np.ravel_multi_index(one, (5,) * 4) for one in (four, four[::-1], 4 - four, 4 - four[::-1])]
     return np.unique(np.min(same, axis=0), return_inverse=True)[1]

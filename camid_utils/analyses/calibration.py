@@ -1,4 +1,4 @@
-"""How much an answer is worth: calibrated probabilities, their reliability, and likelihood ratios for an examiner."""
+"""What an answer is worth: calibrated probabilities, their reliability, and likelihood ratios for an examiner."""
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ def calibrate(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
 def fit_temperature(table: pd.DataFrame) -> float:
     """The temperature with the smallest log loss over known photos (Guo et al. 2017, who divide logits by it).
 
-    From 1 / PATCHES (patches are independent) to 20: if no photo is misclassified, there is no minimum.
+    Searched from 1 / PATCHES (as if patches were independent) to 20: without misclassified photos there is no minimum.
     """
     logs, true = log_probabilities(table), pd.Index(class_names(table)).get_indexer(table["true"])
     rows, bounds = np.arange(len(true)), (-np.log(PATCHES), np.log(20))
@@ -86,8 +86,8 @@ def trials(table: pd.DataFrame) -> pd.DataFrame:
 def calibrated_ratios(rows: pd.DataFrame) -> pd.DataFrame:
     """`trials` with their llr mapped by a * llr + b, fitted by logistic regression on the known val photos.
 
-    Both kinds of trial weigh the same, so that log odds are log-likelihood ratios (Brümmer and du Preez 2006); the fit
-    is shrunk a little, as without errors there would be no end to a.
+    Both kinds of trial weigh the same, so that log odds are log-likelihood ratios (Brümmer and du Preez 2006). The fit
+    is slightly regularised; without errors, a would otherwise grow without limit.
     """
     from sklearn.linear_model import LogisticRegression  # a second to import
 
@@ -112,7 +112,7 @@ def equal_error_rate(llr: np.ndarray, same: np.ndarray, weights: np.ndarray) -> 
 
 @np.errstate(invalid="ignore")  # a draw without trials
 def ratio_metrics(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Cllr and equal error rate of test trials with intervals, by where the photos of false hypotheses are from.
+    """Cllr and equal error rate of test trials, with intervals; false hypotheses are about known or unknown cameras.
 
     Columns: false_hypotheses ("of known cameras", "of unknown cameras": of their photos), metric, value, low, high,
     same and different (numbers of trials). Cllr is 1 for an examiner who learns nothing, and more for a misled one.

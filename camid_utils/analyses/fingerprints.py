@@ -166,7 +166,7 @@ def _middle(array: np.ndarray, share: float) -> np.ndarray:
 
 
 def asked(table: pd.DataFrame, question: str) -> pd.DataFrame:
-    """The comparable pairs of `match` for one of QUESTIONS; the second is about photos whose model has two devices."""
+    """The comparable pairs of `match` for one of QUESTIONS; the second needs a model with two devices."""
     pairs = table.dropna(subset="pce")
     if question == QUESTIONS[1]:
         pairs = pairs[pairs["same_model"]]
@@ -197,8 +197,8 @@ def decisions(sources: dict[str, pd.DataFrame], seed: int = 0, resamples: int = 
 def rate(pairs: pd.DataFrame, hits: pd.Series, seed: int = 0, resamples: int = 1000) -> tuple[float, float, float]:
     """The share of hits among pairs with its 95 % interval; NaN without pairs.
 
-    By bootstrap over the photos' devices and scenes (intervals.bootstrap_weights); where all or none are hits, and the
-    bootstrap would be silent, by Wilson's method, as if the pairs were independent.
+    By bootstrap over the photos' devices and scenes (intervals.bootstrap_weights). Where all or none are hits, all
+    bootstrap samples are alike, so by Wilson's method, as if the pairs were independent.
     """
     if hits.all() or not hits.any():
         return wilson(int(hits.sum()), len(pairs))

@@ -1,4 +1,4 @@
-"""How training went: the epochs behind a reported figure, and runs at several learning rates."""
+"""How training went: the epochs behind a reported figure, and runs with several learning rates and input ranges."""
 
 from collections.abc import Callable
 from itertools import product
@@ -16,7 +16,7 @@ RATES, RANGES = (0.001, 0.01), ("0..255", "0..1")  # the paper's and its code's
 
 
 def two_epochs(runs: list[Experiment]) -> pd.DataFrame:
-    """For each run and seed: the epochs of highest validation accuracy and of lowest loss, with what each reports."""
+    """For each run and seed, the epochs of highest validation accuracy and of lowest loss, with both figures."""
     rows, reported = [], ["val_accuracy", "val_loss"]
     for (run, seed), epochs in epochs_of(runs).set_index("epoch").groupby(["run", "seed"], sort=False):
         best, lowest = epochs["val_accuracy"].idxmax(), epochs["val_loss"].idxmin()

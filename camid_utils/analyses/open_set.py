@@ -42,7 +42,7 @@ def without(plan: Plan, left_out: list[str]) -> Plan:
 
 
 def photo_outputs(model: Model, store: Store, rows: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
-    """What a network says of the photos of a store's patches `rows`, means over a photo's patches.
+    """A network's outputs for the photos of a store's patches `rows`: means over each photo's patches.
 
     One row per photo: the patch table's columns, true, `log_prob:<class>`, energy (see predict.SCORES); and features
     float [photos, d], the input of the network's classifier.
@@ -107,7 +107,7 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 
 
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
-    """One row per readable photo, as the tool sees it: catalogue columns, photo, true, KEPT, mean `log_prob:<class>`.
+    """The tool's output, one row per readable photo: catalogue columns, photo, true, KEPT, mean `log_prob:<class>`.
 
     attrs: left_out, the photos that cannot be read; ValueError if none can. The table is kept in `folder`, and a second
     call with the same photos and model reads it.
@@ -219,7 +219,7 @@ def error_rates(decided: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def compare_scores(seen: pd.DataFrame, refused: float, seed: int) -> pd.DataFrame:
-    """How each of COMPARED does on test photos: rows (score, metric, value, low, high, known, unknown).
+    """How each of COMPARED performs on test photos: rows (score, metric, value, low, high, known, unknown).
 
     AUROC and OSCR area: means over folds; the error rates at the folds' limits: pooled. known, unknown: numbers of
     answers.

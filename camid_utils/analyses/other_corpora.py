@@ -46,7 +46,7 @@ def predict_catalogue(models: list, catalogue: pd.DataFrame, folder: Path, crops
 
 
 def restrict_classes(predictions: pd.DataFrame, names: list[str], choice: str = "all") -> pd.DataFrame:
-    """The rows whose true class is in `names`; choice "common": as if the model knew no other class."""
+    """The rows whose true class is in `names`; choice "common": only these classes to choose from."""
     rows = predictions[predictions["true"].isin(names)].reset_index(drop=True)
     if choice == "all":
         return rows

@@ -1,4 +1,4 @@
-"""Photos spliced from two by different cameras, told from whole ones by whether two cameras explain them better."""
+"""Detecting photos spliced from two by different cameras: do two cameras explain a photo better than one?"""
 
 import numpy as np
 import pandas as pd

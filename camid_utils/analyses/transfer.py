@@ -44,8 +44,8 @@ def features(
 ) -> np.ndarray:  # fmt: skip
     """Output of the convolutions of `net` for a store's patches: float32 [1 + copies, N, d], kept in `folder`.
 
-    First the original patches, then copies changed by `augment` (see augmentation; one draw per patch); zeros but in
-    the rows `used`. A second call with the same weights, store, rows and settings opens the file.
+    First the original patches, then copies changed by `augment` (see augmentation; one draw per patch). Rows not in
+    `used` are zero. A second call with the same weights, store, rows and settings opens the file.
     """
     shape = 1 + (copies if augment else 0), len(store.table), net.features[-2].out_features
     fabric = make_fabric()
@@ -81,18 +81,19 @@ def random_filters(store: Store, rows: np.ndarray, fed_range: str, width: float,
 
 
 def run_frozen(
-    study: Study, network: str, tests: dict[str, list[Plan]], nets: dict, store: Store, settings: dict, augment, copies
-) -> dict[str, Experiment]:
+    study: Study, network: str, tests: dict[str, list[Plan]], nets: dict, store: Store, settings: dict, augment, copies,
+    plateau=True,
+) -> dict[str, Experiment]:  # fmt: skip
     """As `experiments.run` for several tests (name -> plans) of one classifier on frozen filters, `nets` by seed.
 
-    The epochs use the augmented copies in turn.
+    The epochs use the augmented copies in turn. plateau: see there.
     """
     known = []
     for plans in zip(*tests.values(), strict=True):  # those of one seed
         used, seed = np.flatnonzero(np.any([plan.part != "unused" for plan in plans], axis=0)), plans[0].seed
         fed, folder = settings["input_range"], study.data / "features"
         known.append(features(nets[seed], store, used, fed, folder, augment, copies, seed))
-    own = dict(features=known, network=network)
+    own = dict(features=known, network=network, plateau=plateau)
     return {
         name: run(study, name, lambda n, p: transferred(nets[p.seed], n), store, plans, settings, **own)
         for name, plans in tests.items()

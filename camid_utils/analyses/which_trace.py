@@ -1,8 +1,8 @@
-"""Which steps of a camera's processing leave traces that are found, and which of these survive degradation.
+"""Which steps of a camera's processing leave detectable traces, and which of these survive degradation.
 
-Simulated cameras each differ from a base in one step (simulate.cameras.STEPS), a twin in nothing. The question is asked
-pair by pair: does a score rank the photos of the two cameras? The area under the ROC answers it (0.5: they cannot be
-told apart; 1: always). It needs no threshold: degradation shifts all answers of a network, and any threshold with them.
+Simulated cameras each differ from a base in one step (simulate.cameras.STEPS), a twin in nothing. Each is compared with
+the base: does a score separate the photos of the two? The area under the ROC answers this (0.5: they cannot be told
+apart; 1: always). It needs no threshold, which degradation would invalidate, as it shifts all scores of a network.
 """
 
 from collections.abc import Callable
@@ -101,7 +101,7 @@ def retrained(
 def same_photo(number: int, seed: int, size: tuple[int, int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """One photo by each camera, uint8 [h, w, 3], before JPEG and as its file is decoded: scene, view and noise alike.
 
-    All are one and the same device but for the step; only the twin is a device of its own.
+    All are the same device except for the step; only the twin is a device of its own.
     """
     scene, table = scenes.make_scene([seed, *b"steps", number], size), cameras.one_step_cameras()
     alike = table.assign(model=table["model"].where(table["model"] == TWIN, BASE))

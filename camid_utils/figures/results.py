@@ -43,8 +43,10 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero
     """
     labels = list(dict.fromkeys(rows["label"]))
     groups = rows["group"] if "group" in rows else pd.Series("", rows.index)
-    apart = 0.22 if len(labels) < len(rows) else 0.0  # labels with several rows: one below the other
-    fig, ax = plt.subplots(figsize=(8.4, 0.32 * len(labels) * (1.5 if apart else 1) + 1.6))
+    several = len(labels) < len(rows)  # rows of one label are drawn one below the other
+    apart = min(0.22, 0.8 / groups.nunique()) if several else 0.0
+    tall = max(1.5, 0.35 * groups.nunique()) if several else 1
+    fig, ax = plt.subplots(figsize=(8.4, 0.32 * len(labels) * tall + 1.6))
     for i, group in enumerate(groups.unique()):
         own = rows[groups == group]
         y = own["label"].map(labels.index) + apart * (i - (groups.nunique() - 1) / 2)
@@ -85,7 +87,7 @@ def interval_matrix(rows: pd.DataFrame, index: str, columns: str, title: str, no
     ax.set_yticks(range(len(values)), values.index)
     ax.tick_params(length=0)
     fig.colorbar(image, ax=ax, label=label, shrink=0.9)
-    return heading(fig, title, f"{note}; small: 95 % intervals, bold: without 0.5{photo_range(rows)} a pair")
+    return heading(fig, title, f"{note}; small: 95 % intervals; bold: excludes 0.5{photo_range(rows)} per pair")
 
 
 def robustness(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:

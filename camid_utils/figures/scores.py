@@ -28,7 +28,7 @@ def energies(table: pd.DataFrame, note: str, limit: float = 60) -> plt.Figure:
         "own device": pce[same],
         "other device, same camera model": pce[~same & same_model],
         "other camera model": pce[~same_model],
-    }, "Photos and fingerprints", note)  # fmt: skip
+    }, "Correlation of photos with fingerprints", note)  # fmt: skip
     ax.set(xlabel=f"signed peak-to-correlation energy, logarithmic beyond 10; a match above {limit:g} (dashed)")
     ax.axvline(limit, color="0.3", lw=1, ls="--", zorder=0)
     ax.set_xscale("symlog", linthresh=10)
@@ -48,7 +48,7 @@ def device_roc(curves: dict[str, pd.DataFrame], note: str) -> plt.Figure:
 
 
 def known_and_unknown(known: pd.DataFrame, unknown: pd.DataFrame, score: str, limit: float, note: str) -> plt.Figure:
-    """The score of each photo (open_set.calibrate), and the limit below which the answer is "none of them"."""
+    """The score of each photo (open_set.decide), and the limit below which the answer is "none of them"."""
     correct = known["predicted"] == known["true"]
     fig, ax = _strips({
         "known camera, correctly classified": known.loc[correct, score],
@@ -73,7 +73,7 @@ def _strips(kinds: dict[str, pd.Series], title: str, note: str) -> tuple[plt.Fig
 
 
 def reliability(rows: pd.DataFrame, note: str) -> plt.Figure:
-    """Accuracy by predicted probability (open_set.reliability): on the diagonal where the probabilities are right."""
+    """Accuracy by predicted probability (calibration.reliability): on the diagonal where probabilities are right."""
     fig, ax = plt.subplots(figsize=(5.4, 4.4))
     ax.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
     for i, (name, own) in enumerate(rows.groupby("name", sort=False)):
@@ -112,5 +112,5 @@ def tippett(ratios: dict[str, np.ndarray], note: str) -> plt.Figure:
         label = f"{name} (n = {len(llr):,})"
         ax.step(np.sort(llr) / np.log(10), shares, ls=DASHES[i], color=SERIES[i], lw=1.8, where="pre", label=label)
     ax.axvline(0, color="0.8", lw=0.8, zorder=0)
-    ax.set(xlabel="logarithm of the likelihood ratio to base 10", ylabel="share of trials with more", ylim=(0, 1.02))
+    ax.set(xlabel="logarithm of the likelihood ratio to base 10", ylabel="share with a higher ratio", ylim=(0, 1.02))
     return heading(fig, "Likelihood ratios", note, legend_of=ax)

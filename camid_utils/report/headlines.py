@@ -58,7 +58,7 @@ def compare(published: str | Path, run: str | Path, seeds: str | Path) -> pd.Dat
 
     Headlines: test accuracies, at their own level, of the experiments in the README. published, run, seeds: results
     folders. On the same platform with the same versions figures must be equal; elsewhere the tolerance is SPREADS
-    standard deviations over the seeds of `seeds`, but at least LEAST; where these are missing, nothing is judged.
+    standard deviations over the seeds of `seeds`, but at least LEAST. Without published seeds nothing is judged.
     """
     same = read_record(Path(published))["environment"] == read_record(Path(run))["environment"]
     ours, spread, label = _metrics(run), _metrics(seeds), listed()["label"]

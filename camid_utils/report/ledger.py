@@ -1,11 +1,11 @@
 """The ledger: each claim of the paper with our figures in words, a verdict and a link; the summary figure's rows.
 
 published/claims.csv holds a claim's rules, statements separated by "; " (see `statements`): what must hold for it to
-be `supported` and what for it to be `contradicted`. All must be true, or at least one if "or " precedes one. Where
+be `supported` and what for it to be `contradicted`. All must be true, or at least one if they begin with "or ". Where
 neither rule holds, or a run behind one did not reach its plateau (unless the rule asks for the plateau itself), the
 claim is undecided. Column `testable`: whether these photographs can test the claim, in terms of its rows and
-`simulated`. `decides`: the rules in a plain sentence. `ours`: a template for what was found; `{figures}` are all
-figures with intervals. In the part `documents` published tables settle a claim: borne out if its one rule holds.
+`simulated`. `decides`: the rules in a plain sentence. `ours`: a template for what was found; `{figures}` stands
+for all figures with intervals. In the part `documents`, published tables settle a claim: borne out if its rule holds.
 """
 
 import html
@@ -104,7 +104,7 @@ def counts(table: pd.DataFrame) -> str:
 
 
 def documents(table: pd.DataFrame) -> pd.DataFrame:
-    """What documents say against each other, those first that settle a claim of the ledger, and what they bear out.
+    """Where documents disagree, first the rows that settle a claim of the ledger, and claims without a disagreement.
 
     Columns: what, paper, code, log or page, why it matters, finding on the paper's claims.
     """

@@ -42,7 +42,7 @@ def family(experiment: str) -> str:
 
 
 def training_table(runs: list[Experiment]) -> pd.DataFrame:
-    """How the trainings ended: one row per run and seed, with the epoch that was kept, and whether on the plateau."""
+    """How the trainings ended: one row per run and seed, with the epoch kept and whether it reached a plateau."""
     rows = [
         [run.name, model.info["seed"], len(history.epochs), history.best_epoch]
         + [*history.epochs.loc[history.best_epoch - 1, ["val_accuracy", "val_loss"]].round(4), history.plateau]
@@ -53,7 +53,7 @@ def training_table(runs: list[Experiment]) -> pd.DataFrame:
 
 
 def accuracy_rows(metrics: pd.DataFrame, level: str | None = None) -> pd.DataFrame:
-    """Test accuracies, labelled, with the protocol as `group`; at one level, or each at the level its network sees."""
+    """Test accuracies, labelled, with the protocol as `group`: at `level`, or each at its experiment's own level."""
     accuracies = metrics[metrics["metric"] == "accuracy"]
     rows = accuracies[accuracies["part"] == "test"]
     rows = rows[rows["level"] == (level or rows["experiment"].map(listed()["level"]))]
