@@ -14,7 +14,7 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `datasets`       | the layouts of Dresden, FloreView, Forchheim, VISION, the public photographs, own folders  |
 | `download/`      | real photographs: `sources`, `fetch` (resumes), `check`; `python -m camid_utils.download`  |
 | `simulate/`      | `scenes`, `cameras` (lens, sensor, demosaicing, JPEG), `layouts`, `build`                  |
-| `splits`         | train, val and test by five protocols                                                      |
+| `splits`         | train, val and test by six protocols                                                       |
 | `planning`       | which rows of a patch store train, validate and test; one network, several tests           |
 | `patches`        | the patch store: cutting, its key, which patches carry traces                              |
 | `models`         | the two networks, that of Bondi et al., the model file                                     |
@@ -30,7 +30,8 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `analyses/`      | `baselines` (header, content, residuals), `traces` (spectra of noise residuals),           |
 |                  | `learning`, `voting` (how many patches a photo needs), `transfer`, `robustness`,           |
 |                  | `fingerprints` (of sensors), `open_set`, `calibration` (and likelihood ratios), `splices`, |
-|                  | `which_trace` (cameras that differ in one step), `other_corpora`                           |
+|                  | `which_trace` (cameras that differ in one step), `other_corpora`, `content` (tests that    |
+|                  | content does not pass: new collections, matched content, flat fields)                      |
 | `report/`        | `tables`, `statements` (language of the rules), `ledger`, `headlines` (README),            |
 |                  | `matrices` (the page of confusion matrices; `web/`)                                        |
 | `benchmark`      | ours beside the plain recipe: `python -m camid_utils.benchmark`                            |

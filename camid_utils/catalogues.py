@@ -13,7 +13,7 @@ import pandas as pd
 
 from .photos import jpeg_header
 
-COLUMNS = ["path", "dataset", "brand", "camera_model", "device", "scene", "width", "height"]  # and collection
+COLUMNS = ["path", "dataset", "brand", "camera_model", "device", "scene", "collection", "width", "height"]
 LISTING = "dresden.csv"  # the public listing of Dresden's natural images, or a simulated one in its form
 SIMULATED = "SIMULATED.txt"  # marks a folder of simulated photos
 EXTENSIONS = {
@@ -70,7 +70,7 @@ def relative_photos(catalogue: pd.DataFrame) -> pd.Series:
 
 def fingerprint(catalogue: pd.DataFrame, with_mtime: bool = True) -> str:
     """SHA-256 over the photos' names, bytes, labels and (`with_mtime`) times of change; the order does not matter."""
-    labels = catalogue.reindex(columns=[*COLUMNS[1:6], "collection"]).astype(object)
+    labels = catalogue.reindex(columns=COLUMNS[1:7]).astype(object)
     labels = labels.where(labels.notna(), None).to_numpy().tolist()
     stats = [os.stat(path) if os.path.isfile(path) else None for path in catalogue["path"]]  # None: it has vanished
     rows = zip(relative_photos(catalogue), stats, labels, strict=True)
@@ -112,7 +112,7 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Callable[[Pa
     first = table.groupby("key")["path"].transform("first")
     copy = table["path"] != first
     unusable += table.assign(reason="another copy of " + first).loc[copy, ["path", "reason"]].to_dict("records")
-    table = table.loc[~copy, [*COLUMNS, "collection"]].reset_index(drop=True)
+    table = table.loc[~copy, COLUMNS].reset_index(drop=True)
     table["dataset"] = f"simulated {name}" if (root / SIMULATED).is_file() else name
     table["collection"] = table["collection"].fillna(table["dataset"])
     table = table.astype({column: "string" for column in table} | {"width": "int64", "height": "int64"})
@@ -160,8 +160,8 @@ def _read(root: Path, photo: Path, label: Callable[[Path], tuple | str]) -> dict
             height, width = jpeg_header(file)
         if min(width, height) < MIN_SIDE:
             raise ValueError(f"{width} x {height} pixels are too few: a side is shorter than {MIN_SIDE}")
-        row = [path, pd.NA, camera_model.split("_")[0], camera_model, device, scene, width, height]
-        return dict(zip(COLUMNS, row, strict=True), key=key, collection=collection)
+        row = [path, pd.NA, camera_model.split("_")[0], camera_model, device, scene, collection, width, height]
+        return dict(zip(COLUMNS, row, strict=True), key=key)
     except OSError as error:
         reason = f"it cannot be opened: {error.strerror}"
     except UnicodeEncodeError:

@@ -77,16 +77,20 @@ def load_floreview(root: str | Path, flat: bool = False) -> pd.DataFrame:
     return read_catalogue(root, "FloreView", FLOREVIEW_LAYOUT, label)
 
 
-def load_photographs(root: str | Path, role: str | None = None, kind: str | None = "natural") -> pd.DataFrame:
+def load_photographs(
+    root: str | Path, role: str | None = None, kind: str | None = "natural", least: int = 1
+) -> pd.DataFrame:
     """Catalogue of public photographs under `root`, of a role (camera, phone) and kind (natural, flat), None: of all.
 
     All labels come from the list of `published.photographs`, never from EXIF. A scene is an eighth, in time, of a
-    collection; flat fields have none. Listed photos that are missing or have another size are left out with the reason.
+    collection; flat fields have none. Listed photos that are missing or have another size are left out with the reason;
+    models with fewer than `least` photos on the list are skipped and counted in `attrs["skipped"]`.
     """
     root, listed = Path(root).expanduser(), published.photographs()
     wanted = listed[(listed["role"] == (role or listed["role"])) & (listed["kind"] == (kind or listed["kind"]))]
     if wanted.empty:
         raise ValueError(f"there are no public photographs of role {role!r} and kind {kind!r}")
+    few = set(wanted["camera_model"].value_counts().loc[lambda counts: counts < least].index)
     rows, others = ({row.file: row for row in table.itertuples()} for table in (wanted, listed.drop(wanted.index)))
 
     def label(photo: Path) -> tuple | str:
@@ -94,6 +98,8 @@ def load_photographs(root: str | Path, role: str | None = None, kind: str | None
             return f"{other.kind} ({other.role})"
         if (row := rows.get(photo.as_posix())) is None:
             raise ValueError("the list of public photographs does not name it")
+        if row.camera_model in few:
+            return f"{row.kind}, fewer than {least} of their model"
         if (size := os.path.getsize(root / photo)) != row.bytes:
             raise ValueError(f"it has {size:,} bytes, the listed photo {row.bytes:,}: download it again")
         scene = pd.NA if row.kind == "flat" else f"{row.collection}/{row.block:.0f}"

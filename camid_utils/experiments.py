@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from . import catalogues, datasets, evaluation, intervals, models, published, training
+from . import catalogues, datasets, evaluation, intervals, models, published, splits, training
 from .batches import make_fabric, training_precision
 from .figures import style
 from .files import write_csv, write_text
@@ -21,6 +21,7 @@ from .planning import Plan
 from .project import commit, environment, resolve
 from .simulate import build
 
+PUBLIC_ROLES = {"dresden": "camera", "floreview": "phone"}  # whose place the public photographs of a role take
 CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "p",
                     "photos", "photos_b", "plateau"]  # fmt: skip
 
@@ -32,6 +33,7 @@ class Study(NamedTuple):
     results: Path  # light files: figures, metrics, predictions
     simulation: dict  # seed, models, devices, scenes, shots and width (pixels) of simulated data sets
     wandb_project: str | None = None
+    public: Path | None = None  # the public photographs, which stand in for Dresden and FloreView
 
     def save(self, figure: Figure, name: str, exact: bool = False) -> None:
         """Write a figure to figures/<name>.png and show it; exact: in all its colours (figures.style.save)."""
@@ -58,10 +60,13 @@ class Experiment(NamedTuple):
         return self.predictions[self.predictions["part"] == "test"]
 
 
-def open_study(data_dir: str, results_dir: str, wandb_project: str = "", **simulation) -> Study:
+def open_study(
+    data_dir: str, results_dir: str, wandb_project: str = "", photographs_root: str = "", **simulation
+) -> Study:
     """The opening of a notebook: its folders, its simulation's settings, and the look of its figures."""
     style.use_style()
-    return Study(resolve(data_dir), resolve(results_dir), simulation, str(wandb_project) or None)
+    public = resolve(photographs_root) if photographs_root else None
+    return Study(resolve(data_dir), resolve(results_dir), simulation, str(wandb_project) or None, public)
 
 
 def listed() -> pd.DataFrame:
@@ -80,7 +85,14 @@ def labels() -> dict[str, str]:
 
 
 def photographs(study: Study, kind: str, root: str = "", **options) -> pd.DataFrame:
-    """Catalogue of a data set's photos (see `photo_folder`); kind and options: of a datasets.load_<kind>."""
+    """Catalogue of a data set's photos (see `photo_folder`); kind and options: of a datasets.load_<kind>.
+
+    In a study of the public photographs, those by cameras stand in for Dresden and those by phones for FloreView,
+    unless these have a `root` of their own ("public": both), without models of fewer than splits.LEAST photos.
+    """
+    if study.public and not root and kind in (*PUBLIC_ROLES, "public"):
+        options = dict(role=PUBLIC_ROLES.get(kind), least=splits.LEAST) | options
+        return datasets.load_photographs(study.public, **options)
     return getattr(datasets, f"load_{kind}")(photo_folder(study, kind, root), **options)
 
 
@@ -191,7 +203,8 @@ def photos_tested(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFra
 def contrast(a: Experiment, b: Experiment, level: str = "patch") -> list:
     """Test accuracy of `a` minus that of `b` (intervals.difference): one row of CONTRAST_COLUMNS."""
     tests = [evaluation.vote(run.test()) if level == "photo" else run.test() for run in (a, b)]
-    found = intervals.difference(*tests, seed=int(tests[0]["seed"].min()))
+    collections = "collection" in (a.protocol, b.protocol)
+    found = intervals.difference(*tests, seed=int(tests[0]["seed"].min()), collections=collections)
     names = [a.name, a.protocol, b.name, b.protocol, tests[0]["dataset"].iloc[0], level]
     return [*names, *found, *(table["photo"].nunique() for table in tests), a.plateau and b.plateau]
 

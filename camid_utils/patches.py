@@ -21,8 +21,8 @@ from .photos import read_photo
 from .project import progress
 
 KINDS = ("random", "grid", "resize")
-FORMAT = 4  # part of a store's key: raise it when the same settings would give other patches or files
-PATCH_COLUMNS = ["dataset", "brand", "camera_model", "device", "scene", "photo", "y", "x"]
+FORMAT = 5  # part of a store's key: raise it when the same settings would give other patches or files
+PATCH_COLUMNS = ["dataset", "brand", "camera_model", "device", "scene", "collection", "photo", "y", "x"]
 GREY = np.array([299, 587, 114], np.int32)  # luma of ITU-R BT.601, in thousandths of red, green and blue
 
 

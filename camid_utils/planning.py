@@ -63,13 +63,14 @@ def plans(
 def shared_training(
     table: pd.DataFrame, protocol: str, seed: int, seeds: int = 1, evaluate: int = 0, train: int = 0
 ) -> dict[str, list[Plan]]:
-    """Plans that train on the same rows and test in up to five ways: for each protocol a plan per seed.
+    """Plans that train on the same rows and test in up to six ways: for each protocol a plan per seed.
 
     Training and validation are those of `protocol` (see `plan`), but a fifth of the training photos is set aside. The
     tests: other patches of the training photos (patch), the photos set aside (photo), training devices in new scenes
-    (scene), new devices in training scenes (device), and both new (scene+device). Tests that the data do not allow are
-    missing. Photos are set aside only if training has another of the same scene by the same device, where a class has
-    such photos. Otherwise training would show their scene only by other cameras, which counts against the true class.
+    (scene), new devices in training scenes (device), both new (scene+device), and new collections (collection: its
+    scenes are those that splits.split leaves unused). Tests that the data do not allow are missing. Photos are set
+    aside only if training has another of the same scene by the same device, where a class has such photos. Otherwise
+    training would show their scene only by other cameras, which counts against the true class.
     evaluate, train: the maximum number of patches per photo for testing or validating, and for training; 0 for all.
     """
     found: dict[str, list[Plan]] = {}
@@ -89,7 +90,8 @@ def shared_training(
         aside = in_train & table["photo"].isin(fifth).to_numpy()
         surplus = in_train & ~aside & (table.groupby("photo").cumcount().to_numpy() >= (train or np.inf))
         both = (labels >= 0) & (strict.protocol == "scene+device")
-        tests = {"patch": surplus, "photo": aside, "scene": both & seen["device"] & tested["scene"],
+        unused = (labels >= 0) & (strict.protocol == "collection") & (strict.part == "unused") & table["scene"].notna()
+        tests = {"patch": surplus, "photo": aside, "scene": unused | both & seen["device"] & tested["scene"],
                  "device": both & tested["device"] & seen["scene"]} | {strict.protocol: in_test}  # fmt: skip
         part = np.where(in_test | aside | surplus, "unused", strict.part)
         for name in [name for name in splits.PROTOCOLS if name in tests and tests[name].any()]:
@@ -110,7 +112,8 @@ def plan_table(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 def protocol_parts(catalogue: pd.DataFrame, seed: int) -> tuple[dict[str, pd.Series], pd.DataFrame]:
     """The parts of a catalogue under each protocol that splits photos, and a table of what each leaves out."""
     parts, notes = {}, []
-    for protocol in splits.PROTOCOLS[1:]:
+    several = catalogue["collection"].nunique() > 1
+    for protocol in splits.PROTOCOLS[1 : None if several else -1]:
         try:
             kept, dropped = splits.splittable(catalogue, protocol, seed)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Catalogue or patch table -> train, val or test for each row, by one of five protocols.
+"""Catalogue or patch table -> train, val or test for each row, by one of six protocols.
 
 | protocol     | what the parts never share                                                    |
 |--------------|-------------------------------------------------------------------------------|
@@ -7,6 +7,7 @@
 | scene        | photos, scenes                                                                |
 | device       | photos; test shares no device with train and val                              |
 | scene+device | photos, scenes; test shares no device with train and val (Bondi et al. 2017)  |
+| collection   | photos; of each class: scenes, and test shares no collection with the others  |
 
 The order of the rows does not matter.
 """
@@ -16,13 +17,16 @@ import pandas as pd
 
 from .catalogues import relative_photos
 
-PROTOCOLS = ("patch", "photo", "scene", "device", "scene+device")
+PROTOCOLS = ("patch", "photo", "scene", "device", "scene+device", "collection")  # a draw depends on the position
 LADDER = ("scene+device", "device", "scene", "photo")  # the strictest first
 PARTS = ("train", "val", "test", "unused")
 TRAIN, VAL, TEST, UNUSED = range(4)
 FRACTIONS = (0.5, 0.15, 0.35)  # of train, val and test; the authors test on 0.3
 TEST_DEVICES = 0.5  # share of a model's devices that are tested: what a test says of new devices rests on their number
 DRAWS = 500  # random partitions tried before a split counts as impossible; in the second half the sizes vary
+FOLDS = 2  # of the protocol collection: fold = seed % FOLDS
+LEAST = 8  # photos of a class in a collection that is tested, or validates, as a whole
+KEPT_BLOCKS = (0.75, 0.125, 0.125)  # of a training collection's scenes: trained on, set aside, for validation
 Dropped = list[tuple[str, str]]  # class, reason
 LEAST_SHARE = 0.5  # of the classes that `photo` can split; see `strictest`
 
@@ -30,10 +34,18 @@ LEAST_SHARE = 0.5  # of the classes that `photo` can split; see `strictest`
 def split(table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model") -> pd.Series:
     """Part of each row of a catalogue or patch table: "train", "val", "test" or "unused"; the index is the table's.
 
-    Every class of `target` is in every part. FRACTIONS are those of a class's rows (patch) or photos (photo), of all
-    scenes (scene). device: TEST_DEVICES of a camera model's devices are tested; val is other photos of the training
-    devices. Under scene+device, train and val are training devices in training and validation scenes, test
-    is test devices in test scenes, the rest is "unused". Raises ValueError naming the classes that cannot be split.
+    Every class of `target` is in every part. FRACTIONS are those of a class's rows (patch) or photos (photo), of the
+    scenes of each collection (scene). device: TEST_DEVICES of a camera model's devices are tested; val is other photos
+    of the training devices. Under scene+device, train and val are training devices in training and validation scenes,
+    test is test devices in test scenes, the rest is "unused". Raises ValueError naming what cannot be split.
+
+    collection: seeds 0 and 1 (and so on) are two folds: of the collections of each class with LEAST photos or more,
+    every second one, by name, is tested. A class with one such collection is never tested, but is in train and val.
+    val never comes from a tested collection: it is another whole collection of the class where training has two, else
+    one scene of each training collection; so it can choose when to stop, while what to train has to be chosen by the
+    new collections of other classes. One more scene of each training collection is "unused": planning.shared_training
+    tests it. Where several classes share a collection, it may be tested for one and train another, which can only
+    mislead about the first.
     """
     units, unit_of_row = _units(table, protocol, target)
     _, parts, dropped = _draw_servable(units, protocol, seed)
@@ -100,12 +112,16 @@ def _units(table: pd.DataFrame, protocol: str, target: str) -> tuple[pd.DataFram
     if protocol == "patch":
         first = np.lexsort([*(table[name].to_numpy() for name in ("x", "y") if name in table), code])
         unit_of_row = np.argsort(first)
+    if "scene" in needed and "collection" in table:
+        needed.append("collection")
     columns = {"class": target} | {name: name for name in needed}
     return pd.DataFrame({new: table[old].to_numpy(dtype=object)[first] for new, old in columns.items()}), unit_of_row
 
 
 def _kept_apart(protocol: str) -> list[str]:
     """The columns, beyond photo, that a protocol keeps apart."""
+    if protocol == "collection":
+        return ["collection", "scene"]
     return [column for column in ("scene", "device") if column in protocol.split("+")]
 
 
@@ -133,10 +149,16 @@ def _draw_servable(units: pd.DataFrame, protocol: str, seed: int) -> tuple[pd.Da
 def _unsplittable(units: pd.DataFrame, protocol: str) -> dict[str, str]:
     """The classes that no draw can put in every part, each with the reason."""
     classes, lacking = units.groupby("class"), {}
+    if protocol == "collection":
+        sizes = units.groupby(["class", "collection"]).size()
+        most, enough = sizes.groupby("class").max(), (sizes >= LEAST).groupby("class").sum()
+        lacking[f"{LEAST} photos in a collection"] = most < LEAST
+        lacking["2 scenes"] = classes["scene"].nunique() < 2
+        lacking[f"2 collections of {LEAST} photos, in every class"] = enough.map(lambda _: (enough < 2).all())
     if "device" in units:
         devices = units.groupby(["class", "camera_model"])["device"].nunique()
         lacking["2 devices of one camera model"] = devices.groupby("class").max() < 2
-    if "scene" in units:
+    if "scene" in units and protocol != "collection":
         lacking["3 scenes"] = classes["scene"].nunique() < 3
     lacking["3 rows" if protocol == "patch" else "3 photos"] = classes.size() < 3
     reasons = {name: f"fewer than {what}" for what, poor in lacking.items() for name in poor.index[poor]}
@@ -169,9 +191,12 @@ def _draw(units: pd.DataFrame, protocol: str, seed: int) -> tuple[np.ndarray | N
         codes["model_of_device"] = codes["camera_model"][np.unique(codes["device"], return_index=True)[1]]
     hits = pd.Series(0, index=names)
     for draw in range(DRAWS):
-        parts = _partition(codes, protocol, rng, exact=draw < DRAWS // 2)
+        if protocol == "collection":
+            parts = _by_collection(codes, seed % FOLDS, rng)
+        else:
+            parts = _partition(codes, protocol, rng, exact=draw < DRAWS // 2)
         counts = np.bincount(codes["class"] * 4 + parts, minlength=4 * len(names)).reshape(-1, 4)
-        covered = (counts[:, [TRAIN, VAL, TEST]] > 0).all(axis=1)
+        covered = (counts[:, [TRAIN, VAL] + [TEST] * (protocol != "collection")] > 0).all(axis=1)
         if covered.all():
             return parts, hits
         hits += covered
@@ -190,9 +215,33 @@ def _partition(codes: dict[str, np.ndarray], protocol: str, rng: np.random.Gener
         parts = _assign(codes["class"] * 2 + tested, (train / (train + val), val / (train + val), 0), rng)
         return np.where(tested, TEST, parts)
     scenes = codes["scene"].max() + 1
-    part_of_scene = _assign(np.zeros(scenes, int), FRACTIONS, rng) if exact else rng.choice(3, scenes, p=FRACTIONS)
+    strata = _collection_of_scene(codes) if "collection" in codes else np.zeros(scenes, int)
+    part_of_scene = _assign(strata, FRACTIONS, rng) if exact else rng.choice(3, scenes, p=FRACTIONS)
     parts = part_of_scene[codes["scene"]]
     return parts if protocol == "scene" else np.where(tested == (parts == TEST), parts, UNUSED)
+
+
+def _by_collection(codes: dict[str, np.ndarray], fold: int, rng: np.random.Generator) -> np.ndarray:
+    """The part of each unit under the protocol collection, in one fold; see `split`."""
+    keys, pair = np.unique(codes["class"] * (codes["collection"].max() + 1) + codes["collection"], return_inverse=True)
+    pairs = pd.DataFrame(
+        {"owner": codes["class"][np.unique(pair, return_index=True)[1]], "drawn": rng.random(len(keys))}
+    )
+    large, by_owner = pd.Series(np.bincount(pair) >= LEAST), pairs["owner"]
+    several = large & (large.groupby(by_owner).transform("sum") > 1)
+    test = several & (several.groupby(by_owner).cumsum() % FOLDS == (fold + 1) % FOLDS)
+    spare = several & ~test
+    spare &= spare.groupby(by_owner).transform("sum") > 1
+    whole = spare & (pairs["drawn"].where(spare).groupby(by_owner).transform("max") == pairs["drawn"])
+    parts = np.array([TRAIN, UNUSED, VAL])[_assign(_collection_of_scene(codes), KEPT_BLOCKS, rng)][codes["scene"]]
+    validated = whole.groupby(by_owner).transform("any").to_numpy()[pair]
+    parts = np.where(validated & (parts == VAL), TRAIN, parts)
+    return np.select([test.to_numpy()[pair], whole.to_numpy()[pair]], [TEST, VAL], parts)
+
+
+def _collection_of_scene(codes: dict[str, np.ndarray]) -> np.ndarray:
+    """A number of each scene's collection, 0 if it is unknown; of the first, where several share its name."""
+    return codes["collection"][np.unique(codes["scene"], return_index=True)[1]] + 1
 
 
 def _assign(strata: np.ndarray, fractions: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
@@ -211,8 +260,10 @@ def _assign(strata: np.ndarray, fractions: tuple[float, float, float], rng: np.r
 def _assert_disjoint(table: pd.DataFrame, parts: pd.Series, protocol: str) -> None:
     """Raises AssertionError if two parts share what the protocol keeps apart."""
     used = table.assign(photo=table["path" if "path" in table else "photo"], part=parts)[parts != "unused"]
+    if protocol == "collection":  # of each model
+        used = used.assign(**{name: used["camera_model"] + " " + used[name] for name in _kept_apart(protocol)})
     for name in [] if protocol == "patch" else ["photo", *_kept_apart(protocol)]:
-        sides = used["part"] == "test" if name == "device" else used["part"]
+        sides = used["part"] == "test" if name in ("device", "collection") else used["part"]
         seen_on = sides.groupby(used[name].to_numpy(dtype=object)).nunique()
         if (seen_on > 1).any():
             raise AssertionError(f"{name} {seen_on.idxmax()} lies on both sides of a split by {protocol}")

@@ -126,7 +126,7 @@ def check(notebooks: list[Path], parameters: dict) -> None:
     """Raise an error for what would fail after minutes of work: a missing folder of photos, a tracker without a key."""
     for name in known_parameters(notebooks).keys() & {name for name, value in parameters.items() if value}:
         if name.endswith("_root") and not (folder := resolve(parameters[name])).is_dir():
-            advice = f"name yours with -p {name}=FOLDER; `make photographs` downloads Dresden and FloreView"
+            advice = f"name yours with -p {name}=FOLDER; `make photographs` downloads the public photographs"
             raise ValueError(f"{name}: there is no folder {folder}: {advice}")
         if name == "wandb_project":
             try:

@@ -55,9 +55,10 @@ def patch_table():
 
     def make(devices: int = 2, scenes: int = 8, per_photo: int = 4, names: list[str] = MODELS) -> pd.DataFrame:
         rows = [
-            ("Dresden", name.split("_")[0], name, f"{name}_{d}", f"{s}-1", f"{name}/{name}_{d}_{s}.JPG", 0, 48 * p)
+            ("Dresden", name.split("_")[0], name, f"{name}_{d}", f"{s}-1", "Dresden", f"{name}/{name}_{d}_{s}.JPG", 0,
+             48 * p)
             for name, d, s, p in product(names, range(devices), range(scenes), range(per_photo))
-        ]
+        ]  # fmt: skip
         return pd.DataFrame(rows, columns=patches.PATCH_COLUMNS)
 
     return make

@@ -75,7 +75,7 @@ def reasons(catalogue: pd.DataFrame) -> dict[str, str]:
 def test_dresden_file_names_decide_in_any_folder_and_case(tmp_path):
     names = ["Nikon_D70_0_1.JPG", "a/Kodak_M1063/Agfa_DC-504_0_7.jpeg", "a/b/Praktica_DCZ5.9_4_9.jpg"]
     table = datasets.load_dresden(plant(tmp_path, [*names, "a/OLYMPUS_MJU-1050sw_2_3.Jpg", "Acme_Big_Shot_2_1_5.JPG"]))
-    assert list(table.columns) == [*catalogues.COLUMNS, "collection"] and table["path"].is_monotonic_increasing
+    assert list(table.columns) == catalogues.COLUMNS and table["path"].is_monotonic_increasing
     devices = {"Nikon_D70": 0, "Agfa_DC-504": 0, "Praktica_DCZ5.9": 4, "Olympus_mju-1050SW": 2, "Acme_Big_Shot_2": 1}
     assert table.set_index("camera_model")["device"].to_dict() == {name: f"{name}_{d}" for name, d in devices.items()}
     assert set(table["brand"]) == {"Nikon", "Agfa", "Praktica", "Olympus", "Acme"}
@@ -175,7 +175,7 @@ def public(tmp_path, monkeypatch) -> pd.DataFrame:
 
 def test_public_photographs_are_labelled_by_the_list_and_never_by_their_exif_data(tmp_path, public):
     table = datasets.load_photographs(tmp_path, role="camera")
-    assert list(table.columns) == [*catalogues.COLUMNS, "collection"]
+    assert list(table.columns) == catalogues.COLUMNS
     assert set(table["dataset"]) == {"public photographs by cameras"}
     assert by_name(table, "brand", "camera_model", "device", "scene", "collection") == {
         "Nikon_D90_0_000.jpg": ["Nikon", "Nikon_D90", "Nikon_D90_0", "ann/zoo/1", "ann/zoo"],
@@ -188,6 +188,13 @@ def test_public_photographs_are_labelled_by_the_list_and_never_by_their_exif_dat
         "Nikon_D70s_0_002.jpg": [None, "bob/sea", "public photographs"],
         "LG_OptimusL9II_0_005.jpg": [None, "x/y", "public photographs"],
     }
+    table = datasets.load_photographs(tmp_path, kind="flat", role="camera", least=1)
+    assert len(table) == 1 and datasets.load_photographs(tmp_path, least=2).attrs["skipped"] == {
+        "flat (camera)": 1,
+        "flat (phone)": 1,
+    }
+    with pytest.raises(FileNotFoundError, match="no usable photo"):
+        datasets.load_photographs(tmp_path, least=3)
     everything = datasets.load_photographs(tmp_path, kind=None)
     assert len(everything) == 6 and not any(s in everything.to_csv() for s in ("Evil", "Corp", "SERIAL", "7.0"))
     for wrong in ({"role": "drone"}, {"kind": "video"}):
@@ -253,7 +260,7 @@ VISION += [f"D01_Samsung_GalaxyS3Mini/videos/{v}" for v in ("flat/D01_V_flat_pan
 
 def test_forchheim_names_give_device_model_and_scene(tmp_path):
     table = datasets.load_forchheim(plant(tmp_path, FORCHHEIM + COPIES))
-    assert list(table.columns) == [*catalogues.COLUMNS, "collection"] and set(table["dataset"]) == {"Forchheim"}
+    assert list(table.columns) == catalogues.COLUMNS and set(table["dataset"]) == {"Forchheim"}
     assert table[["camera_model", "device", "scene"]].to_numpy().tolist() == [
         ["Motorola_E3", "Forchheim_D01", "0001"], ["Motorola_E3", "Forchheim_D01", "0143"],
         ["Samsung_GalaxyA6", "Forchheim_D15", "0001"], ["Samsung_Galaxy_A6", "Forchheim_D17", "0002"],

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 from scipy.stats import norm
 from sklearn import metrics as reference
 
@@ -158,6 +158,50 @@ def test_intervals_cover_as_often_as_they_say_and_over_photos_alone_would_not():
         assert low < gap < high
         covered += [low <= 0 <= high, p > 0.05, *(row["low"] <= truth <= row["high"] for row in rows)]
     assert (covered[:3] >= 107).all() and (covered < 120).all() and covered[3] < 90, covered
+
+
+def new_collections(rate: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
+    """Photos of two collections by each of 13 models in random order of size; rate: of correct answers, [13, 2]."""
+    sizes = np.tile([30, 24, 12, 8], 7)[:26].reshape(13, 2)
+    rows = [(f"M{m}", c, f"M{m}/{c}") for m, c in np.ndindex(13, 2) for _ in range(sizes[m, c])]
+    table = pd.DataFrame(rows, columns=["camera_model", "seed", "collection"])
+    table = table.assign(photo=[f"{i}.jpg" for i in range(len(rows))], device="D", scene=np.arange(len(rows)) // 4)
+    right = rng.random(len(table)) < np.repeat(rate.ravel(), sizes.ravel())
+    table = table.assign(dataset="public", true=NAMES[0])
+    return certain(table, np.where(right, NAMES[0], NAMES[1]))
+
+
+def test_intervals_over_new_collections_cover_and_over_their_scenes_would_not():
+    """A model's collections have rates of their own; seeds are folds, each tests one collection of every model."""
+    rng, covered, trials = np.random.default_rng(0), np.zeros(2), 80
+    normal = rng.normal(size=4000)
+    for _ in range(trials):
+        level = 0.3 + rng.normal(size=(13, 1))
+        table = new_collections(expit(level + 1.5 * rng.normal(size=(13, 2))), rng)
+        sizes = table["camera_model"].value_counts().reindex([f"M{m}" for m in range(13)])
+        truth = np.average(expit(level + 1.5 * normal).mean(1), weights=sizes)
+        rows = [
+            intervals.score(table, experiment="e", protocol=protocol, resamples=200).set_index("metric").loc["accuracy"]
+            for protocol in ("collection", "scene")
+        ]
+        covered += [row["low"] <= truth <= row["high"] for row in rows]
+    assert rows[0]["collections"] == 26 and rows[0]["value"] == rows[1]["value"]
+    assert 0.9 * trials <= covered[0] <= trials and covered[1] < 0.8 * trials
+
+
+def test_seeds_that_are_folds_are_not_drawn_against_each_other():
+    found = intervals.units(new_collections(np.full((13, 2), 0.5), np.random.default_rng(0)))[1]
+    weights = intervals.bootstrap_weights(found.assign(scene="one"), [0], resamples=50)
+    assert (weights == 1).all()
+    again = pd.concat([found, found.assign(seed=found["seed"] + 2)], ignore_index=True)
+    weights = intervals.bootstrap_weights(again.assign(scene="one"), [0], resamples=50)
+    by_seed = pd.DataFrame(weights.T).groupby(again["seed"]).first()
+    assert (by_seed.loc[0] + by_seed.loc[2] == 2).all() and (by_seed.loc[1] + by_seed.loc[3] == 2).all()
+    assert by_seed.to_numpy().min() == 0 and not by_seed.loc[0].equals(by_seed.loc[1])
+    weights = intervals.bootstrap_weights(found, [0], resamples=50, collections=True)
+    assert np.unique(weights, axis=1).shape[1] == 26 and (
+        pd.DataFrame(weights.T).groupby(found["collection"]).nunique() == 1
+    ).all(axis=None)
 
 
 def test_devices_are_drawn_within_their_model_and_a_photo_counts_the_product_of_its_draws():

@@ -22,7 +22,7 @@ def catalogue(tmp_path) -> pd.DataFrame:
     for m, device, scene in [(0, 0, 2), (0, 1, 2), *np.ndindex(3, 2, 2)]:
         path = tmp_path / f"{MODELS[m]}_{device}_{scene}.JPG"
         Image.new("RGB", (96, 64), (0, 60 + 60 * m, 40 * scene)).save(path, quality=95)
-        rows.append((str(path), "Dresden", "Acme", MODELS[m], f"{MODELS[m]}_{device}", f"{scene}-1", 96, 64))
+        rows.append((str(path), "Dresden", "Acme", MODELS[m], f"{MODELS[m]}_{device}", f"{scene}-1", "Dresden", 96, 64))
     return pd.DataFrame(rows, columns=catalogues.COLUMNS)
 
 

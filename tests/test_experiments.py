@@ -189,6 +189,22 @@ def test_photographs_are_simulated_where_no_folder_is_given(study, monkeypatch):
     assert made["dresden"] == common | dict(scenes=7, own_scenes=True, size=(64, 48))
 
 
+def test_public_photographs_stand_in_for_both_data_sets_unless_these_have_a_folder(tmp_path, monkeypatch):
+    asked = {}
+    for kind in ("photographs", "dresden"):
+        monkeypatch.setattr(experiments.datasets, f"load_{kind}", lambda root, **how: asked.update(root=root, **how))
+    study = experiments.open_study("data", "results", photographs_root=str(tmp_path / "public"), seed=3)
+    assert study.public == tmp_path / "public" and study.simulation == {"seed": 3}
+    for kind, role in {"dresden": "camera", "floreview": "phone", "public": None}.items():
+        experiments.photographs(study, kind)
+        assert asked == dict(root=tmp_path / "public", role=role, least=8)
+    experiments.photographs(study, "floreview", least=1)
+    assert asked == dict(root=tmp_path / "public", role="phone", least=1)
+    asked.clear()
+    experiments.photographs(study, "dresden", str(tmp_path))
+    assert asked == {"root": tmp_path}
+
+
 def test_a_notebook_ends_with_its_tables_or_early_without_an_error(study, capsys):
     experiments.finish(study, "02", rates=pd.DataFrame({"a": [1 / 3]}))
     assert (study.results / "metrics" / "02_rates.csv").read_text() == "a\n0.333333\n"

@@ -35,8 +35,8 @@ def planted(real: bool = False) -> dict[str, pd.DataFrame]:
             data, classes = ("FloreView", 39) if number > "02" or name.startswith("phones") else ("Dresden", 27)
             protocol = name.rpartition("-")[2].replace("strict", "scene+device").replace("released", "photo")
             known = dict(experiment=name, dataset=word + data, protocol=protocol, value=0.5, low=0.4, high=0.6, n=90,
-                         photos=40, devices=20, scenes=12, classes=classes if real else 8, seed=0, seeds=2,
-                         spread=0.01, plateau=True, published=0.82 if row["table2"] else None)  # fmt: skip
+                         photos=40, devices=20, scenes=12, collections=1, classes=classes if real else 8, seed=0,
+                         seeds=2, spread=0.01, plateau=True, published=0.82 if row["table2"] else None)  # fmt: skip
             keys = product(("val", "test"), ("patch", "photo"), ("accuracy", "log loss"))
             metrics += [known | dict(zip(("part", "level", "metric"), key, strict=True)) for key in keys]
             levels = ("patch", "photo") if number == "02" else [row["level"]]

@@ -13,14 +13,15 @@ few = settings(max_examples=25, deadline=None)
 
 
 def catalogue(models=4, devices=2, scenes=10, shots=1) -> pd.DataFrame:
-    """One row for each camera model, device, scene and shot, as the loaders give them."""
+    """One row for each camera model, device, scene and shot, as the loaders give them; two collections of scenes."""
     rows = []
     for model, device, scene, shot in np.ndindex(models, devices, scenes, shots):
         name = f"Acme{model // 2}_M{model}"
         path = f"root/{name}/{name}_{device}_{scene * shots + shot}.JPG"
         rows.append((path, "Dresden", name.split("_")[0], name, f"{name}_{device}", f"{scene}-1"))
     table = pd.DataFrame(rows, columns=catalogues.COLUMNS[:6]).sort_values("path", ignore_index=True)
-    table = table.assign(collection="Dresden", width=640, height=480)[catalogues.COLUMNS]
+    collection = "place " + (table["scene"].str[:-2].astype(int) % 2).astype(str)
+    table = table.assign(collection=collection, width=640, height=480)[catalogues.COLUMNS]
     table.attrs["left_out"] = [{"path": "x", "reason": "y"}]
     return table
 
@@ -40,7 +41,7 @@ def disjoint(groups: dict[str, set]) -> bool:
     return sum(map(len, groups.values())) == len(set().union(*groups.values()))
 
 
-tables = st.builds(catalogue, st.integers(2, 5), st.integers(2, 4), st.integers(6, 15), st.integers(1, 3))
+tables = st.builds(catalogue, st.integers(2, 5), st.integers(2, 4), st.integers(8, 15), st.integers(1, 3))
 seeds = st.integers(0, 2**32)
 protocols = st.sampled_from(PROTOCOLS)
 
@@ -49,7 +50,9 @@ protocols = st.sampled_from(PROTOCOLS)
 @given(tables, protocols, seeds, st.sampled_from(["camera_model", "brand"]))
 def test_every_class_is_in_every_part(table, protocol, seed, target):
     parts = split(table, protocol, seed, target)
-    assert set(parts) <= {"train", "val", "test"} | ({"unused"} if protocol == "scene+device" else set())
+    assert set(parts) <= {"train", "val", "test"} | (
+        {"unused"} if protocol in ("scene+device", "collection") else set()
+    )
     assert (pd.crosstab(table[target], parts)[["train", "val", "test"]] > 0).all(axis=None)
 
 
@@ -60,8 +63,11 @@ def test_parts_share_nothing_that_the_protocol_keeps_apart(table, protocol, seed
     parts = split(table, protocol, seed)
     if protocol != "patch":
         assert disjoint(sides(table, parts, "photo" if patches else "path"))
-    if "scene" in protocol:
+    if "scene" in protocol or protocol == "collection":
         assert disjoint(sides(table, parts, "scene"))
+    if protocol == "collection":
+        collections = sides(table, parts, "collection")
+        assert not collections["test"] & (collections["train"] | collections["val"])
     if "device" in protocol:
         devices = sides(table, parts, "device")
         assert not devices["test"] & (devices["train"] | devices["val"])
@@ -111,6 +117,88 @@ def test_seeds_repeat_and_differ_and_the_authors_protocol_leaks():
     parts = split(table, "patch", 1)
     assert parts.equals(split(table, "patch", 1)) and not parts.equals(split(table, "patch", 2))
     assert not disjoint(sides(table, parts, "photo"))
+
+
+BEFORE = {  # part of each row before the protocol collection was there: r(train), a(val), e(test), n(unused)
+    "patch": "rrreererraeeeeaarrrraereerrrrrraeerarereerarrrerarereaeererr",
+    "photo": "reeerrreareerrraarerrrereeaeaerrerrrearrrraaaerrereererrrere",
+    "scene": "errreaeaererrreaeaererrreaeaererrreaeaererrreaeaererrreaeaer",
+    "device": "rrrrrararreeeeeeeeeeeeeeeeeeeerrrrarrarreeeeeeeeeerrarrrrarr",
+    "scene+device": "ennennnenenrrnrrananennennnenenrrnrranannrrnrrananennennnene",
+}
+
+
+def test_a_new_protocol_leaves_the_draws_of_the_others_as_they_were():
+    table = catalogue(models=3)
+    for protocol, parts in BEFORE.items():
+        for one in (table.assign(collection="Dresden"), table.drop(columns="collection")):
+            assert "".join(part[1] for part in split(one, protocol, 7)) == parts
+
+
+def test_scenes_are_drawn_within_their_collection():
+    """Each of 30 classes has eight scenes of its own: drawn from all 240, some class would lack a part."""
+    table = collections({f"M{i}": [16] for i in range(30)})
+    parts = split(table, "scene", 0)
+    counts = table[~table["scene"].duplicated()].groupby("camera_model")["scene"].size()
+    assert (counts == 8).all()
+    found = pd.crosstab(table["camera_model"], parts)
+    assert (found == [6, 8, 2]).all(axis=None) and list(found) == ["test", "train", "val"]
+    with pytest.raises(ValueError, match="none of 500 draws"):
+        split(table.assign(collection="one"), "scene", 0)
+    unknown = table.assign(collection=table["collection"].where(table["camera_model"] != "M0"))
+    assert len(splittable(unknown, "scene", 0)[0]) == len(table)
+
+
+def collections(sizes: dict[str, list[int]]) -> pd.DataFrame:
+    """Class -> photos in each of its collections, eight scenes each if there are so many; all are by one device."""
+    rows = [
+        (f"{name}/{c}_{i:02d}.jpg", name, f"{name}_0", f"{name} {c}/{i * 8 // size if size > 8 else i}", f"{name} {c}")
+        for name, each in sizes.items()
+        for c, size in enumerate(each)
+        for i in range(size)
+    ]
+    return pd.DataFrame(rows, columns=["photo", "camera_model", "device", "scene", "collection"])
+
+
+def test_two_folds_test_each_collection_once_where_a_class_has_two_and_others_stay_in_training():
+    table = collections({"Four": [16] * 4, "Two": [30, 9], "Three": [8, 24, 12], "One": [30], "Small": [20, 7]})
+    folds = [split(table, "collection", seed) for seed in (0, 1)]
+    tested = [sides(table, parts, "collection")["test"] for parts in folds]
+    assert tested == [{"Four 0", "Four 2", "Two 0", "Three 0", "Three 2"}, {"Four 1", "Four 3", "Two 1", "Three 1"}]
+    for seed, parts in enumerate(folds):
+        counts = pd.crosstab(table["collection"], parts).reindex(columns=["train", "val", "unused", "test"]).T
+        assert (counts.sum()[[*tested[seed]]] == counts.loc["test", [*tested[seed]]]).all()  # as a whole
+        for name in ("Two", "One", "Small"):  # no other collection to choose by: a scene of each
+            own = counts[[c for c in counts if c.startswith(name) and c not in tested[seed]]]
+            assert own.loc["val"].between(1, 4).all() and own.loc["unused"].between(0, 4).all()
+            assert (own.loc["train"] >= 0.6 * own.sum()).all()
+        whole = [c for c in counts if counts[c]["val"] == counts[c].sum()]
+        assert len(whole) == 1 + (seed == 1) and set(whole) & {"Four 0", "Four 1", "Four 2", "Four 3"}
+        assert counts.loc["val", [c for c in counts if c.startswith("Four")]].gt(0).sum() == 1  # no scene besides
+        again = split(table, "collection", seed + 2)
+        assert (again == "test").equals(parts == "test") and not again.equals(parts)
+
+
+def test_a_collection_that_classes_share_may_test_one_and_train_another():
+    table = collections({"A": [16, 16], "B": [16, 16], "C": [16]})
+    table.loc[table["camera_model"] == "C", ["collection", "scene"]] = table.loc[
+        :15, ["collection", "scene"]
+    ].to_numpy()
+    parts = split(table, "collection", 0)
+    assert (parts[:16] == "test").all() and set(parts[64:]) == {"train", "val", "unused"}
+    broken = parts.where(table.index != 0, "train")
+    with pytest.raises(AssertionError, match="A 0.* on both sides of a split by collection"):
+        splits._assert_disjoint(table, broken, "collection")
+
+
+def test_new_collections_need_a_class_that_has_two_and_photos_enough():
+    with pytest.raises(ValueError, match="fewer than 2 collections of 8 photos, in every class: A, B, C"):
+        split(collections({"A": [9, 7], "B": [9, 7], "C": [30]}), "collection", 0)
+    table = collections({"A": [9, 9], "B": [9, 9], "C": [7, 7], "D": [8]})
+    table.loc[table["camera_model"] == "D", "scene"] = "one"
+    kept, dropped = splittable(table, "collection", 0)
+    assert set(kept["camera_model"]) == {"A", "B"} and dropped["class"].tolist() == ["C", "D"]
+    assert "8 photos in a collection" in dropped["reason"][0] and "2 scenes" in dropped["reason"][1]
 
 
 def test_the_only_partition_is_found():

@@ -28,7 +28,7 @@ VIEW = 64  # pixels to which crops without traces are enlarged; with 96 a networ
 FORMAT = 1  # part of the name of kept features: raise it when the same crops would give others
 STRENGTHS = 10.0 ** np.arange(-4, 1)  # inverse strengths of a linear classifier's regularisation
 STEPS = 10_000  # limit of its optimizer, which converges long before
-PHOTO_COLUMNS = ["dataset", "brand", "camera_model", "device", "scene"]
+PHOTO_COLUMNS = ["dataset", "brand", "camera_model", "device", "scene", "collection"]
 
 
 def run(
