@@ -123,7 +123,7 @@ def difference(
 
     Devices, scenes and seeds in both tables get the same draws, so the comparison is paired where photos are the same.
     collections: see bootstrap_weights.
-    p: two-sided, the share of the bootstrap samples on the other side of zero, doubled; at least 1 / resamples.
+    p: see two_sided.
     """
     both = pd.concat([a.assign(side=0), b.assign(side=1)], ignore_index=True)
     code, found = units(both)
@@ -138,8 +138,13 @@ def difference(
     known = draws[1:][np.isfinite(draws[1:])]
     if not len(known):
         return float(draws[0]), -1.0, 1.0, 1.0
-    p = float(np.clip(2 * min(np.mean(known <= 0), np.mean(known >= 0)), 1 / resamples, 1))
-    return float(draws[0]), *np.percentile(known, [2.5, 97.5]).tolist(), p
+    return float(draws[0]), *np.percentile(known, [2.5, 97.5]).tolist(), two_sided(draws[1:])
+
+
+def two_sided(draws: np.ndarray) -> float:
+    """p: the share of bootstrap samples on the other side of zero, doubled, at least 1 / samples; without NaN."""
+    known = draws[np.isfinite(draws)]
+    return float(np.clip(2 * min(np.mean(known <= 0), np.mean(known >= 0)), 1 / len(draws), 1))
 
 
 def _right(predictions: pd.DataFrame) -> np.ndarray:

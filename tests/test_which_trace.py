@@ -62,6 +62,15 @@ def test_a_planted_step_is_told_apart_and_no_other(predictions):
     assert 0.5 < weaker < planted["value"]
 
 
+def test_one_cell_of_many_must_be_clearer_than_one_alone(predictions):
+    rows = which_trace.told_apart(predictions(2.0), network="n", degradation="d", plateau=True)
+    assert which_trace.judge(rows).set_index("step")["verdict"].eq("higher").sum() == 1  # the planted step
+    rows["p"] = np.linspace(0.01, 0.04, len(rows))
+    assert (which_trace.judge(rows)["verdict"] == "undecided").all()
+    alone = rows.assign(network=rows["step"])  # each a family of its own
+    assert (which_trace.judge(alone)["verdict"] != "undecided").all()
+
+
 def test_a_shift_of_all_answers_changes_nothing(predictions):
     """As degradation may do; a threshold at zero would then fail."""
     before, after = (which_trace.told_apart(predictions(1.0, bias=bias)) for bias in (0, 5))
@@ -82,6 +91,7 @@ def test_the_interval_is_wider_with_fewer_devices_that_differ(predictions):
 def test_a_perfect_ranking_still_has_an_interval(predictions):
     row = which_trace.told_apart(predictions(50.0, 2, 3)).set_index("step").loc["demosaicing"]
     assert row["value"] == row["high"] == 1 and 0.5 < row["low"] < 0.7  # Wilson's, of 6 of 6
+    assert row["p"] == 2 / 2**6
 
 
 def test_strengths_compare_the_same_scene_view_noise_and_device():

@@ -15,7 +15,7 @@ import simplejpeg
 from ..catalogues import relative_photos
 from ..evaluation import LOG_PROB, vote
 from ..experiments import Experiment, predict_test
-from ..intervals import bootstrap_weights, interval, units
+from ..intervals import bootstrap_weights, interval, judged, two_sided, units
 from ..patches import Store, best_positions, cut_patches, extract
 from ..planning import Plan
 from ..simulate import cameras, layouts, scenes
@@ -23,15 +23,16 @@ from . import baselines
 from .open_set import area
 
 BASE, TWIN = cameras.STEPS.index[:2]
-TRACE_COLUMNS = ["network", "step", "degradation", "value", "low", "high", "n", "devices", "scenes", "plateau"]
+TRACE_COLUMNS = ["network", "step", "degradation", "value", "low", "high", "p", "n", "devices", "scenes", "plateau"]
 
 
 def told_apart(predictions: pd.DataFrame, seed: int = 0, **labels) -> pd.DataFrame:
     """How well the base and each other camera are told apart: TRACE_COLUMNS, one row per step.
 
     predictions: per patch, of all cameras, at one degradation; each photo's patches vote. value: area under the ROC of
-    log p(other) - log p(base) over the `n` photos of the pair, with its 95 % interval over devices and scenes; where
-    it is 0 or 1 all bootstrap samples are alike, so the interval is Wilson's (as many trials as one camera has photos).
+    log p(other) - log p(base) over the `n` photos of the pair, with its 95 % interval over devices and scenes, and p of
+    its being 0.5; where it is 0 or 1 all bootstrap samples are alike, so the interval is Wilson's and p that of a sign
+    test (as many trials as one camera has photos).
     """
     votes, rows = vote(predictions), []
     cells = {name: votes[f"{LOG_PROB}Base_{name}"] for name in cameras.STEPS.index if f"{LOG_PROB}Base_{name}" in votes}
@@ -40,13 +41,21 @@ def told_apart(predictions: pd.DataFrame, seed: int = 0, **labels) -> pd.DataFra
         score, other = (cells[name] - cells[BASE])[own.index].to_numpy(), (own["true"] != f"Base_{BASE}").to_numpy()
         code, found = units(own)
         groups = found["seed"].to_numpy()[code]
-        draws = weighted_auc(score, other, bootstrap_weights(found, [seed, 97])[:, code], groups)
-        value, low, high = interval(draws, min(other.sum(), (~other).sum()))
+        draws = weighted_auc(score, other, bootstrap_weights(found, [seed, 97], 2000)[:, code], groups)
+        trials = min(other.sum(), (~other).sum())
+        value, low, high = interval(draws, trials)
+        p = max(two_sided(draws[1:] - 0.5), 2 * 0.5**trials)
         low, high = min(low, value), max(high, value)  # with two scenes a draw has the pairs of one
         counts = [own[column].nunique() for column in ("photo", "device", "scene")]
-        rows.append([cameras.STEPS.loc[name, "step"], value, low, high, *counts])
-    columns = ["step", "value", "low", "high", "n", "devices", "scenes"]
+        rows.append([cameras.STEPS.loc[name, "step"], value, low, high, p, *counts])
+    columns = ["step", "value", "low", "high", "p", "n", "devices", "scenes"]
     return pd.DataFrame(rows, columns=columns).assign(**labels)
+
+
+def judge(traces: pd.DataFrame) -> pd.DataFrame:
+    """Whether each step is told apart (`verdict`, intervals.judged of value - 0.5): one family of tests per network."""
+    rows = [judged(own.assign(difference=own["value"] - 0.5)) for _, own in traces.groupby("network", sort=False)]
+    return pd.concat(rows, ignore_index=True).drop(columns="difference")
 
 
 def weighted_auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -68,26 +68,25 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero
 
 
 def interval_matrix(rows: pd.DataFrame, index: str, columns: str, title: str, note: str, label: str) -> plt.Figure:
-    """A matrix of values from 0 to 1 (columns value, low, high), each cell with its 95 % interval.
+    """A matrix of values from 0 to 1 (columns value, low, high, verdict), each cell with its 95 % interval.
 
-    0.5 means no effect: the colours diverge from there, and values whose interval excludes it are bold.
+    0.5 means no effect: the colours diverge from there, and values that are judged higher or lower are bold.
     """
-    cells = {name: rows.pivot(index=index, columns=columns, values=name) for name in ("value", "low", "high")}
-    values, low, high = (table.loc[rows[index].unique(), rows[columns].unique()] for table in cells.values())
+    cells = [rows.pivot(index=index, columns=columns, values=name) for name in ("value", "low", "high", "verdict")]
+    values, low, high, verdict = (table.loc[rows[index].unique(), rows[columns].unique()] for table in cells)
     fig, ax = plt.subplots(figsize=(1.15 * values.shape[1] + 3, 0.46 * len(values) + 1.6))
     image = ax.imshow(values, vmin=0, vmax=1, cmap=sns.color_palette("vlag_r", as_cmap=True), aspect="auto")
     for (y, x), value in np.ndenumerate(values.to_numpy()):
         ends = low.iat[y, x], high.iat[y, x]
         style = dict(ha="center", va="center", color="white" if abs(value - 0.5) > 0.35 else "0.15")
-        ax.text(
-            x, y - 0.14, f"{value:.2f}", weight="normal" if ends[0] <= 0.5 <= ends[1] else "bold", fontsize=9, **style
-        )
+        weight = "bold" if verdict.iat[y, x] in ("higher", "lower") else "normal"
+        ax.text(x, y - 0.14, f"{value:.2f}", weight=weight, fontsize=9, **style)
         ax.text(x, y + 0.24, f"{ends[0]:.2f} to {ends[1]:.2f}", fontsize=6.5, **style)
     ax.set_xticks(range(values.shape[1]), values.columns)
     ax.set_yticks(range(len(values)), values.index)
     ax.tick_params(length=0)
     fig.colorbar(image, ax=ax, label=label, shrink=0.9)
-    return heading(fig, title, f"{note}; small: 95 % intervals; bold: excludes 0.5{photo_range(rows)} per pair")
+    return heading(fig, title, f"{note}; small: 95 % intervals; bold: differs from 0.5{photo_range(rows)} per pair")
 
 
 def robustness(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:
