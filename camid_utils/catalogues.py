@@ -60,6 +60,11 @@ def describe(catalogue: pd.DataFrame) -> str:
     return ", ".join([*sorted(catalogue["dataset"].unique()), *words])
 
 
+def folder_name(dataset: str) -> str:
+    """The name of a data set's folders: "simulated Dresden, own scenes" has simulated-dresden-own-scenes."""
+    return re.sub(r"\W+", "-", dataset.lower()).strip("-")
+
+
 def relative_photos(catalogue: pd.DataFrame) -> pd.Series:
     """Each photo's path relative to the photos' common folder, with forward slashes."""
     paths = [str(path) for path in catalogue["path"]]

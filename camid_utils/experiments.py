@@ -117,7 +117,7 @@ def simulated(study: Study, kind: str, name: str, *, width: int, **settings) -> 
 def planted(study: Study, scenes: int) -> pd.DataFrame:
     """Catalogue of photos by the simulated Dresden cameras, each model of `scenes` of its own: a planted leak."""
     settings = study.simulation | dict(scenes=scenes, own_scenes=True)
-    catalogue = datasets.load_dresden(simulated(study, "dresden", "simulated-planted", **settings))
+    catalogue = datasets.load_dresden(simulated(study, "dresden", "simulated-dresden-own-scenes", **settings))
     return catalogue.assign(dataset=catalogue["dataset"] + ", own scenes")
 
 
@@ -227,7 +227,7 @@ def contrasts(runs: list[Experiment], levels: tuple[str, ...] = ()) -> pd.DataFr
 
 def model_path(data_dir: str | Path, dataset: str, name: str, seed: int) -> Path:
     """Where the model of an experiment is kept."""
-    return Path(data_dir) / "models" / dataset.lower().replace(" ", "-") / f"{name}-{seed}.safetensors"
+    return Path(data_dir) / "models" / catalogues.folder_name(dataset) / f"{name}-{seed}.safetensors"
 
 
 def load_trained(study: Study, dataset: str, name: str, seed: int) -> models.Model:

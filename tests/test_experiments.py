@@ -185,7 +185,9 @@ def test_photographs_are_simulated_where_no_folder_is_given(study, monkeypatch):
         assert made[kind] == common | how | dict(size=(64, 48))
     monkeypatch.setattr(experiments.datasets, "load_dresden", lambda root: pd.DataFrame({"dataset": [root.name]}))
     assert experiments.photographs(study, "dresden")["dataset"].tolist() == ["simulated-dresden"]
-    assert experiments.planted(study, 7)["dataset"].tolist() == ["simulated-planted, own scenes"]
+    folder = catalogues.folder_name("simulated Dresden, own scenes")  # where the page of matrices looks for photos
+    assert folder == "simulated-dresden-own-scenes"
+    assert experiments.planted(study, 7)["dataset"].tolist() == [f"{folder}, own scenes"]
     assert made["dresden"] == common | dict(scenes=7, own_scenes=True, size=(64, 48))
 
 

@@ -19,6 +19,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from .. import published
+from ..catalogues import folder_name
 from ..evaluation import class_names, log_probabilities, vote
 from ..experiments import listed
 from ..files import command, write_text
@@ -170,7 +171,7 @@ def thumbnails(experiments: list[dict], photos: pd.DataFrame, data: Path, room: 
     chosen = rows[rows["rank"] < PER_PAIR].sort_values(["rank", "often", "photo"], ascending=[True, False, True])
     found: dict[int, str] = {}
     for place in chosen["photo"].unique():
-        path = data / photos["dataset"][place].lower().replace(" ", "-") / photos["photo"][place]
+        path = data / folder_name(photos["dataset"][place]) / photos["photo"][place]
         if path.is_file():
             text = b64encode(_thumbnail(path)).decode()
             room -= len(text) + 12  # with its number and marks
