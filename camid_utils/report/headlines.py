@@ -14,6 +14,7 @@ from .tables import accuracy_rows, read_metrics
 
 README, RESULTS = PROJECT / "README.md", PROJECT / "results"
 PLACE = re.compile(r"(<!-- results.*?-->\n).*?(<!-- /results -->)", re.DOTALL)
+EVIDENCE = "full", "default"  # profiles, the most telling first
 KEYS = ["experiment", "dataset", "protocol", "part", "level", "metric"]
 SPREADS = 3  # standard deviations over seeds, and
 LEAST = 0.02  # smallest tolerance of an accuracy: rounding changes a few votes
@@ -22,28 +23,26 @@ UNKNOWN = "another platform: no spread over seeds is published"
 
 
 def filled(text: str, results: str | Path = RESULTS) -> str:
-    """A README's text with its table filled from the results of `default` and `full`; unchanged if neither exists.
+    """A README's text with its table filled from the first of EVIDENCE that is published; unchanged if none is.
 
     The paper's accuracies next to ours: one row per experiment with a number in the column `readme` of experiments.csv,
     in that order. The table is between the lines `<!-- results -->` and `<!-- /results -->`.
     """
     if not PLACE.search(text):
         raise ValueError("the README has no lines <!-- results --> and <!-- /results --> for its table")
-    folders = {name: Path(results) / name / "metrics" for name in ("default", "full")}
-    rows = {name: accuracy_rows(read_metrics(folder)).set_index("experiment")
-            for name, folder in folders.items() if (folder / "02_metrics.csv").is_file()}  # fmt: skip
-    if not rows:
+    folders = {name: Path(results) / name / "metrics" for name in EVIDENCE}
+    profile = next((name for name, folder in folders.items() if (folder / "02_metrics.csv").is_file()), None)
+    if profile is None:
         return text
-    head = ["experiment", "split", "paper, real photographs (validation)", *(f"ours, `{name}`" for name in rows)]
-    lines = [[*head, "tested on"], ["---"] * (len(head) + 1)]
+    rows = accuracy_rows(read_metrics(folders[profile])).set_index("experiment")
+    head = ["experiment", "split", "paper, real photographs (validation)", f"ours, `{profile}`", "tested on"]
+    lines = [head, ["---"] * len(head)]
     for experiment, label in listed().query("readme != ''").sort_values("readme")["label"].items():
-        own = next(table.loc[experiment] for table in rows.values() if experiment in table.index)
+        own = rows.loc[experiment]
         paper = f"{100 * own['published']:.1f} %" if pd.notna(own["published"]) else "not tested"
-        found = [table[table.index == experiment] for table in rows.values()]
-        ours = [f"**{formatted(row)[0].replace(' (', '** (')}" if len(row) else "not run" for row in found]
-        photos = " and ".join(str(row["photos"].iloc[0]) for row in found if len(row))
-        tested = {"patch": f"patches of {photos} photos", "photo": f"{photos} photos"}[own["level"]]
-        lines.append([label, f"`{own['protocol']}`", paper, *ours, f"{tested}, {own['dataset']}"])
+        ours = formatted(rows.loc[[experiment]])[0].replace(" (", "** (")
+        tested = {"patch": f"patches of {own['photos']} photos", "photo": f"{own['photos']} photos"}[own["level"]]
+        lines.append([label, f"`{own['protocol']}`", paper, f"**{ours}", f"{tested}, {own['dataset']}"])
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return PLACE.sub(rf"\g<1>{table}\g<2>", text)
 
