@@ -37,21 +37,25 @@ def confusion_matrix(counts: pd.DataFrame, title: str, note: str) -> plt.Figure:
 
 def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero: float | None = None) -> plt.Figure:
     """A point and its 95 % interval for each row: columns label, value, low, high; optionally group (its colour),
-    published (the paper's value, a red diamond), photos.
+    published (the paper's value, a red diamond), photos, plateau (False: a hollow marker).
 
     zero: where a line marks chance or, at 0, no effect; the values are then differences, in points.
     """
+    rows = rows.reset_index(drop=True)
     labels = list(dict.fromkeys(rows["label"]))
     groups = rows["group"] if "group" in rows else pd.Series("", rows.index)
     several = len(labels) < len(rows)  # rows of one label are drawn one below the other
     apart = min(0.22, 0.8 / groups.nunique()) if several else 0.0
     tall = max(1.5, 0.35 * groups.nunique()) if several else 1
     fig, ax = plt.subplots(figsize=(8.4, 0.32 * len(labels) * tall + 1.6))
+    unfinished = ~rows["plateau"].astype(bool) if "plateau" in rows else pd.Series(False, rows.index)
     for i, group in enumerate(groups.unique()):
         own = rows[groups == group]
+        hollow = unfinished[own.index]
         y = own["label"].map(labels.index) + apart * (i - (groups.nunique() - 1) / 2)
         ax.hlines(y, own["low"], own["high"], color=SERIES[i], lw=1.8)
         ax.plot(own["value"], y, MARKERS[i], color=SERIES[i], ms=6, label=group)
+        ax.plot(own["value"][hollow], y[hollow], MARKERS[i], color="white", ms=3)
         for place, end, value in zip(y, own[["value", "high"]].max(axis=1), own["value"], strict=True):
             text = f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}") if zero == 0 else f"{100 * value:.1f}"
             ax.annotate(text, (end, place), (6, 0), textcoords="offset points", va="center", fontsize=7.5)
@@ -63,7 +67,8 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero
     ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, -0.6), xmargin=0.08)
     ax.grid(axis="x", lw=0.4)
     ax.xaxis.set_major_formatter(PercentFormatter(1, None, "" if zero == 0 else " %"))
-    ax.set_xlabel(xlabel + (", percentage points" if zero == 0 else "") + "; bars: 95 % intervals" + photo_range(rows))
+    bars = "; bars: 95 % intervals" + photo_range(rows) + ("; hollow: not at the plateau" if unfinished.any() else "")
+    ax.set_xlabel(xlabel + (", percentage points" if zero == 0 else "") + bars)
     return heading(fig, title, note, legend_of=ax)
 
 
