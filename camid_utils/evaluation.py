@@ -75,6 +75,12 @@ def save_predictions(predictions: pd.DataFrame, path: str | Path) -> Path:
     return Path(path)
 
 
+def photo_predictions(path: Path) -> Path:
+    """Reduce a file of predictions to one row per test photo (and seed): the votes of its patches."""
+    table = pd.read_parquet(path)
+    return save_predictions(vote(table[table["part"] == "test"]), path)
+
+
 def class_names(predictions: pd.DataFrame) -> list[str]:
     """The classes of a predictions table, in the model's order."""
     return [name.removeprefix(LOG_PROB) for name in predictions.columns if name.startswith(LOG_PROB)]
@@ -86,14 +92,17 @@ def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
 
 
 def vote(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One row per photo (and seed): log-probabilities summed over its patches and normalised; `patches` counts them."""
+    """One row per photo (and seed, and fold): log-probabilities summed over its patches and normalised.
+
+    `patches` counts the patches. Classes that a fold leaves out stay without a value.
+    """
     columns = [LOG_PROB + name for name in class_names(predictions)]
-    unit = [c for c in ("seed", "photo") if c in predictions]
+    unit = [c for c in ("seed", "fold", "photo") if c in predictions]
     ids = [c for c in predictions.columns if c not in (*columns, *unit, "y", "x")]
     groups = predictions.groupby(unit, sort=True)
-    summed = groups[columns].sum()
+    summed = groups[columns].sum(min_count=1)
     photos = groups[ids].first().join(groups.size().rename("patches"))
-    normalised = summed.sub(logsumexp(summed.to_numpy(), axis=1), axis=0)
+    normalised = summed.sub(logsumexp(np.nan_to_num(summed, nan=-np.inf), axis=1), axis=0)
     return photos.join(normalised).reset_index()
 
 

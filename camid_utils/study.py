@@ -194,7 +194,11 @@ def compare(out: Path, profile: str) -> int:
 
 
 def publish(out: Path, profile: str) -> int:
-    """Copy a finished, error-free run of the current, clean commit to results/<profile>, its headlines to README.md."""
+    """Copy a finished, error-free run of the current, clean commit to results/<profile>, its headlines to README.md.
+
+    Of the predictions, one row per test photo is published: those of patches fill many times as much.
+    """
+    from .evaluation import photo_predictions
     from .report import headlines
 
     record = read_record(out)
@@ -210,6 +214,8 @@ def publish(out: Path, profile: str) -> int:
         for part in PARTS:
             copy = shutil.copytree if (out / part).is_dir() else shutil.copy
             copy(out / part, aside / "new" / part)
+        for path in (aside / "new" / "predictions").glob("*.parquet"):
+            photo_predictions(path)
         if (PUBLISHED / profile).exists():
             (PUBLISHED / profile).rename(aside / "old")
         (aside / "new").rename(PUBLISHED / profile)

@@ -97,6 +97,14 @@ def test_metrics_agree_with_scikit_learn(noisy_predictions):
     assert all(np.isnan(values).all() for values in none.values())
 
 
+def test_votes_keep_folds_apart_and_classes_that_a_fold_does_not_know_empty():
+    logs = {"log_prob:K": [-1.0, -2.0, np.nan], "log_prob:L": [-1.0, -1.0, -3.0], "log_prob:M": [np.nan, np.nan, -3.0]}
+    votes = evaluation.vote(pd.DataFrame({"photo": "a", "fold": [0, 0, 1], "true": "K", "seed": 0} | logs))
+    assert votes["fold"].tolist() == [0, 1] and votes["patches"].tolist() == [2, 1]
+    found = np.exp(votes.filter(like="log_prob").to_numpy(float))
+    np.testing.assert_allclose(found, [[1 / (1 + np.e), np.e / (1 + np.e), np.nan], [np.nan, 0.5, 0.5]], rtol=1e-6)
+
+
 def test_votes_sum_log_probabilities_for_each_photo_and_seed(noisy_predictions):
     tables = [noisy_predictions(photos=4, per_photo=n, seed=n) for n in (3, 2)]
     seeds = pd.concat([table.assign(seed=i) for i, table in enumerate(tables)])

@@ -381,6 +381,9 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     assert study.main(asked) == 0
     for part in ("figures", "metrics", "predictions"):
         (tmp_path / "out" / part).mkdir()
+    patches = pd.DataFrame({"photo": ["a", "a", "b", "c"], "y": 0, "x": 0, "true": "K", "log_prob:K": -1.0,
+                            "log_prob:L": -2.0, "part": ["test", "test", "test", "val"], "seed": 0})  # fmt: skip
+    patches.to_parquet(tmp_path / "out" / "predictions" / "name.parquet")
     now["commit"] = "def"
     assert study.main([*asked, "--publish"]) == 2 and "not a run of the current" in capsys.readouterr().err
     now["commit"] = "abc"
@@ -389,6 +392,9 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     published = study.PUBLISHED / "small"
     assert sorted(path.name for path in published.iterdir()) == sorted(study.PARTS)
     assert record(published) == record(tmp_path / "out")
+    votes = pd.read_parquet(published / "predictions" / "name.parquet")  # the run itself keeps its patches
+    assert votes[["photo", "patches"]].to_numpy().tolist() == [["a", 2], ["b", 1]]
+    assert len(pd.read_parquet(tmp_path / "out" / "predictions" / "name.parquet")) == 4
     shutil.rmtree(tmp_path / "out" / "html")
     (tmp_path / "out" / "run.json").write_text(json.dumps(record(published) | {"failed": "01_first"}))
     assert study.main([*asked, "--publish"]) == 2 and "it failed in 01_first" in capsys.readouterr().err
