@@ -22,7 +22,7 @@ SHOWN = IDS[IDS["readme"] != ""].sort_values("readme")
 RULES = CLAIMS["supported"] + "; " + CLAIMS["contradicted"]
 NAMED = {claim: set(re.findall(r"\b(?:experiment|run|a|b)=([^,: ]+)", rules)) for claim, rules in RULES.items()}
 READ = {claim: set(re.findall(r"\b\d\d_\w+", rules)) for claim, rules in RULES.items()}
-RESULTS = PROJECT / "results" / "default" / "metrics"
+RESULTS = PROJECT / "results" / "full" / "metrics"
 needs_results = pytest.mark.skipif(not (RESULTS / "02_metrics.csv").is_file(), reason="no such results published yet")
 
 
@@ -256,6 +256,13 @@ def test_every_claim_is_tested_and_none_rests_on_a_run_without_a_plateau(simulat
             }
             words, said = ledger.judge(turned(found, short), CLAIMS.loc[claim].to_dict())
             assert said == UNDECIDED and words.endswith(UNTRAINED), (claim, name)
+
+
+def test_where_one_finding_is_enough_it_decides_whatever_became_of_the_other_run(simulated):
+    found, claim = turned(simulated, gap("native", "random", 0.2)), CLAIMS.loc["filters-do-not-transfer"].to_dict()
+    for short, said in {"matched": CONTRADICTED, "native": UNDECIDED}.items():
+        plateau = found["03_contrasts"]["a"] != f"transfer-{short}-strict"
+        assert ledger.judge(turned(found, {"03_contrasts": dict(plateau=plateau)}), claim)[1] == said
 
 
 def test_tables_of_epochs_get_the_plateau_of_their_run_and_the_largest_fall_of_each_seed(tmp_path):

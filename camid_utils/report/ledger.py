@@ -1,11 +1,12 @@
 """The ledger: each claim of the paper with our figures in words, a verdict and a link; the summary figure's rows.
 
 published/claims.csv holds a claim's rules, statements separated by "; " (see `statements`): what must hold for it to
-be `supported` and what for it to be `contradicted`. All must be true, or at least one if they begin with "or ". Where
-neither rule holds, or a run behind one did not reach its plateau (unless the rule asks for the plateau itself), the
-claim is undecided. Column `testable`: whether these photographs can test the claim, in terms of its rows and
-`simulated`. `decides`: the rules in a plain sentence. `ours`: a template for what was found; `{figures}` stands
-for all figures with intervals. In the part `documents`, published tables settle a claim: borne out if its rule holds.
+be `supported` and what for it to be `contradicted`. All must be true, or at least one if they begin with "or ". A
+statement about a run that did not reach its plateau counts as not true (unless the rule asks for the plateau itself).
+Where neither rule holds, the claim is undecided. Column `testable`: whether these photographs can test the claim, in
+terms of its rows and `simulated`. `decides`: the rules in a plain sentence. `ours`: a template for what was found;
+`{figures}` stands for all figures with intervals. In the part `documents`, published tables settle a claim: borne out
+if its rule holds.
 """
 
 import html
@@ -39,7 +40,9 @@ def ledger(evidence: Evidence) -> pd.DataFrame:
 def judge(evidence: Evidence, claim: dict[str, str]) -> tuple[str, str]:
     """Our figures in words and the verdict on a claim, a row of claims.csv; MISSING names the notebook to run."""
     try:
-        (supports, one), (contradicts, two) = (_hold(evidence, claim[rule]) for rule in (SUPPORTED, CONTRADICTED))
+        asked = "plateau" in claim[CONTRADICTED]  # about the plateau itself
+        supports, one = _hold(evidence, claim[SUPPORTED], asked)
+        contradicts, two = _hold(evidence, claim[CONTRADICTED], asked)
     except EvidenceMissing as missing:
         return "", f"{MISSING} {missing}"
     tables, template = [*one, *two], claim["ours"]
@@ -52,16 +55,22 @@ def judge(evidence: Evidence, claim: dict[str, str]) -> tuple[str, str]:
     words += ("" if figures else f"; {dataset}") + ("; on simulated photographs" if simulated else "")
     if claim["testable"] and not rows.assign(simulated=simulated).eval(claim["testable"]).all():
         return words, CANNOT
-    trained = all(rows.filter(regex="plateau$").astype(bool).all(axis=None) for rows in tables)
-    if not trained and "plateau" not in claim[CONTRADICTED]:
-        return f"{words}; {UNTRAINED}", UNDECIDED
-    return words, SUPPORTED if supports else CONTRADICTED if contradicts else UNDECIDED
+    if supports or contradicts:
+        return words, SUPPORTED if supports else CONTRADICTED
+    return words + ("" if asked or all(map(_trained, tables)) else f"; {UNTRAINED}"), UNDECIDED
 
 
-def _hold(evidence: Evidence, rule: str) -> tuple[bool, list[pd.DataFrame]]:
-    """Whether a rule holds, and the rows of each of its statements; an empty rule never holds."""
+def _trained(rows: pd.DataFrame) -> bool:
+    return bool(rows.filter(regex="plateau$").astype(bool).all(axis=None))
+
+
+def _hold(evidence: Evidence, rule: str, asked: bool) -> tuple[bool, list[pd.DataFrame]]:
+    """Whether a rule holds, and the rows of each of its statements; an empty rule never holds.
+
+    asked: whether statements about runs that did not reach their plateau count.
+    """
     found = [evaluate(evidence, statement.removeprefix("or ")) for statement in rule.split("; ") if statement]
-    true = [holds for _, holds in found]
+    true = [holds and (asked or _trained(rows)) for rows, holds in found]
     return bool(true) and (any(true) if rule.startswith("or ") else all(true)), [rows for rows, _ in found]
 
 
