@@ -42,6 +42,7 @@ def build(out: str | Path) -> Path | None:
     paths = sorted((out / "predictions").glob("*.parquet"), key=lambda path: path.stem)
     paths.sort(key=lambda path: ids.index.get_loc(path.stem) if path.stem in ids.index else len(ids))
     tables = {path.stem: pd.read_parquet(path) for path in paths}
+    tables = {name: table for name, table in tables.items() if "fold" not in table}  # a fold has classes of its own
     tests = {name: rows for name, table in tables.items() if len(rows := table[table["part"] == "test"])}
     if not tests:
         return None
