@@ -1,0 +1,72 @@
+"""What photographs of the same places and things cannot tell: three tests that knowing the content does not pass.
+
+New collections: the protocol collection (splits.split). Matched content: the test photos of models that photographed
+the same things, in one collection, answered among these models. No content: flat fields and white walls.
+"""
+
+import numpy as np
+import pandas as pd
+
+from ..evaluation import LOG_PROB, class_names
+from ..planning import Plan
+from ..splits import FOLDS, TEST_DEVICES
+
+SAME, ANOTHER = "same body", "another body"
+
+
+def matched(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The rows of collections from which a seed tests two or more classes; column `group` names these classes.
+
+    Answers are among the classes of the group: the others get the log-probability -inf, the rest are normalised.
+    """
+    groups = predictions.groupby(["seed", "collection"])["true"]
+    rows = predictions[groups.transform("nunique") > 1].reset_index(drop=True)
+    names = rows.groupby(["seed", "collection"])["true"].agg(lambda true: sorted(set(true)))
+    own = [names[key] for key in zip(rows["seed"], rows["collection"], strict=True)]
+    columns = [LOG_PROB + name for name in class_names(rows)]
+    inside = np.array([[name in group for name in class_names(rows)] for group in own]).reshape(len(rows), len(columns))
+    logs = np.where(inside, rows[columns].to_numpy(float), -np.inf)
+    rows[columns] = logs - np.logaddexp.reduce(logs, axis=1, keepdims=True)
+    return rows.assign(group=[", ".join(group) for group in own])
+
+
+def bodies(predictions: pd.DataFrame, table: pd.DataFrame, plans: list[Plan]) -> pd.Series:
+    """SAME where a row's device is one that its seed was trained on, else ANOTHER; plans: of `table`, one per seed."""
+    known = {plan.seed: set(table["device"].iloc[plan.rows("train")]) for plan in plans}
+    same = [device in known[seed] for seed, device in zip(predictions["seed"], predictions["device"], strict=True)]
+    return pd.Series(np.where(same, SAME, ANOTHER), predictions.index, name="body")
+
+
+def no_content(table: pd.DataFrame, seed: int) -> Plan:
+    """A plan for flat fields, all classes of which have photos enough: seeds 0 and 1 (and so on) are two folds.
+
+    Tested are every second device of a class, or, of a single device, the later or the earlier half of its photos, in
+    the order of their names. Of the rest, the third that is nearest to the test in this order is for validation.
+    """
+    photos = table.drop_duplicates("photo").sort_values(["device", "photo"])
+    part = pd.Series("train", photos["photo"].to_numpy(), name="part")
+    for _, own in photos.groupby("camera_model"):
+        code = pd.factorize(own["device"])[0]
+        if code.max() == 0:
+            code = np.arange(len(own)) < len(own) * TEST_DEVICES
+        test = code % FOLDS == seed % FOLDS
+        rest = own["photo"][~test]
+        nearest = rest[-(len(rest) // 3) :] if test[-1] else rest[: len(rest) // 3]
+        part[own["photo"][test]], part[nearest] = "test", "val"
+    names = sorted(photos["camera_model"].unique())
+    labels = pd.Index(names).get_indexer(table["camera_model"])
+    parts = part[table["photo"]].to_numpy(str)
+    return Plan("no content", "camera_model", seed, parts, labels, names, "every class is in every part")
+
+
+def chosen_elsewhere(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """The recipe for each class and its accuracy there, chosen by the others: columns recipe, value; index as given.
+
+    accuracy: of each recipe (column) on the new collections of each class (index). A class's own photos have no say in
+    the choice (leave one out), so the mean of `value` is not that of a recipe picked by its test.
+    """
+    rows = {}
+    for name in accuracy.index:
+        recipe = accuracy.drop(index=name).mean().idxmax()
+        rows[name] = [recipe, accuracy.loc[name, recipe]]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["recipe", "value"]).rename_axis(accuracy.index.name)

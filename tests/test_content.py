@@ -1,0 +1,93 @@
+"""The three tests that content does not pass: groups, bodies, flat fields and the recipe that others choose."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from camid_utils import catalogues, evaluation, planning
+from camid_utils.analyses import content
+from camid_utils.evaluation import LOG_PROB
+
+NAMES = ["Acme_A", "Acme_B", "Bolt_C"]
+
+
+def predictions(rows: list[tuple]) -> pd.DataFrame:
+    """Rows of (seed, collection, true, probabilities of NAMES)."""
+    logs = pd.DataFrame(np.log([row[3] for row in rows]), columns=[LOG_PROB + name for name in NAMES])
+    return pd.DataFrame([row[:3] for row in rows], columns=["seed", "collection", "true"]).join(logs)
+
+
+def test_answers_are_chosen_among_the_models_that_photographed_the_same_things():
+    """Bolt_C would win in place 1, where only A and B took photos; place 2 has one model, and place 3 one per seed."""
+    table = predictions([
+        (0, "1", "Acme_A", [0.2, 0.1, 0.7]), (0, "1", "Acme_B", [0.3, 0.1, 0.6]), (0, "2", "Acme_A", [0.8, 0.1, 0.1]),
+        (0, "3", "Acme_A", [0.8, 0.1, 0.1]), (1, "3", "Acme_B", [0.8, 0.1, 0.1]),
+    ])  # fmt: skip
+    found = content.matched(table)
+    assert found["collection"].tolist() == ["1", "1"] and set(found["group"]) == {"Acme_A, Acme_B"}
+    shares = np.exp(evaluation.log_probabilities(found))
+    np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [3 / 4, 1 / 4, 0]])
+    voted = evaluation.vote(pd.concat([found] * 2, ignore_index=True).assign(photo=["a", "b"] * 2, y=0, x=0))
+    np.testing.assert_allclose(np.exp(evaluation.log_probabilities(voted)), [[4 / 5, 1 / 5, 0], [9 / 10, 1 / 10, 0]])
+
+
+def public(devices: dict[str, list[str]], photos: int = 8) -> pd.DataFrame:
+    """A row per photo: device -> its collections of that many photos, in four scenes."""
+    rows = [
+        (device.split("/")[0], device, f"{place}/{i // 2}", place, f"{device} {place} {i}.jpg")
+        for device, places in devices.items()
+        for place in places
+        for i in range(photos)
+    ]
+    return pd.DataFrame(rows, columns=["camera_model", "device", "scene", "collection", "photo"])
+
+
+def test_a_new_collection_by_a_known_body_is_told_from_one_by_another():
+    table = public({"A/0": ["museum", "garden"], "B/0": ["lake"], "B/1": ["zoo"], "C/0": ["attic"]})
+    tests = planning.shared_training(table, "collection", 0, 2)
+    assert list(tests) == ["photo", "scene", "collection"]
+    for plan, photo, scene in zip(tests["collection"], tests["photo"], tests["scene"], strict=True):
+        assert (plan.rows("train") == scene.rows("train")).all() and (plan.rows("val") == photo.rows("val")).all()
+        tested = table.iloc[plan.rows("test")].assign(seed=plan.seed)
+        assert set(tested["camera_model"]) == {"A", "B"} and set(plan.labels) == {-1, 0, 1, 2}
+        trained = table.iloc[plan.rows("train")]
+        assert not set(tested["collection"]) & set(trained["collection"])
+        body = content.bodies(tested, table, tests["collection"])
+        assert (body.to_numpy() == np.where(tested["camera_model"] == "A", content.SAME, content.ANOTHER)).all()
+        aside = table.iloc[scene.rows("test")]
+        assert set(aside["collection"]) == set(trained["collection"])
+        assert not set(aside["scene"]) & {*trained["scene"], *table["scene"].iloc[plan.rows("val")]}
+    once = pd.concat(table.iloc[plan.rows("test")] for plan in tests["collection"])
+    assert sorted(once["collection"]) == sorted(table["collection"][table["camera_model"] != "C"])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_flat_fields_test_another_device_or_the_other_half_in_time(seed):
+    table = public({"A/0": ["lab"], "A/1": ["lab"], "B/0": ["wall"]}, photos=12)
+    table["photo"] = table["device"] + [f" {i % 12:02d}" for i in range(len(table))]
+    table = table.loc[table.index.repeat(3)].sample(frac=1, random_state=0, ignore_index=True)
+    plan = content.no_content(table, seed)
+    parts = table.assign(part=plan.part).drop_duplicates("photo").sort_values("photo").groupby("device")["part"]
+    parts = {device: "".join(part[1] for part in own) for device, own in parts}
+    late, early = "r" * 4 + "a" * 2 + "e" * 6, "e" * 6 + "a" * 2 + "r" * 4
+    other = {"A/0": "e" * 12, "A/1": "a" * 4 + "r" * 8}
+    first = {"A/0": "r" * 8 + "a" * 4, "A/1": "e" * 12}
+    assert parts == ((other | {"B/0": late}) if seed % 2 == 0 else (first | {"B/0": early}))
+    assert (np.array(plan.class_names)[plan.labels] == table["camera_model"]).all()
+
+
+def test_the_recipe_of_a_class_is_chosen_by_the_others():
+    """One recipe is best for all but D, where it fails; on the whole the other would look best by its luck with D."""
+    accuracy = pd.DataFrame({"steady": [0.6, 0.6, 0.6, 0.1], "lucky": [0.4, 0.5, 0.5, 1.0]}, index=list("ABCD"))
+    chosen = content.chosen_elsewhere(accuracy)
+    assert accuracy.mean().idxmax() == "lucky" and chosen.loc["D"].tolist() == ["steady", 0.1]
+    assert chosen["recipe"].tolist() == ["lucky", "lucky", "lucky", "steady"]
+    assert chosen["value"].mean() < accuracy["lucky"].mean()
+
+
+def test_protocols_of_a_catalogue_include_new_collections_only_where_there_are_several():
+    table = public({"A/0": ["museum"], "A/1": ["garden"], "B/0": ["lake"], "B/1": ["zoo"]})
+    table = table.assign(path="root/" + table["photo"], dataset="public", brand="Acme", width=64, height=64)
+    assert list(planning.protocol_parts(table[catalogues.COLUMNS], 0)[0])[-1] == "collection"
+    table["collection"] = "Dresden"
+    assert "collection" not in planning.protocol_parts(table[catalogues.COLUMNS], 0)[1]["protocol"].to_list()
