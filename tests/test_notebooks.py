@@ -24,6 +24,7 @@ from camid_utils.report import statements
 
 SOURCES = study.find_notebooks()
 NAMES = [path.stem for path in SOURCES]
+ENDED = ("09",)  # without public photographs it ends at once
 LISTED = {number: rows.index.tolist() for number, rows in listed().groupby("notebook") if number < "05"}
 AWKWARD = re.compile(
     r"\ba row a \w+|\bless B\b|named rightly|dealt|in other hands|cannot be had|looked at once|befall|holds zero"
@@ -159,8 +160,9 @@ def smoke(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 def test_executed_copies_are_in_order_and_free_of_errors(smoke, name):
     code = cells(smoke / "notebooks" / f"{name}.ipynb")
+    done = len(code) if number_of(name) not in ENDED else 4  # imports, parameters, given ones, the end
     counts = [cell.execution_count for cell in code]
-    assert counts == list(range(1, len(code) + 1))
+    assert counts == [*range(1, done + 1), *[None] * (len(code) - done)]
     outputs = [output for cell in code for output in cell.outputs]
     assert "error" not in {output.output_type for output in outputs}
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
@@ -185,6 +187,9 @@ def test_every_figure_is_a_file_and_is_shown_in_its_notebook(smoke):
     files = sorted(path.name for path in (smoke / "figures").iterdir())
     for path in SOURCES:
         own = [name for name in files if number_of(name) == number_of(path)]
+        if number_of(path) in ENDED:
+            assert not own
+            continue
         wanted = [re.compile(name.replace("*", r"\w+") + r"\.png") for name in saved_figures(path)]
         assert wanted and all(any(form.fullmatch(name) for name in own) for form in wanted), path.stem
         code = cells(smoke / "notebooks" / path.name)
