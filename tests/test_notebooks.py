@@ -1,7 +1,9 @@
 """The notebooks' form, and what they write when the smoke profile runs them all."""
 
 import ast
+import base64
 import contextlib
+import io
 import json
 import os
 import re
@@ -10,14 +12,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from camid_utils import evaluation, models, project, published, study
 from camid_utils.experiments import listed
+from camid_utils.figures import style
 from camid_utils.intervals import METRIC_COLUMNS, UNTRAINED
 from camid_utils.project import PROJECT
 from camid_utils.report import statements
@@ -380,3 +386,78 @@ def test_a_notebook_run_too_early_names_the_one_to_run_first(tmp_path, monkeypat
     *_, error, last = capsys.readouterr().out.splitlines()
     assert "run notebook 02" in error and "first" in error
     assert last.startswith("FAILED 03_transfer")
+
+
+# no photograph of other people is published
+
+
+def shades(picture: np.ndarray, side: int = 64) -> float:
+    """The largest effective number of colours, in steps of 16 grey levels, in a window of an RGB picture.
+
+    The exponential of their entropy: 29 and more in photographs, up to 15 in charts, text, matrices and fingerprints.
+    """
+    code = (picture.astype(int) >> 4) @ [256, 16, 1]
+    most = 0.0
+    for y, x in np.ndindex(*(max(1, length * 2 // side - 1) for length in code.shape)):
+        counts = np.bincount(code[y * side // 2 :, x * side // 2 :][:side, :side].ravel())
+        shares = counts[counts > 0] / counts.sum()
+        most = max(most, float(np.exp(-(shares * np.log(shares)).sum())))
+    return most
+
+
+def photographs_in(run: Path) -> list[str]:
+    """What could be a photograph in a run's folder: pictures like one, JPEGs, and pictures that are not its figures.
+
+    Spectra have as many colours as a photograph, and notebook 07 has simulated cameras alone.
+    """
+    found, figures = [], {path.read_bytes(): path for path in (run / "figures").glob("*.png")}
+    for data, path in figures.items():
+        if not path.name.startswith(("01_spectra_", "07_")):
+            picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+            found += [f"{path.name} looks like a photograph"] * (shades(picture) > 20)
+    for path in run.rglob("*.*"):
+        found += [f"{path.name} is a JPEG"] * (path.is_file() and path.read_bytes()[:3] == b"\xff\xd8\xff")
+    for path in run.glob("notebooks/*.ipynb"):
+        shown = [out.get("data", {}) for cell in cells(path) for out in cell.outputs]
+        for kind, content in (pair for data in shown for pair in data.items()):
+            own = kind == "image/png" and base64.b64decode(content) in figures
+            found += [f"{path.name} has an {kind} that is no figure"] * (kind.startswith("image/") and not own)
+    for path in run.glob("html/*.html"):
+        inside = re.findall(r"data:image/\w+;base64|\"/9j/", path.read_text(encoding="utf-8"))
+        found += [f"{path.name} has a picture inside: {one}" for one in set(inside)]
+    return found
+
+
+def test_no_photograph_of_others_is_published():
+    run = PROJECT / "results" / "photographs"
+    if not run.is_dir():
+        pytest.skip("no run on the public photographs is published")
+    assert photographs_in(run) == []
+
+
+def test_a_planted_photograph_would_be_found(tmp_path):
+    for name in ("figures", "notebooks", "html"):
+        (tmp_path / name).mkdir()
+    fig, axes = plt.subplots(1, 2)
+    axes[0].scatter(*np.random.default_rng(0).normal(size=(2, 500)), alpha=0.5)
+    axes[1].imshow(np.eye(12))
+    style.save(fig, tmp_path / "figures", "02_chart")
+    assert photographs_in(tmp_path) == []
+    light = gaussian_filter(np.random.default_rng(0).random((90, 90, 3)), (6, 6, 0))
+    light = np.uint8(255 * (light - light.min()) / np.ptp(light))
+    fig, ax = plt.subplots()
+    ax.imshow(light)
+    style.save(fig, tmp_path / "figures", "02_gallery")
+    jpeg = io.BytesIO()
+    Image.fromarray(light).save(jpeg, "JPEG")
+    text = base64.b64encode(jpeg.getvalue()).decode()
+    (tmp_path / "html" / "02_page.html").write_text(f'<img src="data:image/jpeg;base64,{text}">')
+    (tmp_path / "html" / "matrices.html").write_text(json.dumps({"7": text}))
+    (tmp_path / "figures" / "hidden.png").write_bytes(jpeg.getvalue())
+    shown = nbformat.v4.new_output("display_data", {"image/jpeg": text})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[shown])])
+    nbformat.write(notebook, tmp_path / "notebooks" / "02_page.ipynb")
+    found = " ".join(photographs_in(tmp_path))
+    for place in ("02_gallery.png", "hidden.png is a JPEG", "02_page.html", "matrices.html", "02_page.ipynb has"):
+        assert place in found, place
+    assert "chart" not in found
