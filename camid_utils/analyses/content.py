@@ -89,13 +89,13 @@ def of_chosen(predictions: dict[str, pd.DataFrame], recipe: pd.Series) -> pd.Dat
 def scores(
     predictions: dict[str, pd.DataFrame], groups: dict[str, pd.Series], protocol: str, pooled: str = ""
 ) -> pd.DataFrame:
-    """Metrics per photo (intervals.score) of each method's predictions in each of its groups, named in `group`.
+    """Metrics per photo (intervals.score) of each experiment's predictions in each of its groups, named in `group`.
 
-    pooled: the name of one more group, of all rows together.
+    pooled: the name of one more group, of all rows together. Columns plateau and published are missing.
     """
     rows = []
     for name, table in predictions.items():
         parts = [*table.groupby(groups[name].to_numpy()), *([(pooled, table)] if pooled else [])]
         options = dict(experiment=name, protocol=protocol, level="photo", seed=int(table["seed"].min()))
         rows += [intervals.score(own, **options).assign(group=group) for group, own in parts]
-    return pd.concat(rows, ignore_index=True)
+    return pd.concat(rows, ignore_index=True).drop(columns=["plateau", "published"])
