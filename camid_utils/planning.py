@@ -1,6 +1,6 @@
 """Plans: which rows of a patch table train, validate and test, under which protocol and seed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -101,6 +101,14 @@ def shared_training(
     return found
 
 
+def best_patches(store, plans: list[Plan], score: Callable[[np.ndarray], np.ndarray], most: int) -> list[Plan]:
+    """Plans for a patch store with at most `most` patches per photo, those whose pixels have the highest score."""
+    starts = range(0, len(store.pixels), 512)
+    values = pd.Series(np.concatenate([score(store.pixels[start : start + 512]) for start in starts]))
+    surplus = (-values).groupby(store.table["photo"].to_numpy()).rank(method="first").to_numpy() > most
+    return [_without(one, surplus) for one in plans]
+
+
 def plan_table(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Numbers of patches, photos, scenes and devices in each part of a plan."""
     rows = table.groupby(plan.part)
@@ -128,5 +136,9 @@ def protocol_parts(catalogue: pd.DataFrame, seed: int) -> tuple[dict[str, pd.Ser
 def _limit_patches(table: pd.DataFrame, plan: Plan, most: int) -> Plan:
     """A plan with at most `most` patches per val or test photo, the first in the table; 0 for all."""
     rank = table.groupby([table["photo"], plan.part]).cumcount().to_numpy()
-    surplus = np.isin(plan.part, ["val", "test"]) & (rank >= (most or np.inf))
+    return _without(plan, np.isin(plan.part, ["val", "test"]) & (rank >= (most or np.inf)))
+
+
+def _without(plan: Plan, surplus: np.ndarray) -> Plan:
+    """A plan that does not use some rows."""
     return plan._replace(part=np.where(surplus, "unused", plan.part), labels=np.where(surplus, -1, plan.labels))

@@ -91,3 +91,18 @@ def test_protocols_of_a_catalogue_include_new_collections_only_where_there_are_s
     assert list(planning.protocol_parts(table[catalogues.COLUMNS], 0)[0])[-1] == "collection"
     table["collection"] = "Dresden"
     assert "collection" not in planning.protocol_parts(table[catalogues.COLUMNS], 0)[1]["protocol"].to_list()
+
+
+def test_each_class_is_scored_by_the_recipe_that_others_chose_for_it():
+    rows = [(0, "1", name, [0.6, 0.3, 0.1]) for name in ("Acme_A", "Acme_B")]
+    first = predictions(rows).assign(photo=["a", "b"], y=0, x=0, dataset="Public", device=["A_0", "B_0"], scene="1/1")
+    second = first.assign(**{LOG_PROB + "Acme_A": -5.0})
+    assert content.by_class(first).to_dict() == {"Acme_A": 1, "Acme_B": 0}
+    assert content.by_class(second).to_dict() == {"Acme_A": 0, "Acme_B": 1}
+    chosen = content.of_chosen({"first": first, "second": second}, pd.Series({"Acme_A": "first", "Acme_B": "second"}))
+    assert content.by_class(chosen).to_dict() == {"Acme_A": 1, "Acme_B": 1}
+    groups = {"first": first["device"], "chosen": chosen["device"]}
+    found = content.scores({"first": first, "chosen": chosen}, groups, "collection", pooled="all")
+    found = found[found["metric"] == "accuracy"].set_index(["experiment", "group"])["value"]
+    assert found["first"].to_dict() == {"A_0": 1, "B_0": 0, "all": 0.5}
+    assert found["chosen"].to_dict() == {"A_0": 1, "B_0": 1, "all": 1}

@@ -1,5 +1,7 @@
 """Plans keep labels and classes together; several tests of one network share its training rows."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -156,3 +158,16 @@ def test_every_protocol_of_a_catalogue_is_reported(patch_table):
     parts, notes = planning.protocol_parts(table.loc[table["device"].str.endswith("_0"), catalogues.COLUMNS], 0)
     assert list(parts) == ["photo", "scene"] and notes["classes left out"].tolist() == [0, 0, 3, 3]
     assert "fewer than 2 devices" in notes["why"][2]
+
+
+def test_only_the_best_patches_of_a_photo_are_used(patch_table):
+    table = patch_table(per_photo=4)
+    pixels = np.random.default_rng(0).integers(0, 256, (len(table), 2, 2, 3), np.uint8)
+    store = SimpleNamespace(pixels=pixels, table=table)
+    plan = planning.plan(table, "scene", 0)
+    (best,) = planning.best_patches(store, [plan], lambda patches: patches.mean(axis=(1, 2, 3)), 2)
+    used = best.part != "unused"
+    assert (best.part[used] == plan.part[used]).all() and (best.labels[~used] == -1).all()
+    means = pd.Series(pixels.mean(axis=(1, 2, 3)))
+    for photo, own in means.groupby(table["photo"].to_numpy()):
+        assert set(own.index[used[own.index]]) == set(own.nlargest(2).index), photo

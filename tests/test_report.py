@@ -376,7 +376,7 @@ def test_the_page_escapes_text_and_links_and_colours_verdicts(simulated):
     judgements = ledger.ledger(simulated)
     page = ledger.styled(judgements.head(2).assign(claim="a < b")).to_html()
     assert "a &lt; b" in page and f'<a href="{judgements["link"][0]}">settled by documents</a>' in page
-    assert judgements["link"][0] == "09_claims.ipynb#Settled-by-documents"
+    assert judgements["link"][0] == "10_claims.ipynb#Settled-by-documents"
     assert ledger.COLOURS[SETTLED] in page and ledger.COLOURS[UNDECIDED] not in page
     others = published.read("others").fillna("")
     assert others["link"].str.startswith("https://").all() and (others[["split", "classes"]] != "").all(axis=None)

@@ -7,7 +7,8 @@ the same things, in one collection, answered among these models. No content: fla
 import numpy as np
 import pandas as pd
 
-from ..evaluation import LOG_PROB, class_names
+from .. import intervals
+from ..evaluation import LOG_PROB, class_names, log_probabilities, vote
 from ..planning import Plan
 from ..splits import FOLDS, TEST_DEVICES
 
@@ -70,3 +71,31 @@ def chosen_elsewhere(accuracy: pd.DataFrame) -> pd.DataFrame:
         recipe = accuracy.drop(index=name).mean().idxmax()
         rows[name] = [recipe, accuracy.loc[name, recipe]]
     return pd.DataFrame.from_dict(rows, orient="index", columns=["recipe", "value"]).rename_axis(accuracy.index.name)
+
+
+def by_class(predictions: pd.DataFrame) -> pd.Series:
+    """Accuracy per photo of each class, the index."""
+    votes = vote(predictions)
+    named = np.array(class_names(votes))[log_probabilities(votes).argmax(axis=1)]
+    return (named == votes["true"]).groupby(votes["true"]).mean().rename_axis("class")
+
+
+def of_chosen(predictions: dict[str, pd.DataFrame], recipe: pd.Series) -> pd.DataFrame:
+    """Each class's photos as predicted by the recipe chosen for it (`chosen_elsewhere`); predictions: by recipe."""
+    own = [predictions[name][predictions[name]["true"] == true] for true, name in recipe.items()]
+    return pd.concat(own, ignore_index=True)
+
+
+def scores(
+    predictions: dict[str, pd.DataFrame], groups: dict[str, pd.Series], protocol: str, pooled: str = ""
+) -> pd.DataFrame:
+    """Metrics per photo (intervals.score) of each experiment's predictions in each of its groups, named in `group`.
+
+    pooled: the name of one more group, of all rows together. Columns plateau and published are missing.
+    """
+    rows = []
+    for name, table in predictions.items():
+        parts = [*table.groupby(groups[name].to_numpy()), *([(pooled, table)] if pooled else [])]
+        options = dict(experiment=name, protocol=protocol, level="photo", seed=int(table["seed"].min()))
+        rows += [intervals.score(own, **options).assign(group=group) for group, own in parts]
+    return pd.concat(rows, ignore_index=True).drop(columns=["plateau", "published"])
