@@ -112,7 +112,7 @@ def server(folder: str | Path, port: int = 0) -> ThreadingHTTPServer:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify.page", description=__doc__)
-    parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest best one under data/)")
+    parser.add_argument("--model", metavar="FILE", help="a model file (default: as `identify`)")
     parser.add_argument("--to", metavar="DIR", default=resolve("data/page"), help="its folder (default: data/page)")
     parser.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
     parser.add_argument("--no-serve", action="store_true", help="build the folder and stop")
