@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line. Exit code 0: every photo has an answer; 1: some could not be read; 2: an error; 130: Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify", description=__doc__)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG or PNG files, or folders of them")
-    parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest under data/, else published)")
+    parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest under data/, or published)")
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.add_argument("--map", type=Path, metavar="OUT.png", help="draw which camera each part of it looks like")
     options = parser.parse_args(arguments)
