@@ -26,7 +26,8 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `intervals`      | bootstrap over devices, scenes and seeds; Holm's correction; one verdict, one formatter    |
 | `figures/`       | `style`, `curves`, `results`, `scores`, `photographs`, `examples`                          |
 | `experiments`    | one experiment from plan to metrics; `experiments.csv` lists every one                     |
-| `identify/`      | which camera took a photo: `predict`, the command line, `page`; `web/` (its own decoder)   |
+| `identify/`      | which camera took a photo: `predict`, the command line, `page` and `web/`; `release` (the  |
+|                  | model that is published, and its card)                                                     |
 | `analyses/`      | `baselines` (header, content, residuals), `traces` (spectra of noise residuals),           |
 |                  | `learning`, `voting` (how many patches a photo needs), `transfer`, `robustness`,           |
 |                  | `fingerprints` (of sensors), `open_set`, `calibration` (and likelihood ratios), `splices`, |

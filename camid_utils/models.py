@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from copy import deepcopy
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,14 +125,15 @@ class EfficientNetClassifier(_Network):
     """An EfficientNet with the paper's head 1280-512-256-classes: RGB crops [n, 3, h, w] to logits [n, classes].
 
     weights: "imagenet", None (random) or the path of a state dict of the whole ImageNet network.
-    relu: ReLUs between the linear layers (the paper: after each, the last too; its released code: none).
+    relu: ReLUs between the linear layers (the paper: after each, the last too; its released code: none); None: a single
+    layer, which can say the same as three without ReLUs (`merged`).
     """
 
-    def __init__(self, num_classes: int, backbone="efficientnet_v2_m", weights="imagenet", relu: bool = True):
+    def __init__(self, num_classes: int, backbone="efficientnet_v2_m", weights="imagenet", relu: bool | None = True):
         features = nn.Sequential(_backbone(backbone, weights), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        first, second, last = nn.Linear(FEATURES, 512), nn.Linear(512, 256), nn.Linear(256, num_classes)
-        head = [first, nn.ReLU(), second, nn.ReLU(), last] if relu else [first, second, last]
-        super().__init__(features, nn.Sequential(*head))
+        sizes = [FEATURES, num_classes] if relu is None else [FEATURES, 512, 256, num_classes]
+        head = [part for ends in pairwise(sizes) for part in (nn.Linear(*ends), nn.ReLU())]
+        super().__init__(features, nn.Sequential(*(head[:-1] if relu else head[::2])))
         self.settings = dict(network="EfficientNetClassifier", num_classes=num_classes, backbone=backbone, relu=relu)
 
 
@@ -208,6 +211,21 @@ class Model(NamedTuple):
     input_size: int  # pixels, height = width
     input_range: str  # a key of INPUT_RANGES
     info: dict  # target, dataset, protocol, seed, extraction kind, training summary
+
+
+@torch.no_grad()
+def merged(model: Model) -> Model:
+    """An EfficientNet with one layer for a head of three without ReLUs: the same logits, 3 MB less. Others stay."""
+    if model.net.settings.get("relu") is not False:
+        return model
+    net = build(model.net.settings | {"relu": None})
+    net.features.load_state_dict(model.net.features.state_dict())
+    first, *others = (layer.double() for layer in deepcopy(model.net.classifier).cpu())
+    weight, bias = first.weight, first.bias
+    for layer in others:
+        weight, bias = layer.weight @ weight, layer(bias)
+    net.classifier.load_state_dict({"0.weight": weight, "0.bias": bias})
+    return model._replace(net=net.eval())
 
 
 def to_input(pixels: Tensor, input_range: str) -> Tensor:

@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -177,6 +178,19 @@ def quantisation_tables(path: str | Path) -> tuple[np.ndarray, np.ndarray | None
         return luma, None, "grey"
     across, down = layers[0][1] // layers[1][1], layers[0][2] // layers[1][2]
     return luma, chroma[0], SUBSAMPLING.get((across, down), f"{across} x {down}")
+
+
+def header_key(path: str | Path, height: int, width: int) -> str:
+    """A JPEG's quantisation tables, subsampling, shorter and longer side as eight hexadecimal digits.
+
+    "" where its tables cannot be read, as in a PNG. The page computes the same (web/formats.js).
+    """
+    try:
+        luma, chroma, subsampling = quantisation_tables(path)
+    except ValueError:
+        return ""
+    tables = [*luma.ravel(), *([] if chroma is None else chroma.ravel())]
+    return f"{zlib.crc32(','.join(map(str, [*tables, subsampling, *sorted((height, width))])).encode()):08x}"
 
 
 def degrade(photo: np.ndarray, how: str) -> np.ndarray:

@@ -22,7 +22,7 @@ from .project import PROJECT, commit, read_record, resolve
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 PUBLISHED = PROJECT / "results"
-PARTS = ("notebooks", "html", "figures", "metrics", "predictions", "run.json")  # of a run
+PARTS = ("notebooks", "html", "figures", "metrics", "predictions", "run.json")  # of a run, and where it has one, model
 
 
 @command
@@ -211,7 +211,7 @@ def publish(out: Path, profile: str) -> int:
         raise ValueError(f"{out} is not a run of the current, clean commit: commit, then run it again with --fresh")
     with exclusive_folder(PUBLISHED / profile) as aside:
         (aside / "new").mkdir()
-        for part in PARTS:
+        for part in (*PARTS, *["model"] * (out / "model").is_dir()):
             copy = shutil.copytree if (out / part).is_dir() else shutil.copy
             copy(out / part, aside / "new" / part)
         for path in (aside / "new" / "predictions").glob("*.parquet"):

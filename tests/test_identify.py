@@ -8,6 +8,7 @@ import sys
 from unittest.mock import Mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import simplejpeg
 import torch
@@ -15,7 +16,7 @@ from PIL import Image
 
 from camid_utils import models
 from camid_utils.identify import __main__, predict
-from camid_utils.photos import resize
+from camid_utils.photos import header_key, resize
 from camid_utils.project import PROJECT
 
 CLASSES = ["Cold_Blue", "Warm_Red"]
@@ -287,8 +288,46 @@ def test_errors_say_what_to_do(photos, model, model_file, tmp_path, monkeypatch,
     assert __main__.main([str(photos)]) == 130
 
 
+def test_the_answer_says_whether_header_and_pixels_agree(model, photos, tmp_path, capsys):
+    """Qualities and sizes stand for cameras: one header is of both, one of the wrong one, some are of none."""
+    colours, rows = {"blue": BLUE, "red": RED}, []
+    given = {"agrees": ("red", 95, 240), "both": ("blue", 80, 240), "wrong": ("blue", 60, 240),
+             "new size": ("red", 95, 200), "new quality": ("red", 96, 240), "upright": ("red", 95, 240)}  # fmt: skip
+    for name, (colour, quality, height) in given.items():
+        pixels = halves(colours[colour], colours[colour], height)
+        pixels = pixels.swapaxes(0, 1).copy() if name == "upright" else pixels
+        (photos / f"{name}.jpg").write_bytes(simplejpeg.encode_jpeg(pixels, quality))
+    Image.fromarray(halves(RED, RED)).save(photos / "plain.png")
+    for name, own in {"agrees": ["Warm_Red"], "both": ["Cold_Blue", *["Warm_Red"] * 2], "wrong": ["Warm_Red"]}.items():
+        rows += [(photos / f"{name}.jpg", 240, 320, camera) for camera in own]
+    rows.append((photos / "plain.png", 240, 320, "Warm_Red"))  # has no header
+    seen = predict.seen_headers(pd.DataFrame(rows, columns=["path", "height", "width", "camera_model"]))
+    assert list(seen.values()).count([["Warm_Red", 1]]) == 2 and [["Warm_Red", 2], ["Cold_Blue", 1]] in seen.values()
+    assert len(seen) == 3 and header_key(photos / "agrees.jpg", 240, 320) in seen
+    file = models.save_model(model._replace(info=model.info | {"headers": seen}), tmp_path / "m.safetensors")
+    alone = "the answer rests on the pixels alone."
+    expected = {"agrees": "The header says Warm Red; the pixels agree.", "upright": "says Warm Red; the pixels agree.",
+                "both": "The header says Warm Red or Cold Blue; the pixels agree.",
+                "wrong": "The header says Warm Red, the pixels say Cold Blue: they disagree.",
+                "new size": f"The header is one that training never saw: {alone}", "new quality": f"never saw: {alone}",
+                "plain": f"It has no JPEG header: {alone}"}  # fmt: skip
+    for name, text in expected.items():
+        path = photos / f"{name}{'.png' if name == 'plain' else '.jpg'}"
+        assert __main__.main([str(path), "--model", str(file)]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].endswith(text)
+    assert __main__.main([str(photos / "both.jpg"), "--model", str(file), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["header"] == [["Warm_Red", 2], ["Cold_Blue", 1]] and answer["model"] == str(file)
+    said = {"cameras": [["Warm_Red", 0.9]], "unknown": True, "parts_differ": False}
+    known, key = model._replace(info={"headers": seen}), next(iter(seen))
+    assert predict.compare_header(key, said, known)["rests_on"].endswith("none of the known cameras: they disagree.")
+    said |= {"parts_differ": True}
+    assert "different cameras in its parts" in predict.compare_header(key, said, known)["rests_on"]
+
+
 def test_the_newest_calibrated_model_answers_before_the_best_network(model, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "resolve", lambda path: tmp_path / path)
+    assert models.save_model(model, tmp_path / predict.PUBLISHED) == predict.newest_model()  # nothing was trained
     folder = tmp_path / "data" / "default" / "models" / "simulated-floreview"
     best = models.save_model(model, folder / "efficientnet-best-0.safetensors")
     models.save_model(model, folder / "efficientnet-best-degraded-0.safetensors")

@@ -6,14 +6,17 @@ import os
 import re
 import shutil
 import struct
+import tempfile
 import threading
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 import simplejpeg
 import torch
@@ -22,7 +25,7 @@ from playwright.sync_api import expect
 
 from camid_utils import models
 from camid_utils.identify import page, predict
-from camid_utils.photos import read_noted
+from camid_utils.photos import header_key, read_noted
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and shutil.which("npm")), reason="needs chromium and npm")
@@ -40,7 +43,19 @@ def textures() -> models.Model:
     models.initialise(net, patches).eval().requires_grad_(False)
     net.classifier[-1].weight *= 3
     net.classifier[-1].bias -= net(patches).mean(0)
-    return models.Model(net, NAMES, 48, "imagenet", {"dataset": "simulated FloreView", "kind": "grid"})
+    info = {"dataset": "simulated FloreView", "kind": "grid", "headers": headers()}
+    return models.Model(net, NAMES, 48, "imagenet", info)
+
+
+@cache
+def headers() -> dict[str, list]:
+    """The header of every other photo below as that of one to five cameras, in turn."""
+    rows, contents = [], list((all_kinds() | odd_files()).values())[::2]
+    with tempfile.TemporaryDirectory() as folder:
+        for i, content in enumerate(contents):
+            (path := Path(folder, str(i))).write_bytes(content)
+            rows += [(path, *read_noted(path)[0].shape[:2], NAMES[(i + k) % 6]) for k in range(1 + i % 5)]
+        return predict.seen_headers(pd.DataFrame(rows, columns=["path", "height", "width", "camera_model"]))
 
 
 def colours() -> models.Model:
@@ -117,12 +132,14 @@ def give(tab, photos: dict[str, bytes]) -> list:
     return tab.locator(".card").all()[before:]
 
 
-def agrees(card, content: bytes, model: models.Model, folder: Path) -> str:
-    """One card says what Python says of a file: every probability to 1e-3, the votes and the note; the first camera."""
+def agrees(card, content: bytes, model: models.Model, folder: Path) -> tuple[str, str]:
+    """One card says what Python says of a file: every probability to 1e-3, votes, note, header. Gives the last two."""
     (folder / "photo").write_bytes(content)
     pixels, note = read_noted(folder / "photo")
-    _, logits, features = predict.predict_photo(pixels, model)
-    expected = predict.combine(logits, features, model)
+    corners, logits, features = predict.predict_photo(pixels, model)
+    expected = predict.combine(logits, features, model) | predict.compare_parts(corners, logits, model)
+    basis = predict.compare_header(header_key(folder / "photo", *pixels.shape[:2]), expected, model)["rests_on"]
+    assert card.locator(".basis").inner_text() == basis
     items = card.locator(".bars li").all()
     shown = {i.get_attribute("data-camera"): float(i.get_attribute("data-probability")) for i in items}
     assert shown == pytest.approx(dict(expected["cameras"]), abs=1e-3)
@@ -131,7 +148,7 @@ def agrees(card, content: bytes, model: models.Model, folder: Path) -> str:
     first = expected["cameras"][0][0]
     assert card.locator(".verdict").inner_text() == first.replace("_", " ")
     assert f"{expected['votes']} of {expected['patches']} patches vote for" in card.locator(".facts").inner_text()
-    return first
+    return first, basis
 
 
 def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -212,8 +229,11 @@ def test_every_probability_agrees_with_python_without_a_network(opened, url, tmp
     photos = all_kinds() | odd_files()
     tab, model = opened(url), textures()
     tab.context.set_offline(True)
-    first = {agrees(card, photos[name], model, tmp_path) for card, name in zip(give(tab, photos), photos, strict=True)}
-    assert len(first) > 2  # one answer for all would agree too easily
+    said = [agrees(card, photos[name], model, tmp_path) for card, name in zip(give(tab, photos), photos, strict=True)]
+    first, basis = zip(*said, strict=True)
+    assert len(set(first)) > 2  # one answer for all would agree too easily
+    for text in ("; the pixels agree.", "they disagree.", "or 2 others", "never saw", "no JPEG header"):
+        assert any(text in one for one in basis), text
 
 
 def test_positions_and_scores_are_those_of_python(opened, url):
@@ -230,6 +250,12 @@ def test_positions_and_scores_are_those_of_python(opened, url):
         given = [logits.tolist(), features.tolist(), {"class_names": model.class_names, "info": model.info}]
         found, expected = tab.evaluate(script, ["answer", given]), predict.combine(logits, features, model)
         assert found["score"] == pytest.approx(expected["score"]) and found["unknown"] == expected["unknown"]
+    seen = {"a": [["Zeta_9", 3]], "b": [["Mid_5", 9], ["Zeta_9", 3]]}
+    for key, unknown, differ, known in product(["", "a", "b", "c"], [False, True], [False, True], [False, True]):
+        said = {"cameras": [["Zeta_9", 0.9]], "unknown": unknown, "parts_differ": differ}
+        own = model._replace(info={"headers": seen} if known else {})
+        found = tab.evaluate(script, ["compareHeader", [key, said, {"info": own.info}]])
+        assert found == predict.compare_header(key, said, own)["rests_on"]
     sides = set()
     for height, width in [(48, 48), (72, 300), (300, 72), (240, 320)]:
         corners = predict.patch_positions(height, width, 48)

@@ -11,13 +11,18 @@ import urllib.request
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
+import simplejpeg
 import torch
 
-from camid_utils import models
-from camid_utils.identify import page, predict
+from camid_utils import models, published
+from camid_utils.identify import page, predict, release
+from camid_utils.project import PROJECT
 
 INFO = {"dataset": "simulated FloreView", "protocol": "scene", "kind": "grid", "identification": {"threshold": 0.5}}
+LIMIT = dict(temperature=1.5, score="confidence", threshold=0.4, known_refused=0.05, unknown_accepted=0.5)
+LICENCE = published.read("collections").set_index("collection").loc["BritishMuseumDH/livia", "licence"]
 NAMES = ["Zeta_9", "Alpha_1", "Mid_5"]
 VENDOR = json.loads((page.WEB / "package.json").read_text())["vendor"]
 
@@ -78,6 +83,91 @@ def test_the_exported_network_gives_the_same_logits(make, tmp_path):
         page.export(model._replace(info=INFO | {"kind": "resize"}), tmp_path / "model.onnx")
 
 
+def test_a_model_to_publish_leaves_two_files_that_agree_and_a_card_that_says_what_they_are(tmp_path, monkeypatch):
+    """Three cameras of two collections: BritishMuseumDH/livia states a licence, my/photos is on no list."""
+    facts = {"seed": 7, "plateau": False, "identification": LIMIT | {"means": [[0.0]]}}
+    rows, model = [], small()._replace(info=INFO | facts)
+    for i, name in enumerate(NAMES * 2):
+        path = tmp_path / f"{i}.jpg"
+        pixels = np.random.default_rng(i).integers(0, 256, (100, 120 + 8 * (i % 3), 3), dtype=np.uint8)
+        path.write_bytes(simplejpeg.encode_jpeg(pixels, 90))
+        collection = ["my/photos", "BritishMuseumDH/livia"][i // 3]
+        rows.append([str(path), name, f"{name}_0", collection, pixels.shape[1], 100])
+    train = pd.DataFrame(rows, columns=["path", "camera_model", "device", "collection", "width", "height"])
+    given = dict(part="test", level="photo", metric="accuracy", low=0.5, high=1.0, photos=6, collections=2)
+    tests = [given | dict(experiment="design-photo", protocol="photo", value=0.75),
+             given | dict(experiment="mine", protocol="collection", value=0.625),
+             given | dict(experiment="mine", protocol="photo", value=0.999, part="val")]  # fmt: skip
+    folder = tmp_path / "model"
+    facts = release.leave(folder, model, train, pd.DataFrame(tests), [row[0] for row in rows[:2]])
+    kept, card = models.load_model(folder / release.FILE), (folder / "README.md").read_text()
+    expected = {"headers": predict.seen_headers(train), "identification": LIMIT}  # its score needs no means
+    assert kept.info == model.info | expected and facts["float16"]
+    assert sorted(kept.info["headers"].values()) == [[[name, 2]] for name in sorted(NAMES)]
+    assert release.disagreement(kept, folder / page.NETWORK, train["path"]) <= release.CLOSE
+    for text in ("names 3 camera models", "5% by known cameras were refused, 50% by unknown", "no evidence in court",
+                 "| base, new photos | photo | 75.0 % (50.0 to 100.0) | 6 | 2 |",
+                 "| mine | collection | 62.5 % (50.0 to 100.0) | 6 | 2 |", "| my/photos | not listed | 3 |",
+                 f"| BritishMuseumDH/livia | {LICENCE} | 3 |", "| Zeta_9 | 1 | 2 | 2 |", "seed 7, not to its plateau",
+                 f"`model.onnx` ({facts['network']}, large weights as float16)"):  # fmt: skip
+        assert text in card, text
+    assert "99.9" not in card
+    monkeypatch.setattr(page, "_store_half", without_weights)
+    facts = release.leave(folder, model, train, pd.DataFrame(tests), [row[0] for row in rows[:2]])
+    assert not facts["float16"] and facts["difference"] <= release.CLOSE
+    assert "float16" not in (folder / "README.md").read_text()
+    monkeypatch.setattr(release, "MOST", 1e3)
+    with pytest.raises(ValueError, match="more than 0: train a head without ReLUs"):
+        release.leave(folder, model, train, pd.DataFrame(tests), [])
+
+
+def without_weights(graph: onnx.GraphProto) -> None:
+    for weights in graph.initializer:
+        if weights.data_type == onnx.TensorProto.FLOAT:
+            values = 0 * onnx.numpy_helper.to_array(weights)
+            weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+
+
+def test_half_weights_are_cast_when_loaded_and_small_ones_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "LARGE", 100)
+    sizes = {}
+    for half in (False, True):
+        page.export(small(), tmp_path / "model.onnx", half)
+        sizes[half] = (tmp_path / "model.onnx").stat().st_size
+    kinds = {tuple(w.dims): w.data_type for w in onnx.load(tmp_path / "model.onnx").graph.initializer}
+    for dims, kind in kinds.items():
+        assert kind != onnx.TensorProto.FLOAT16 or np.prod(dims) > 100
+        assert kind != onnx.TensorProto.FLOAT or np.prod(dims) <= 100
+    assert onnx.TensorProto.FLOAT16 in kinds.values() and sizes[True] < sizes[False]
+    patches = np.random.default_rng(0).integers(0, 256, (9, 48, 48, 3), dtype=np.uint8)
+    found = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(page.OUTPUTS, {"patches": patches})[0]
+    with torch.no_grad():
+        expected = predict.PatchNetwork(small())(torch.from_numpy(patches))[0].numpy()
+    assert 0 < np.abs(found - expected).max() < 0.01 * np.ptp(expected)  # rounded, and not more than that
+
+
+def test_a_head_without_relus_becomes_one_layer_that_says_the_same(tmp_path):
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 64, 64)
+    for relu, layers in ((False, 1), (True, 5)):
+        net = models.EfficientNetClassifier(3, "efficientnet_lite0", None, relu).eval()
+        whole = models.Model(net, NAMES, 64, "imagenet", INFO)
+        one = models.load_model(models.save_model(models.merged(whole), tmp_path / "one.safetensors"))
+        assert len(one.net.classifier) == layers and (one.net.settings["relu"] is True) == relu
+        with torch.no_grad():
+            np.testing.assert_allclose(one.net(images), net(images), atol=1e-5)
+            assert np.ptp(net(images).numpy()) > 1e-2
+
+
+@pytest.mark.parametrize("folder", sorted(PROJECT.glob("results/*/model")), ids=lambda path: path.parent.name)
+def test_published_models_are_whole_and_small(folder):
+    model, graph = models.load_model(folder / release.FILE), onnx.load(folder / page.NETWORK)
+    assert (folder / release.FILE).stat().st_size <= release.MOST and (folder / page.NETWORK).stat().st_size <= 8e6
+    facts = json.loads(graph.metadata_props[0].value)
+    assert facts["class_names"] == model.class_names and facts["info"] == model.info
+    assert f"names {len(model.class_names)} camera models" in (folder / "README.md").read_text()
+
+
 def test_the_folder_is_complete_names_no_other_host_and_replaces_no_other_files(tmp_path, npm, quick):
     folder = page.build(small(), tmp_path / "page")
     assert {path.name for path in (folder / "vendor").iterdir()} == set(VENDOR)
@@ -101,8 +191,10 @@ def test_the_folder_is_complete_names_no_other_host_and_replaces_no_other_files(
 def test_npm_is_needed_once_and_where_it_fails_the_page_before_stays(tmp_path, npm, quick, capsys, monkeypatch):
     file = models.save_model(small(), tmp_path / "model.safetensors")
     arguments = ["--model", str(file), "--to", str(tmp_path / "page"), "--no-serve"]
+    (tmp_path / "model.onnx").write_text("published")
     assert page.main(arguments) == page.main(arguments) == 0 and npm() == 1  # the same lock needs no second download
     assert str(file) in capsys.readouterr().out
+    assert (tmp_path / "page" / page.NETWORK).read_text() == "published"  # the file beside it
     (tmp_path / "page" / page.LOCK).write_text("{}")
     (tmp_path / "bin" / "npm").write_text("#!/bin/sh\necho npm error network request failed >&2\nexit 1\n")
     assert page.main(arguments) == 2

@@ -391,6 +391,9 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     assert study.main([*asked, "--publish"]) == 0
     published = study.PUBLISHED / "small"
     assert sorted(path.name for path in published.iterdir()) == sorted(study.PARTS)
+    (tmp_path / "out" / "model").mkdir()  # some runs leave a model to publish
+    (tmp_path / "out" / "model" / "README.md").write_text("its card")
+    assert study.main([*asked, "--publish"]) == 0 and (published / "model" / "README.md").read_text() == "its card"
     assert record(published) == record(tmp_path / "out")
     votes = pd.read_parquet(published / "predictions" / "name.parquet")  # the run itself keeps its patches
     assert votes[["photo", "patches"]].to_numpy().tolist() == [["a", 2], ["b", 1]]

@@ -10,7 +10,8 @@ from pathlib import Path
 from ..files import command
 
 JSON_HELP = """one JSON object per photo: cameras, each with its probability if one of them took the whole photo (in
-doubt where unknown or parts_differ is true); note, what is odd about the file; votes, parts, scores"""
+doubt where unknown or parts_differ is true); model, the model file; note, what is odd about the photo's file; header,
+the camera models whose training photos had the same header, and rests_on, whether it agrees; votes, parts, scores"""
 
 
 def find_photos(arguments: list[str]) -> tuple[list[Path], Counter, list[str]]:
@@ -44,14 +45,15 @@ def format_answer(found: dict) -> str:
         lines += [f"{name:<28} {probability:6.1%}" for name, probability in cameras]
         votes = f"{found['votes']} of {found['patches']} patches vote for {cameras[0][0]}"
         lines += [votes] * (found["patches"] > 1)
+    lines += [found["rests_on"]] * bool(found["rests_on"])
     return "\n  ".join(lines)
 
 
 def _identify(options: argparse.Namespace) -> int:
     from ..models import load_model  # here, as torch takes seconds
-    from ..photos import read_noted
+    from ..photos import header_key, read_noted
     from ..project import progress
-    from .predict import combine, compare_parts, describe_model, few_threads, newest_model, predict_photo
+    from . import predict
 
     photos, skipped, failures = find_photos(options.photos)
     total = len(photos) + len(failures)
@@ -61,23 +63,25 @@ def _identify(options: argparse.Namespace) -> int:
         print(f"left out: {folder}", file=sys.stderr)
     if not photos:
         raise FileNotFoundError(f"no photo in {', '.join(options.photos)}: JPEG and PNG files are read")
-    model = load_model(options.model or newest_model())
+    file = options.model or predict.newest_model()
+    model = load_model(file)
     try:
-        print(about := describe_model(model), file=sys.stderr)
+        print(f"{file}: {(about := predict.describe_model(model))}", file=sys.stderr)
     except KeyError as fact:
         raise ValueError(f"this model file is of another version, it lacks {fact}: give another --model") from fact
     bar = progress(photos, "photos", unit="photo", disable=len(photos) < 5)
     for number, path in enumerate(bar, 1):
         try:
             photo, note = read_noted(path)
-            with few_threads():
-                corners, logits, features = predict_photo(photo, model)
+            with predict.few_threads():
+                corners, logits, features = predict.predict_photo(photo, model)
         except ValueError as error:
             failures.append(f"{path}: {str(error).removeprefix(f'{path}: ')}")
             bar.write(f"left out: {failures[-1]}", file=sys.stderr)
             continue
-        answer = {"photo": str(path), "note": note} | combine(logits, features, model)
-        answer |= compare_parts(corners, logits, model)
+        answer = {"photo": str(path), "model": str(file), "note": note} | predict.combine(logits, features, model)
+        answer |= predict.compare_parts(corners, logits, model)
+        answer |= predict.compare_header(header_key(path, *photo.shape[:2]), answer, model)
         bar.write(json.dumps(answer) if options.json else format_answer(answer))
         if options.map:
             from scipy.special import log_softmax
@@ -97,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line. Exit code 0: every photo has an answer; 1: some could not be read; 2: an error; 130: Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify", description=__doc__)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG or PNG files, or folders of them")
-    parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest best one under data/)")
+    parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest under data/, or published)")
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.add_argument("--map", type=Path, metavar="OUT.png", help="draw which camera each part of it looks like")
     options = parser.parse_args(arguments)

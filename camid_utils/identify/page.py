@@ -3,6 +3,7 @@
 import argparse
 import errno
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from .predict import PATCHES, PatchNetwork, few_threads, newest_model
 WEB, NETWORK, LOCK = Path(__file__).parent / "web", "model.onnx", "package-lock.json"
 METADATA = "camera_model_identification"  # key of the exported file's metadata
 OUTPUTS = ["logits", "features"]  # one row per patch
+LARGE = 30_000  # numbers: of EfficientNet-Lite0 nine tenths are in larger tensors
 HEADERS = {  # the first two let the page use several cores; the policy is also in index.html, here for its worker
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -33,10 +35,11 @@ TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "applicat
          ".html": "text/html", ".onnx": "application/octet-stream"}  # a module as plain text does not run  # fmt: skip
 
 
-def export(model: Model, path: Path) -> None:
+def export(model: Model, path: Path, half: bool = False) -> None:
     """Write a model as ONNX: input `patches` uint8 [n, size, size, 3], OUTPUTS float32 [n, classes] and [n, d].
 
-    The metadata has class names and all else that the page needs. ValueError for models of whole photos.
+    The metadata has class names and all else that the page needs. half: see `_store_half`. ValueError for models of
+    whole photos.
     """
     if model.info.get("kind") == "resize":
         raise ValueError("this model takes whole resized photos, the page takes crops only: give another --model")
@@ -45,19 +48,38 @@ def export(model: Model, path: Path) -> None:
     graph = torch.onnx.export(network, (example,), dynamo=True, verbose=False, **options).model_proto
     facts = dict(zip(Model._fields[1:], model[1:], strict=True)) | {"patches": PATCHES}
     onnx.helper.set_model_props(graph, {METADATA: json.dumps(facts)})
+    for node in graph.graph.node:
+        node.ClearField("metadata_props")  # the exporter's own notes, a quarter of a megabyte
+    if half:
+        _store_half(graph.graph)
     with atomic_path(path) as partial_file:
         partial_file.write_bytes(graph.SerializeToString())
 
 
-def build(model: Model, to: Path) -> Path:
-    """The page as a folder for any static web server; ValueError if `to` contains anything but a page built before."""
+def _store_half(graph: onnx.GraphProto) -> None:
+    """Store large weights as float16; each is cast to float32 when the file is loaded, and all is computed in float32.
+
+    Smaller ones stay float32: they are filters near the input, where rounding would blur the traces.
+    """
+    for weights in graph.initializer:
+        if weights.data_type == onnx.TensorProto.FLOAT and math.prod(weights.dims) > LARGE:
+            name, values = weights.name, onnx.numpy_helper.to_array(weights)
+            weights.CopyFrom(onnx.numpy_helper.from_array(values.astype("float16"), f"{name}_half"))
+            graph.node.insert(0, onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+
+
+def build(model: Model, to: Path, network: Path | None = None) -> Path:
+    """The page as a folder for any static web server; ValueError if `to` contains anything but a page built before.
+
+    network: a file that `export` has made of this model, if there is one.
+    """
     with exclusive_folder(to) as aside:
         present = {path.name for path in to.iterdir()} if to.exists() else set()
         files = {path.name for path in WEB.iterdir()}
         if present and not {NETWORK, LOCK, "vendor"} <= present <= files | {NETWORK, "vendor"}:
             raise ValueError(f"{to} contains other files: give a folder that is new, empty, or a page built before")
         site = shutil.copytree(WEB, aside / "site")
-        export(model, site / NETWORK)
+        shutil.copy(network, site / NETWORK) if network else export(model, site / NETWORK)
         if present and (to / LOCK).read_bytes() == (WEB / LOCK).read_bytes():
             shutil.copytree(to / "vendor", site / "vendor")
         else:
@@ -112,7 +134,7 @@ def server(folder: str | Path, port: int = 0) -> ThreadingHTTPServer:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify.page", description=__doc__)
-    parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest best one under data/)")
+    parser.add_argument("--model", metavar="FILE", help="a model file (default: as `identify`)")
     parser.add_argument("--to", metavar="DIR", default=resolve("data/page"), help="its folder (default: data/page)")
     parser.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
     parser.add_argument("--no-serve", action="store_true", help="build the folder and stop")
@@ -120,7 +142,8 @@ def main(arguments: list[str] | None = None) -> int:
     path = Path(options.model or newest_model())
     print(f"model: {path}", flush=True)
     with few_threads(), nullcontext() if options.no_serve else server(options.to, options.port) as page:
-        print(f"page:  {build(load_model(path), Path(options.to))}", flush=True)
+        network = beside if (beside := path.with_suffix(".onnx")).is_file() else None
+        print(f"page:  {build(load_model(path), Path(options.to), network)}", flush=True)
         if page:
             print(f"open   http://127.0.0.1:{page.server_port}/   (Ctrl-C ends it)", flush=True)
             with suppress(KeyboardInterrupt):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.special import logsumexp, softmax
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from ..batches import batch_rows, best_device
 from ..models import Model, to_input
 from ..patches import cut_patches
-from ..photos import resize
+from ..photos import header_key, resize
 from ..project import resolve
 
 PATCHES = 64  # at most, per photo: enough for a vote and a map, few enough for a browser
@@ -23,6 +24,7 @@ PATCHES = 64  # at most, per photo: enough for a vote and a map, few enough for 
 # photo's mean features to the nearest camera's.
 SCORES = ("confidence", "energy", "feature_similarity")
 IDENTIFIER = "identifier"  # name of notebook 06's model files: the best network with its calibration
+PUBLISHED = "results/photographs/model/model.safetensors"  # a network that knows real cameras
 
 
 class PatchPredictions(NamedTuple):  # of a photo's n patches
@@ -131,6 +133,40 @@ def compare_parts(corners: np.ndarray, logits: np.ndarray, model: Model) -> dict
     return {"parts_statistic": statistic, "parts_differ": differ, "parts": parts}
 
 
+def seen_headers(photos: pd.DataFrame) -> dict[str, list]:
+    """For each `header_key` of these photos, a catalogue of training photos: [camera model, photos], most photos first.
+
+    As info["headers"] of a model it lets `compare_header` say what a photo's header says.
+    """
+    sides = photos[["path", "height", "width"]].itertuples(index=False)
+    seen = photos["camera_model"].groupby([header_key(*photo) for photo in sides])
+    counts = {key: own.value_counts().sort_index().sort_values(ascending=False, kind="stable") for key, own in seen}
+    return {key: [[str(name), int(n)] for name, n in own.items()] for key, own in counts.items() if key}
+
+
+def compare_header(key: str, answer: dict, model: Model) -> dict:
+    """Whether a photo's header and pixels agree: keys header (the entry of its `header_key`) and rests_on, a sentence.
+
+    answer: of `combine` and `compare_parts`. rests_on is "" if the model has no headers of training photos.
+    """
+    seen = model.info.get("headers", {}).get(key, [])
+    names, pixels = [name.replace("_", " ") for name, _ in seen], answer["cameras"][0][0].replace("_", " ")
+    if answer["unknown"] or answer["parts_differ"]:
+        pixels = "different cameras in its parts" if answer["parts_differ"] else "none of the known cameras"
+    said = " or ".join(names[:3] + [f"{len(names) - 3} others"] * (len(names) > 3))
+    if "headers" not in model.info:
+        text = ""
+    elif not key:
+        text = "It has no JPEG header: the answer rests on the pixels alone."
+    elif not seen:
+        text = "The header is one that training never saw: the answer rests on the pixels alone."
+    elif pixels in names:
+        text = f"The header says {said}; the pixels agree."
+    else:
+        text = f"The header says {said}, the pixels say {pixels}: they disagree."
+    return {"header": seen, "rests_on": text}
+
+
 def describe_model(model: Model) -> str:
     """What the model was trained on, and its error rates if notebook 06 has measured them."""
     text = f"{len(model.class_names)} cameras, trained on {model.info['dataset']} photos"
@@ -147,9 +183,11 @@ def describe_model(model: Model) -> str:
 
 
 def newest_model(data: str | Path = "data") -> Path:
-    """The newest model under the data folder: one of notebook 06, else the best network of notebook 04."""
+    """The newest model under the data folder: an identifier, else the best network of notebook 04, else PUBLISHED."""
     for name in (IDENTIFIER, "efficientnet-best"):
         found = resolve(data).glob(f"*/models/*/{name}-[0-9]*.safetensors")
         if newest := max(found, key=lambda path: path.stat().st_mtime, default=None):
             return newest
+    if (published := resolve(PUBLISHED)).is_file():
+        return published
     raise FileNotFoundError(f"no trained model under {resolve(data)}: run `make study` first, or give --model FILE")

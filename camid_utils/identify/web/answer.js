@@ -63,6 +63,19 @@ export function compareParts(corners, logits, model) {
   return { parts_statistic: statistic, parts_differ: differ, parts: differ ? parts : [] };
 }
 
+/** Whether a photo's header, by its key, and its pixels agree, as compare_header in predict.py; "" if unknown. */
+export function compareHeader(key, { cameras, unknown, parts_differ: differ }, { info: { headers } }) {
+  if (!headers) return "";
+  if (!key) return "It has no JPEG header: the answer rests on the pixels alone.";
+  const names = (headers[key] ?? []).map(([name]) => name.replaceAll("_", " "));
+  if (!names.length) return "The header is one that training never saw: the answer rests on the pixels alone.";
+  const refusal = differ ? "different cameras in its parts" : unknown && "none of the known cameras";
+  const pixels = refusal || cameras[0][0].replaceAll("_", " ");
+  const said = [...names.slice(0, 3), ...(names.length > 3 ? [`${names.length - 3} others`] : [])].join(" or ");
+  if (names.includes(pixels)) return `The header says ${said}; the pixels agree.`;
+  return `The header says ${said}, the pixels say ${pixels}: they disagree.`;
+}
+
 const sum = (rows) => Array.from(rows[0], (_, k) => rows.reduce((total, row) => total + row[k], 0));
 
 /** The mean of arrays of equal length. */

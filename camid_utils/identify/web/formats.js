@@ -15,7 +15,7 @@ export function refuse(bytes) {
     throw new Problem(`${notAPhoto(bytes)} Choose a JPEG or a PNG straight from the camera.`);
 }
 
-/** {kind: "jpeg" | "png", width, height, orientation} of a photo; a Problem for files that cannot be used. */
+/** {kind: "jpeg" | "png", width, height, orientation, key} of a photo; a Problem for files that cannot be used. */
 export function examine(bytes) {
   const header = isJpeg(bytes) ? jpegHeader(bytes) : pngHeader(bytes);
   if (header.width * header.height > MAX_PIXELS)
@@ -23,8 +23,43 @@ export function examine(bytes) {
       `claims to be ${header.width} × ${header.height} pixels: it is damaged, or larger than the ` +
         `${MAX_PIXELS / 1e6} megapixels that this page accepts. Choose the camera’s own file.`,
     );
-  return header;
+  return { ...header, key: headerKey(bytes, header) };
 }
+
+/** The same key of a JPEG's header as header_key in camid_utils/photos.py; "" where its tables cannot be read. */
+function headerKey(bytes, { kind, width, height }) {
+  const tables = {};
+  let layers = [];
+  for (const [, marker, segment] of kind === "jpeg" ? segments(bytes) : []) {
+    if (marker === SOS) break;
+    if (marker === 0xdb) Object.assign(tables, quantisationTables(segment));
+    if (isFrame(marker)) layers = Array.from({ length: segment[7] }, (_, i) => segment.subarray(9 + 3 * i, 11 + 3 * i));
+  }
+  if (!layers.length || !layers.every(([, table]) => tables[table])) return "";
+  const times = (shift) => Math.floor(((layers[0][0] >> shift) & 15) / ((layers[1][0] >> shift) & 15));
+  const chroma = layers[1] ? tables[layers[1][1]] : [];
+  const ratio = layers[1] ? `${times(4)} × ${times(0)}` : "";
+  const subsampling = layers[1] ? (SUBSAMPLING[ratio] ?? ratio.replace("×", "x")) : "grey";
+  const sides = [width, height].sort((a, b) => a - b);
+  const key = new TextEncoder().encode([...tables[layers[0][1]], ...chroma, subsampling, ...sides].join());
+  return crc32(view(key), 0, key.length).toString(16).padStart(8, "0");
+}
+
+/** The tables of a DQT segment (ITU-T T.81, B.2.4.1) by their number, horizontal frequency growing along rows. */
+function quantisationTables(segment) {
+  const found = {};
+  for (let at = 2; at + 64 < segment.length; at += 1) {
+    const [wide, number, values] = [segment[at] >> 4, segment[at] & 15, []];
+    for (const place of ZIGZAG) values[place] = wide ? (segment[++at] << 8) | segment[++at] : segment[++at];
+    found[number] = values;
+  }
+  return found;
+}
+
+const SUBSAMPLING = { "1 × 1": "4:4:4", "2 × 1": "4:2:2", "2 × 2": "4:2:0", "1 × 2": "4:4:0", "4 × 1": "4:1:1" };
+const diagonal = (place) => (place >> 3) + (place & 7);
+const along = (place) => (diagonal(place) % 2 ? place >> 3 : place & 7);
+const ZIGZAG = [...Array(64).keys()].sort((a, b) => diagonal(a) - diagonal(b) || along(a) - along(b));
 
 /** Size and EXIF orientation: from the frame header (ITU-T T.81, B.2) and the APP1 segment before it. */
 function jpegHeader(bytes) {
@@ -48,7 +83,7 @@ function frameHeader(segment) {
   if (segment[7] === 4)
     throw new Problem("is a CMYK JPEG, made for printing, which no camera writes. Choose the camera’s own file.");
   const layers = [9, 12, 15].map((at) => `${segment[at] >> 4} × ${segment[at] & 15}`);
-  const known = ["1 × 1", "2 × 1", "2 × 2", "1 × 2", "4 × 1"].includes(layers[0]) || new Set(layers).size === 1;
+  const known = layers[0] in SUBSAMPLING || new Set(layers).size === 1;
   if (segment[7] === 3 && !known)
     throw new Problem(
       `is a JPEG whose sampling factors, ${layers.join(", ")}, are of a form that the decoder does not know. ` +

@@ -248,6 +248,7 @@ function showAnswer(answer) {
     differ && !unknown && "If one camera took all of it:",
   ];
   write(".remark", remarks.filter(Boolean).join(" "));
+  write(".basis", answer.basis);
   write(".notes", [answer.note, CONVERTS && answer.kind === "jpeg" && CONVERTED].filter(Boolean).join(" "));
   const bars = answer.cameras.map(([name, share]) => bar(name, share, colours.get(name) ?? GREY, !unknown));
   part(card, ".bars").replaceChildren(...bars.slice(0, BARS));

@@ -1,6 +1,6 @@
 // Decodes photos and runs the network in the background, so that the page stays responsive.
 
-import { answer, compareParts, positions } from "./answer.js";
+import { answer, compareHeader, compareParts, positions } from "./answer.js";
 import { DAMAGED, Problem, examine, modelMetadata, refuse, repaired } from "./formats.js";
 import { cut, preview } from "./pixels.js";
 import openJpegDecoder from "./vendor/jpeg.js";
@@ -55,7 +55,7 @@ async function identify(id, file) {
   const { model, jpeg, session } = await ready;
   const started = performance.now();
   const bytes = await contents(file);
-  const { kind, width, height, orientation } = examine(bytes);
+  const { kind, width, height, orientation, key } = examine(bytes);
   const size = model.input_size;
   if (Math.min(width, height) < size)
     throw new Problem(
@@ -78,9 +78,9 @@ async function identify(id, file) {
   } finally {
     photo.free?.();
   }
-  const parts = compareParts(corners, logits, model);
+  const found = { ...answer(logits, features, model), ...compareParts(corners, logits, model) };
   const seconds = (performance.now() - started) / 1000;
-  return { ...answer(logits, features, model), ...parts, corners, kind, note: photo.note, seconds };
+  return { ...found, basis: compareHeader(key, found, model), corners, kind, note: photo.note, seconds };
 }
 
 async function contents(file) {

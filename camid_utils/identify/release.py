@@ -1,0 +1,114 @@
+"""A model that is published with the results: its two files and its card, written by the notebook that trains it."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from .. import published
+from ..experiments import labels
+from ..files import write_text
+from ..intervals import formatted
+from ..models import Model, load_model, merged, save_model
+from ..patches import cut_patches
+from ..photos import read_image
+from . import page
+from .predict import PUBLISHED, combine, describe_model, predict_photo, seen_headers
+
+FILE = Path(PUBLISHED).name
+MOST, CLOSE = 15e6, 1e-3  # bytes of a model file; difference between the probabilities of the two files
+CARD = """# A network that names {classes} camera models
+
+`python -m camid_utils.identify photo.jpg` and `make demo` use it where no model was trained. {about}
+
+- **Files**: `{file}` ({file_size}) and, for the page, `{network}` ({network_size}{weights}).
+  On {photos} test photos their probabilities differ by at most {difference:.1e}.
+- **Network**: {kind}, on crops of {size} x {size} pixels at full resolution.
+- **Training**: protocol `{protocol}`, seed {seed}, {ended} its plateau.
+
+## What it must not be used for
+
+It must not decide about a person, and it is no evidence in court: it is one network's opinion, from few photos and few
+devices of each model. It has learnt places along with cameras, as its figures for new collections show. It knows no
+cameras but those below, and no photos that were edited, scaled down or sent by a messenger app. Its probabilities are
+no likelihood ratios.
+
+## What it reaches
+
+By photo, with 95 % intervals. `collection`: on collections that training never saw.
+
+{reached}
+## Trained on
+
+{trained} photos, none of which is in this repository. Licences as their repositories state them: `NC` forbids
+commercial use, and a licence for code need not cover photographs.
+
+{sources}
+## Cameras
+
+{known}"""
+
+
+def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame, photos: list[str]) -> dict:
+    """Write model.safetensors, model.onnx and README.md, the model's card, into `folder`; returns sizes and agreement.
+
+    model: with info["identification"], if notebook 06's limits were measured for it. train: the catalogue's rows of its
+    training photos. metrics: its tests (intervals.score) for the card. photos: paths of a few test photos, on which the
+    two files must agree: weights are stored as float16 only if they do. ValueError for models of whole photos, and for
+    large ones, such as an EfficientNet-Lite0 with ReLUs in its head.
+    """
+    limits = dict(model.info.get("identification", {}))
+    if limits.get("score") != "feature_similarity":
+        limits.pop("means", None)  # half a megabyte that no answer needs
+    info = model.info | {"headers": seen_headers(train), "identification": limits}
+    model = merged(model)._replace(info=info)
+    file, network = save_model(model, folder / FILE), folder / page.NETWORK
+    if (size := file.stat().st_size) > MOST:
+        raise ValueError(f"{file} has {size / 1e6:.1f} MB, more than {MOST / 1e6:.0f}: train a head without ReLUs")
+    for half in (True, False):
+        page.export(load_model(file), network, half)  # of a copy on the CPU
+        if (difference := disagreement(load_model(file), network, photos)) <= CLOSE:
+            break
+    sizes = {name: f"{path.stat().st_size / 1e6:.1f} MB" for name, path in (("file", file), ("network", network))}
+    facts = sizes | {"float16": half, "photos": len(photos), "difference": difference}
+    write_text(folder / "README.md", card(model, train, metrics, facts))
+    return facts
+
+
+def disagreement(model: Model, network: Path, photos: list[str]) -> float:
+    """The largest difference between the probabilities that a model and its ONNX file give for these photos."""
+    import onnxruntime  # only here
+
+    session, found = onnxruntime.InferenceSession(network), []
+    for photo in map(read_image, photos):
+        corners, *expected = predict_photo(photo, model)
+        outputs = session.run(page.OUTPUTS, {"patches": cut_patches(photo, corners, model.input_size)})
+        one, other = (dict(combine(*given, model)["cameras"]) for given in (expected, outputs))
+        found += [abs(one[name] - other[name]) for name in one]
+    return max(found)
+
+
+def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) -> str:
+    """The model card in Markdown; arguments: see `leave`, facts: what it returns."""
+    licences = published.read("collections").set_index("collection")["licence"].replace("none", "none stated")
+    sources = train.groupby("collection")["camera_model"].agg(["size", lambda names: ", ".join(sorted({*names}))])
+    sources.insert(0, "licence", licences.reindex(sources.index).fillna("not listed"))
+    known = train.groupby("camera_model")[["device", "collection"]].nunique().join(train["camera_model"].value_counts())
+    tests = metrics.query("part == 'test' and level == 'photo' and metric == 'accuracy'").set_index("experiment")
+    tests.index = [labels().get(name, name) for name in tests.index]
+    reached = tests[["protocol"]].assign(right=formatted(tests), photos=tests["photos"], parts=tests["collections"])
+    return CARD.format(
+        classes=len(model.class_names), about=describe_model(model), file=FILE, file_size=facts["file"],
+        network=page.NETWORK, network_size=facts["network"], photos=facts["photos"], difference=facts["difference"],
+        weights=", large weights as float16" * facts["float16"],
+        kind=model.net.settings.get("backbone", model.net.settings["network"]),
+        size=model.input_size, protocol=model.info["protocol"], seed=model.info["seed"], trained=len(train),
+        ended="to" if model.info["plateau"] else "not to",
+        reached=_markdown(["test", "split", "photos correctly classified", "photos", "collections"], reached),
+        sources=_markdown(["collection", "licence", "photos", "camera models"], sources),
+        known=_markdown(["camera model", "devices", "collections", "photos"], known.reindex(model.class_names)),
+    )  # fmt: skip
+
+
+def _markdown(head: list[str], rows: pd.DataFrame) -> str:
+    lines = [head, ["---"] * len(head), *rows.itertuples(name=None)]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
