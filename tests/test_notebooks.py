@@ -132,7 +132,7 @@ def test_a_parameter_has_the_same_default_everywhere():
 def test_profiles_name_known_parameters_and_keep_their_heavy_files_apart(profile):
     given = study.read_parameters(profile, [])
     assert given.keys() <= study.known_parameters().keys() and "results_dir" not in given
-    assert given["data_dir"] == f"data/{profile}"
+    assert given["data_dir"] == f"data/{profile}" + "-study" * (profile == "photographs")  # beside the photographs
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES)
