@@ -24,13 +24,17 @@ def run_key(net: nn.Module, inputs: np.ndarray, labels, train, val, settings: di
     return digest(net, [FORMAT, settings, inputs.shape], *split, inputs[:, rows] if inputs.ndim == 3 else inputs[rows])
 
 
-def save(folder: Path, key: str, net, opt, best: dict[str, Tensor], steps: list, history: list) -> None:
-    """Write everything that the next epoch needs to one safetensors file, atomically, and the logs beside it as CSV."""
+def save(folder: Path, key: str, best: dict[str, Tensor], steps: list, history: list, net=None, opt=None) -> None:
+    """Write everything that the next epoch needs to one safetensors file, atomically, and the logs beside it as CSV.
+
+    A training that has ended needs no more than its best weights: without `net` and `opt` the file is a quarter.
+    """
     for name, rows in (("steps", steps), ("epochs", history)):
         with atomic_path(folder / f"{name}.csv") as partial:
             pd.DataFrame(rows).to_csv(partial, index=False)
-    state = opt.state_dict()
-    parts = {"net": net.state_dict(), "best": best} | {f"optimizer.{i}": own for i, own in state["state"].items()}
+    state = opt.state_dict() if opt else {"state": {}, "param_groups": []}
+    parts = {"net": net.state_dict() if net else {}, "best": best}
+    parts |= {f"optimizer.{i}": own for i, own in state["state"].items()}
     tensors = {
         f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
         for part, values in parts.items()
@@ -54,6 +58,8 @@ def resume(folder: Path, key: str, net, opt, device: torch.device) -> tuple[list
         for name in file.keys():
             part, field = name.split(".", 1)
             parts[part][field] = file.get_tensor(name)
+    if not parts["net"]:  # of a training that has ended
+        return meta["steps"], meta["history"], parts["best"]
     state: dict[int, dict] = {}
     for name, tensor in parts["optimizer"].items():
         index, field = name.split(".")

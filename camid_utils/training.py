@@ -106,7 +106,8 @@ def fit(
             if _best_epoch(history) == epoch:
                 best = {name: t.detach().clone() for name, t in net.state_dict().items()}
             if first:
-                checkpoints.save(folder, key, net, opt, best, steps, history)
+                ended = _finished(history, settings)
+                checkpoints.save(folder, key, best, steps, history, *(() if ended else (net, opt)))
             for row in [*steps[-len(rows) :], history[-1]] if tracker else ():
                 tracker.log(row, step=row.get("step", len(steps)))
             bar.set_postfix({"epoch": epoch, "val. accuracy": f"{history[-1]['val_accuracy']:.3f}"})
