@@ -7,6 +7,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # it takes a second to import
     from lightning_fabric import Fabric
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+CHECKPOINTS = 0.1  # share of the time that writing them may take; the first epoch's and the last one's are always written
 REQUIRED = ("input_range", "epochs", "batch_size")
 DEFAULTS = {
     "optimizer": "sgd",  # with momentum 0.9, as in the paper
@@ -69,7 +71,7 @@ def fit(
     inputs: uint8 images [N, h, w, 3], or float32 features [1 + copies, N, d] (transfer.features): first those of the
     original images, then those of augmented copies, which the epochs use in turn. labels: class numbers [N];
     train, val: row numbers. settings: those of `hyperparameters`. augment: changes of training images (augmentation).
-    folder: gets steps.csv, epochs.csv and a checkpoint from which the same call resumes after the last full epoch; a
+    folder: gets steps.csv, epochs.csv and a checkpoint from which the same call resumes after the epoch that wrote it; a
     second process with the same call waits for the first and then reads its result. Under torchrun each process takes
     its share of every batch: the figures are those of one process, but for rounding.
     """
@@ -95,6 +97,7 @@ def fit(
         classes = torch.as_tensor(labels, dtype=torch.long, device=fabric.device)
         step = _train_step(net, wrapped, opt, fabric, settings, whole)
         logits = batches.logits_step(wrapped, settings["input_range"], fabric)
+        wrote, cost = 0.0, 0.0  # when the last checkpoint was written, and the seconds that it took
         while not _finished(history, settings):
             epoch = len(history) + 1
             view = batches.epoch_view(data, epoch), classes, train
@@ -105,9 +108,10 @@ def fit(
             history.append(_epoch_metrics(epoch, rows, predicted, classes.cpu()[val]))
             if _best_epoch(history) == epoch:
                 best = {name: t.detach().clone() for name, t in net.state_dict().items()}
-            if first:
-                ended = _finished(history, settings)
+            ended, begun = _finished(history, settings), time.monotonic()
+            if first and (ended or begun - wrote > cost * (1 / CHECKPOINTS - 1)):
                 checkpoints.save(folder, key, best, steps, history, *(() if ended else (net, opt)))
+                wrote, cost = time.monotonic(), time.monotonic() - begun
             for row in [*steps[-len(rows) :], history[-1]] if tracker else ():
                 tracker.log(row, step=row.get("step", len(steps)))
             bar.set_postfix({"epoch": epoch, "val. accuracy": f"{history[-1]['val_accuracy']:.3f}"})

@@ -170,6 +170,7 @@ def test_an_interrupted_training_resumes_to_the_bit(tmp_path, on_cpu, monkeypatc
         "features": (lambda: dense_net(8), (planted_features()[0], *overfitted()[1:]), None),
         "EfficientNet-Lite0": (lambda: models.EfficientNetClassifier(2, "efficientnet_lite0"), planted(64, 24), None),
     }[network]
+    monkeypatch.setattr(training, "CHECKPOINTS", 1)  # one after every epoch
     rate = 0.02 if optimizer == "sgd" else 0.002
     settings = SETTINGS | dict(optimizer=optimizer, learning_rate=rate, weight_decay=1e-4, patience=1, drops=9)
     settings |= dict(batch_size=len(data[2]) // 4, epochs=4)
