@@ -142,7 +142,9 @@ def clean_notebook(notebook: nbformat.NotebookNode, folders: Iterable[Path] = ()
         for output in (output for output in cell.outputs if output.get("name") == "stderr"):
             lines = [line for line in re.split(r"[\r\n]+", output.text) if line.strip() and not BAR.search(line)]
             output.text = "\n".join(lines)
-        cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
+        ended = any(output.get("ename") == "SystemExit" for output in cell.outputs)  # experiments.end_notebook
+        kept = (output for output in cell.outputs if not ended or output.get("name") == "stdout")
+        cell.outputs = [output for output in kept if output.get("text") != ""]
     text = json.dumps(notebook)
     for folder in folders:
         text = text.replace(json.dumps(f"{folder}{os.sep}")[1:-1], "")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # it takes a second to import
     from lightning_fabric import Fabric
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-CHECKPOINTS = 0.1  # share of the time that writing them may take; the first epoch's and the last one's are always written
+CHECKPOINTS = 0.1  # share of the time that writing them may take; the first and the last are always written
 REQUIRED = ("input_range", "epochs", "batch_size")
 DEFAULTS = {
     "optimizer": "sgd",  # with momentum 0.9, as in the paper
@@ -71,7 +71,7 @@ def fit(
     inputs: uint8 images [N, h, w, 3], or float32 features [1 + copies, N, d] (transfer.features): first those of the
     original images, then those of augmented copies, which the epochs use in turn. labels: class numbers [N];
     train, val: row numbers. settings: those of `hyperparameters`. augment: changes of training images (augmentation).
-    folder: gets steps.csv, epochs.csv and a checkpoint from which the same call resumes after the epoch that wrote it; a
+    folder: gets steps.csv, epochs.csv and a checkpoint, from which the same call resumes after its last epoch; a
     second process with the same call waits for the first and then reads its result. Under torchrun each process takes
     its share of every batch: the figures are those of one process, but for rounding.
     """

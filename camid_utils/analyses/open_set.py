@@ -235,3 +235,26 @@ def compare_scores(seen: pd.DataFrame, refused: float, seed: int) -> pd.DataFram
         rows += [[name, *row] for row in rates[["question", "value", "low", "high"]].to_numpy()]
     found = pd.DataFrame(rows, columns=["score", "metric", "value", "low", "high"])
     return found.assign(known=int((test & seen["known"]).sum()), unknown=int((test & ~seen["known"]).sum()))
+
+
+def limits(
+    model: Model, photos: dict[str, pd.DataFrame], folder: str | Path, score: str, refused: float, seed: int
+) -> tuple[dict, pd.DataFrame]:
+    """The facts that the tool tells of a model, and its error rates (`error_rates`), measured as the tool is used.
+
+    photos: catalogues `val` and `test`, of cameras that the model knows, and `unknown`. The val photos fix temperature
+    and limit, the others are only tested. folder: where `predict_photos` keeps its tables.
+    """
+    raw = {part: predict_photos(own, model, folder) for part, own in photos.items()}
+    temperature = round(fit_temperature(raw["val"]), 6)
+    parts = {"val": "val", "test": "test", "unknown": "test"}
+    answers = [
+        calibrate(own, temperature).assign(part=parts[name], known=name != "unknown", fold=0)
+        for name, own in raw.items()
+    ]
+    rates = error_rates(decide(pd.concat(answers, ignore_index=True), {0: score}, refused), seed)
+    found = rates.set_index("question")["value"].round(4)
+    facts = dict(temperature=temperature, score=score, threshold=threshold(answers[0][score], refused), own=True,
+                 photos=len(raw["test"]), known_refused=found["known cameras refused"],
+                 unknown_photos=len(raw["unknown"]), unknown_accepted=found["unknown cameras accepted"])  # fmt: skip
+    return facts, rates

@@ -174,8 +174,8 @@ def describe_model(model: Model) -> str:
     if "threshold" not in rates:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
     known, unknown = (f"{rates[key]:.0%}" for key in ("known_refused", "unknown_accepted"))
-    text += f". Test photos, of networks trained like it without some cameras: {known} by known cameras were refused"
-    text += f", {unknown} by unknown cameras accepted"
+    measured = "" if rates.get("own") else ", of networks trained like it without some cameras"
+    text += f". Test photos{measured}: {known} by known cameras were refused, {unknown} by unknown cameras accepted"
     if "splice_threshold" in rates:
         found, alarms = (f"{rates[key]:.0%}" for key in ("splice_detected", "splice_false_alarms"))
         text += f"; {found} of splices detected, {alarms} of untouched photos called spliced"

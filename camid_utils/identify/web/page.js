@@ -182,7 +182,7 @@ function introduce(loaded) {
   next();
 }
 
-function errorRates({ threshold, known_refused: refused, unknown_accepted: accepted, ...spliced }) {
+function errorRates({ threshold, own, known_refused: refused, unknown_accepted: accepted, ...spliced }) {
   if (threshold === undefined)
     return "It always names one of them: no threshold for “none of the known cameras” was measured.";
   const parts =
@@ -192,9 +192,9 @@ function errorRates({ threshold, known_refused: refused, unknown_accepted: accep
         `${percent(spliced.splice_false_alarms, 0)} of untouched photos and ${percent(spliced.splice_detected, 0)} of ` +
         "photos put together from two cameras.";
   return (
-    "It can answer “none of the known cameras”. In the study’s test, networks trained like it without some of the " +
-    `cameras gave this answer for ${percent(refused, 0)} of the photos by cameras they knew, and named a camera for ` +
-    `${percent(accepted, 0)} of the photos by cameras they did not know.${parts}`
+    `It can answer “none of the known cameras”. In the study’s test, ${own ? "it" : "networks trained like it without some of the cameras"} ` +
+    `gave this answer for ${percent(refused, 0)} of the photos by known cameras, and named a camera for ` +
+    `${percent(accepted, 0)} of the photos by unknown ones.${parts}`
   );
 }
 
