@@ -80,11 +80,34 @@ def run_notebook(path: Path, parameters: dict, out: Path) -> str:
     given = {name: value for name, value in parameters.items() if name in own}
     notebook, failure = _execute(path, given | {"results_dir": str(out.resolve())})
     if notebook:
-        notebook = clean_notebook(notebook, (out.resolve(), PROJECT))
-        page = HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
-        write_text(out / "notebooks" / path.name, nbformat.writes(notebook))
-        write_text(out / "html" / f"{path.stem}.html", link_figures(page, out / "figures"))
+        write_copies(clean_notebook(notebook, (out.resolve(), PROJECT)), path.stem, out)
     return failure
+
+
+def write_copies(notebook: nbformat.NotebookNode, name: str, out: Path) -> None:
+    """Write an executed notebook, and its page, to the folder of a run."""
+    page = HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
+    write_text(out / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
+    write_text(out / "html" / f"{name}.html", link_figures(page, out / "figures"))
+
+
+def renew_prose(path: Path, out: Path) -> None:
+    """Give a run's executed copy the prose of the notebook `path`; ValueError if its code is no longer the same.
+
+    What a run found can only be written into a notebook afterwards, and changes none of the run's figures.
+    """
+    source, executed = nbformat.read(path, as_version=4), nbformat.read(out / "notebooks" / path.name, as_version=4)
+    of_run = [cell for cell in executed.cells if cell.cell_type == "code"]
+    given = [cell for cell in of_run if "injected-parameters" in cell.metadata.get("tags", [])]  # papermill's
+    ran = {cell.id: cell for cell in of_run if cell not in given}
+    if [cell.source for cell in ran.values()] != [cell.source for cell in source.cells if cell.cell_type == "code"]:
+        raise ValueError(f"{path.name}: its code has changed since it ran: run it again")
+    cells = []
+    for cell in source.cells:
+        cells.append(ran.get(cell.id, cell))
+        cells += given if "parameters" in cell.metadata.get("tags", []) else []
+    if [cell.source for cell in cells] != [cell.source for cell in executed.cells]:
+        write_copies(nbformat.from_dict(executed | {"cells": cells}), path.stem, out)
 
 
 def _execute(path: Path, parameters: dict) -> tuple[nbformat.NotebookNode | None, str]:

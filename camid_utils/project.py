@@ -53,6 +53,13 @@ def commit() -> dict[str, str | bool | None]:
         return {"commit": None, "clean": None}
 
 
+def code_changed_since(earlier: str) -> list[str]:
+    """The files that differ between an earlier commit and the present one, without results, tests and Markdown."""
+    words = ["diff", "--name-only", earlier, "HEAD", "--", ".", ":!results", ":!tests", ":!*.md"]
+    changed = subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=True)
+    return changed.stdout.splitlines()
+
+
 def environment() -> dict[str, str]:
     """Versions and hardware that figures may depend on."""
     import torch

@@ -17,7 +17,7 @@ import yaml
 
 # what notebooks and reports need is slow to import: the functions that need it do so
 from .files import command, exclusive_folder, write_csv
-from .project import PROJECT, commit, read_record, resolve
+from .project import PROJECT, code_changed_since, commit, read_record, resolve
 
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
@@ -196,9 +196,11 @@ def compare(out: Path, profile: str) -> int:
 def publish(out: Path, profile: str) -> int:
     """Copy a finished, error-free run of the current, clean commit to results/<profile>, its headlines to README.md.
 
-    Of the predictions, one row per test photo is published: those of patches fill many times as much.
+    Only the notebooks' prose may have changed since it ran: what was found is written afterwards. Of the predictions,
+    one row per test photo is published: those of patches fill many times as much.
     """
     from .evaluation import photo_predictions
+    from .execution import renew_prose
     from .report import headlines
 
     record = read_record(out)
@@ -207,8 +209,15 @@ def publish(out: Path, profile: str) -> int:
     if missing or record["failed"]:
         reason = f"it failed in {record['failed']}" if record.get("failed") else f"{', '.join(missing)} did not run"
         raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")
-    if {(entry["commit"], entry["clean"]) for entry in entries.values()} != {(commit()["commit"], True)}:
-        raise ValueError(f"{out} is not a run of the current, clean commit: commit, then run it again with --fresh")
+    present = commit()
+    ran = {entry["commit"] if entry["clean"] else None for entry in entries.values()}
+    if len(ran) > 1 or None in ran or not present["clean"]:
+        raise ValueError(f"{out} is not a run of one clean commit: commit, then run it again with --fresh")
+    since = code_changed_since(*ran)
+    if code := [name for name in since if Path(name).parent != Path("notebooks") or not name.endswith(".ipynb")]:
+        raise ValueError(f"{out} is not a run of the current code ({', '.join(code)} changed): run it again")
+    for path in find_notebooks():
+        renew_prose(path, out)
     with exclusive_folder(PUBLISHED / profile) as aside:
         (aside / "new").mkdir()
         for part in (*PARTS, *["model"] * (out / "model").is_dir()):

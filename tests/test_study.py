@@ -377,6 +377,8 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     for module in (study, project):
         monkeypatch.setattr(module, "commit", lambda: dict(now))
     monkeypatch.setattr(headlines, "update", lambda: None)
+    changed = {"abc": []}
+    monkeypatch.setattr(study, "code_changed_since", changed.get)
     asked = ["--profile", "small", "--out", str(tmp_path / "out")]
     assert study.main(asked) == 0
     for part in ("figures", "metrics", "predictions"):
@@ -384,9 +386,10 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     patches = pd.DataFrame({"photo": ["a", "a", "b", "c"], "y": 0, "x": 0, "true": "K", "log_prob:K": -1.0,
                             "log_prob:L": -2.0, "part": ["test", "test", "test", "val"], "seed": 0})  # fmt: skip
     patches.to_parquet(tmp_path / "out" / "predictions" / "name.parquet")
-    now["commit"] = "def"
-    assert study.main([*asked, "--publish"]) == 2 and "not a run of the current" in capsys.readouterr().err
-    now["commit"] = "abc"
+    changed["abc"] = ["camid_utils/training.py", "notebooks/01_first.ipynb"]
+    assert study.main([*asked, "--publish"]) == 2
+    assert "not a run of the current code (camid_utils/training.py changed)" in capsys.readouterr().err
+    changed["abc"].pop(0)
     (study.PUBLISHED / "small" / "stale").mkdir(parents=True)
     assert study.main([*asked, "--publish"]) == 0
     published = study.PUBLISHED / "small"
@@ -398,6 +401,22 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     votes = pd.read_parquet(published / "predictions" / "name.parquet")  # the run itself keeps its patches
     assert votes[["photo", "patches"]].to_numpy().tolist() == [["a", 2], ["b", 1]]
     assert len(pd.read_parquet(tmp_path / "out" / "predictions" / "name.parquet")) == 4
+    source = study.NOTEBOOKS / "01_first.ipynb"
+    notebook = nbformat.read(source, 4)
+    notebook.cells.insert(0, new_markdown_cell("What was found."))
+    nbformat.write(notebook, source)
+    assert study.main([*asked, "--publish"]) == 0
+    shown = nbformat.read(published / "notebooks" / source.name, 4).cells
+    assert (
+        shown[0].source == "What was found."
+        and shown[1:] == nbformat.read(tmp_path / "out" / "notebooks" / source.name, 4).cells[1:]
+    )
+    assert "What was found." in (published / "html" / "01_first.html").read_text()
+    notebook.cells[-1].source = "1 + 1"
+    nbformat.write(notebook, source)
+    assert study.main([*asked, "--publish"]) == 2 and "its code has changed since it ran" in capsys.readouterr().err
+    now["clean"] = False
+    assert study.main([*asked, "--publish"]) == 2 and "not a run of one clean commit" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "out" / "html")
     (tmp_path / "out" / "run.json").write_text(json.dumps(record(published) | {"failed": "01_first"}))
     assert study.main([*asked, "--publish"]) == 2 and "it failed in 01_first" in capsys.readouterr().err
