@@ -524,6 +524,8 @@ def test_the_readme_leads_with_real_photographs_and_never_puts_a_simulated_figur
     fewer = planted("public")["02_metrics"].assign(photos=range(1000, 1000 + len(planted("public")["02_metrics"])))
     fewer.to_csv(tmp_path / "photographs" / "metrics" / "02_metrics.csv", index=False)
     assert {row[4] for row in table()[1][:2]} == {"-"}  # content alone of other photos is not shown beside them
+    (tmp_path / "photographs" / "metrics" / "04_metrics.csv").unlink()
+    assert [row[3:6] for row in table()[1][4:6]] == [["-", "-", simulated]] * 2  # what is not tested stays empty
 
 
 @needs_results
