@@ -185,7 +185,8 @@ def compare(out: Path, profile: str) -> int:
     elif record["parameters"] != theirs["parameters"]:
         print("not compared with the published figures: they were made with other parameters")
     else:
-        table = headlines.compare(published, out, PUBLISHED / "full")
+        seeds = published if profile == headlines.REAL else PUBLISHED / "full"
+        table = headlines.compare(published, out, seeds)
         if table.empty:
             raise ValueError(f"{published} has no headline figures: publish a run of this profile again")
         print(headlines.in_words(table))

@@ -17,38 +17,61 @@ from camid_utils.report.ledger import CANNOT, CONTRADICTED, MISSING, SETTLED, SU
 
 CLAIMS = published.read("claims").fillna("").set_index("id", drop=False)
 EMPIRICAL = CLAIMS.index[CLAIMS["part"] == "empirical"]
-IDS = listed()[lambda table: table["notebook"].between("01", "05")]
-SHOWN = IDS[IDS["readme"] != ""].sort_values("readme")
+ALL = listed()
+KINDS = {  # of photographs: data sets in place of Dresden and FloreView, their numbers of classes, the strictest test
+    "simulated": ("simulated Dresden", "simulated FloreView", 8, 8, "scene+device"),
+    "authors": ("Dresden", "FloreView", 27, 39, "scene+device"),
+    "public": ("public photographs by cameras", "public photographs by phones", 21, 18, "collection"),
+}
+ENDS = {"scene+device": "-collection", "collection": "device"}  # what ids end with that are not tested beside it
 RULES = CLAIMS["supported"] + "; " + CLAIMS["contradicted"]
-NAMED = {claim: set(re.findall(r"\b(?:experiment|run|a|b)=([^,: ]+)", rules)) for claim, rules in RULES.items()}
+
+
+def ids_of(kind: str) -> pd.DataFrame:
+    """The experiments of notebooks 01 to 05, on public photographs also of 09, that such photographs can test."""
+    own = ALL[ALL["notebook"].between("01", "05") | (ALL["notebook"].eq("09") & (kind == "public"))]
+    return own[own.index.str.startswith("planted") | ~own.index.str.endswith(ENDS[KINDS[kind][-1]])]
+
+
+def named(strict: str) -> dict[str, set[str]]:
+    """The experiments that each claim's rules name."""
+    rules = RULES.str.replace("{strict}", strict, regex=False)
+    return {claim: set(re.findall(r"\b(?:experiment|run|a|b)=([^,: ]+)", rule)) for claim, rule in rules.items()}
+
+
+IDS, NAMED = ids_of("simulated"), named("scene+device")
+SHOWN = IDS[IDS["readme"] != ""].sort_values("readme", key=lambda numbers: numbers.astype(int))
 READ = {claim: set(re.findall(r"\b\d\d_\w+", rules)) for claim, rules in RULES.items()}
 RESULTS = PROJECT / "results" / "full" / "metrics"
 needs_results = pytest.mark.skipif(not (RESULTS / "02_metrics.csv").is_file(), reason="no such results published yet")
 
 
-def planted(real: bool = False) -> dict[str, pd.DataFrame]:
+def planted(kind: str = "simulated") -> dict[str, pd.DataFrame]:
     """Tables of results by name: all accuracies 0.5 and differences 0.0, intervals 0.1 to each side."""
-    word, found = "" if real else "simulated ", {}
-    for number, ids in IDS.groupby("notebook"):
+    cameras, phones, many, fewer, strict = KINDS[kind]
+    found = {}
+    for number, ids in ids_of(kind).groupby("notebook"):
         metrics, gaps = [], []
         for name, row in ids.iterrows():
-            data, classes = ("FloreView", 39) if number > "02" or name.startswith("phones") else ("Dresden", 27)
-            protocol = name.rpartition("-")[2].replace("strict", "scene+device").replace("released", "photo")
-            known = dict(experiment=name, dataset=word + data, protocol=protocol, value=0.5, low=0.4, high=0.6, n=90,
-                         photos=40, devices=20, scenes=12, collections=1, classes=classes if real else 8, seed=0,
-                         seeds=2, spread=0.01, plateau=True, published=0.82 if row["table2"] else None)  # fmt: skip
+            data, classes = (phones, fewer) if number > "02" or name.startswith("phones") else (cameras, many)
+            data = "simulated Dresden, own scenes" if name.startswith("planted") else data
+            data = "public photographs" if number == "09" else data
+            protocol = name.rpartition("-")[2].replace("strict", strict).replace("released", "photo")
+            known = dict(experiment=name, dataset=data, protocol=protocol, value=0.5, low=0.4, high=0.6, n=90,
+                         photos=40, devices=20, scenes=12, collections=7, classes=classes, seed=0, seeds=2,
+                         spread=0.01, plateau=True, published=0.82 if row["table2"] else None)  # fmt: skip
             keys = product(("val", "test"), ("patch", "photo"), ("accuracy", "log loss"))
             metrics += [known | dict(zip(("part", "level", "metric"), key, strict=True)) for key in keys]
             levels = ("patch", "photo") if number == "02" else [row["level"]]
             for base, level in product(row["baseline"].split(), levels):
                 figures = [0.0, -0.1, 0.1, 0.5, 40, 70, True, 0.5, UNDECIDED]
-                gaps.append([name, protocol, base, "photo", word + data, level, *figures])
+                gaps.append([name, protocol, base, "photo", data, level, *figures])
         found[f"{number}_metrics"] = pd.DataFrame(metrics)[METRIC_COLUMNS]
         found[f"{number}_contrasts"] = pd.DataFrame(gaps, columns=[*CONTRAST_COLUMNS, "p_holm", "verdict"])
     figures = dict(value=0.9, low=0.8, high=0.95, n=40)
     change = dict(change=-0.05, change_low=-0.1, change_high=0.0)
     epochs = pd.DataFrame(product(range(3), (1, 2, 3)), columns=["seed", "epoch"]).assign(val_accuracy=0.3)
-    asked = dict(source="photos", question=QUESTIONS[1], metric="area under the ROC", dataset=word + "FloreView")
+    asked = dict(source="photos", question=QUESTIONS[1], metric="area under the ROC", dataset=phones)
     rates = {"learning_rate": [0.001, 0.001, 0.01], "epochs": 2, "left_start": False, "plateau": False}
     traces = {"experiment": "design-squashed", "group": ["intact", "traces destroyed"]}
     return found | {
@@ -68,7 +91,7 @@ def turned(found: dict[str, pd.DataFrame], changes: dict) -> dict[str, pd.DataFr
             found[key] = found[key].assign(**change)
             continue
         kind, columns = ("contrasts", ["a", "b"]) if isinstance(key, tuple) else ("metrics", ["experiment"])
-        name = f"{IDS['notebook'][key if kind == 'metrics' else key[0]]}_{kind}"
+        name = f"{ALL['notebook'][key if kind == 'metrics' else key[0]]}_{kind}"
         table, (value, half) = found[name].copy(), change
         rows = (table[columns] == ([key] if kind == "metrics" else list(key))).all(axis=1)
         ends = [value, value - half, value + half]
@@ -79,13 +102,13 @@ def turned(found: dict[str, pd.DataFrame], changes: dict) -> dict[str, pd.DataFr
     return found
 
 
-def plant(folder, changes: dict | None = None, real: bool = False) -> statements.Evidence:
+def plant(folder, changes: dict | None = None, kind: str = "simulated") -> statements.Evidence:
     """Write planted results, and read them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, table in turned(planted(real), changes or {}).items():
+    for name, table in turned(planted(kind), changes or {}).items():
         table.to_csv(folder / f"{name}.csv", index=False)
-    sets = [f"{'' if real else 'simulated '}{name}" for name in ("Dresden", "FloreView")]
-    (folder / "datasets.json").write_text(json.dumps(dict.fromkeys(sets, {"devices": 46, "brands": 11})))
+    known = dict(zip(KINDS[kind][:2], ({"devices": 74, "brands": 14}, {"devices": 46, "brands": 11}), strict=True))
+    (folder / "datasets.json").write_text(json.dumps(known))
     return statements.read(folder)
 
 
@@ -104,8 +127,14 @@ def simulated(folder) -> statements.Evidence:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory) -> statements.Evidence:
-    """The same of real photographs."""
-    return plant(tmp_path_factory.mktemp("real"), real=True)
+    """The same of the authors' data sets."""
+    return plant(tmp_path_factory.mktemp("real"), kind="authors")
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory) -> statements.Evidence:
+    """The same of public photographs, with their own strictest test."""
+    return plant(tmp_path_factory.mktemp("public"), kind="public")
 
 
 def test_a_folder_without_metrics_names_the_notebook_to_run(folder, tmp_path):
@@ -189,19 +218,47 @@ UNREADABLE = [
 ]
 
 
-def test_a_sentence_that_its_tables_do_not_support_is_a_problem(folder, tmp_path):
-    tags = [statement for statement, _ in STATEMENTS + UNREADABLE]
+def problems_of(tags: list[str], results, *profiles: str) -> list[str]:
+    """The problems of a notebook with a sentence for each tag, the first in cell 2, where these profiles are published.
+
+    Each profile's first accuracy is 0.5, that of photographs 0.9.
+    """
+    for profile in profiles:
+        kind, value = ("public", 0.9) if profile == "photographs" else ("simulated", 0.5)
+        plant(results / profile / "metrics", {"cameraconvnet-patch": (value, 0.1)}, kind)
+        (results / profile / "metrics" / "10_ledger.csv").write_text("id\n")
     cells = [{"metadata": {}}, *({"metadata": {"rests_on": [tag]}} for tag in tags)]
-    (tmp_path / "04_x.ipynb").write_text(json.dumps({"cells": cells}))
-    problems = statements.check(tmp_path / "04_x.ipynb", folder)
+    (results / "04_x.ipynb").write_text(json.dumps({"cells": cells}))
+    return statements.check(results / "04_x.ipynb", results)
+
+
+def test_a_sentence_that_its_tables_do_not_support_is_a_problem(tmp_path):
+    tags = [statement for statement, _ in STATEMENTS + UNREADABLE]
+    problems = problems_of(tags, tmp_path, "full")
     wrong = [(n, tag, "does not hold") for n, (tag, true) in enumerate(STATEMENTS, 2) if not true]
     wrong += [(n, tag, said) for n, (tag, said) in enumerate(UNREADABLE, 2 + len(STATEMENTS))]
     for problem, (n, tag, said) in zip(problems, wrong, strict=True):
         assert problem.startswith(f"04_x.ipynb, cell {n}: {tag!r}") and said in problem
 
 
+def test_a_sentence_rests_on_the_full_run_or_on_the_photographs_and_waits_until_its_own_is_published(tmp_path):
+    tags = [f"{profile}{ROW}: value == {value}" for profile in ("", "full/", "photographs/") for value in (0.5, 0.9)]
+    tags.append(f"photograph/{ROW}: 1 row")
+
+    def cells(*profiles: str) -> list[str]:
+        return [text.partition(":")[0][-1] for text in problems_of(tags, tmp_path, *profiles)]
+
+    assert cells() == ["8"]  # a profile that does not exist is never skipped
+    assert cells("photographs") == ["6", "8"]
+    assert cells("full") == ["3", "5", "6", "8"]
+
+
+def claim_of(found: statements.Evidence, claim: str) -> dict[str, str]:
+    return ledger.claims(found).set_index("id", drop=False).loc[claim].to_dict()
+
+
 def judged(found: statements.Evidence, claim: str) -> str:
-    return ledger.judge(found, CLAIMS.loc[claim].to_dict())[1]
+    return ledger.judge(found, claim_of(found, claim))[1]
 
 
 def gap(a: str, b: str, difference: float) -> dict:
@@ -210,6 +267,7 @@ def gap(a: str, b: str, difference: float) -> dict:
 
 
 LEAK = ("cameraconvnet-scene+device", "cameraconvnet-patch")
+PUBLIC_LEAK = ("cameraconvnet-collection", "cameraconvnet-photo")
 PLANTED = gap("planted-scene+device", "planted-patch", -0.5)
 CONTENT = gap("content-scene+device", "cameraconvnet-scene+device", -0.2)
 RANDOM = gap("native", "random", 0)
@@ -238,12 +296,40 @@ CASES = [  # claim, changes that support it, that contradict it, that leave it u
 
 
 @pytest.mark.parametrize("claim, supports, contradicts, open_", CASES, ids=[case[0] for case in CASES])
-def test_a_verdict_turns_with_the_figures(claim, supports, contradicts, open_, simulated, real):
+def test_a_verdict_turns_with_the_figures(claim, supports, contradicts, open_, simulated, real, public):
     for changes, kind in ((supports, SUPPORTED), (contradicts, CONTRADICTED), (open_, UNDECIDED)):
-        words, said = ledger.judge(turned(simulated, changes), CLAIMS.loc[claim].to_dict())
+        words, said = ledger.judge(turned(simulated, changes), claim_of(simulated, claim))
         assert said == kind and words.endswith("on simulated photographs")
-        words, said = ledger.judge(turned(real, changes), CLAIMS.loc[claim].to_dict())
-        assert said == kind and "simulated" not in words
+        for photographs, own in ((real, changes), (public, {in_new_collections(key): changes[key] for key in changes})):
+            words, said = ledger.judge(turned(photographs, own), claim_of(photographs, claim))
+            assert said == kind and ("simulated" in words) == (claim == "holds-on-new")
+            assert words.endswith("the planted leak is simulated") == (claim == "holds-on-new")
+
+
+def in_new_collections(key: str | tuple[str, str]) -> str | tuple[str, str]:
+    """An experiment or a contrast in the strictest test of public photographs; the planted leak stays as it is."""
+    if isinstance(key, tuple):
+        return PUBLIC_LEAK if key == LEAK else tuple(map(in_new_collections, key))
+    return key if key.startswith("planted") else key.replace("scene+device", "collection")
+
+
+def test_the_strictest_test_is_that_of_the_photographs(simulated, public):
+    for found, strict in ((simulated, "scene+device"), (public, "collection")):
+        words, _ = ledger.judge(found, claim_of(found, "learns-models"))
+        assert words.startswith(ALL["label"][f"cameraconvnet-{strict}"]) and f"(({strict})"[1:] in words
+    weaker = simulated["02_metrics"].query("experiment != 'cameraconvnet-scene+device'")
+    assert "cameraconvnet-device," in claim_of({"02_metrics": weaker}, "learns-models")["supported"]
+    assert not RULES.drop(["holds-on-new", "learns-models"]).str.contains("scene|{strict}").any()
+
+
+def test_claims_about_the_authors_data_sets_are_not_tested_on_other_photographs(public):
+    """Not even on as many of them: they are real, but neither Dresden nor FloreView."""
+    many = {f"0{n}_metrics": dict(classes=50) for n in (2, 3, 4)}
+    for claim in EMPIRICAL[CLAIMS.loc[EMPIRICAL, "testable"] != ""].drop("sensor-noise"):
+        assert judged(public, claim) == judged(turned(public, many), claim) == CANNOT, claim
+    assert ledger.judge(public, claim_of(public, "floreview-phones"))[0].endswith("; public photographs by phones")
+    assert judged(public, "sensor-noise") == SUPPORTED
+    assert not ledger.ledger(public)["verdict"].str.startswith(MISSING).any()
 
 
 def test_every_claim_is_tested_and_none_rests_on_a_run_without_a_plateau(simulated):
@@ -254,7 +340,7 @@ def test_every_claim_is_tested_and_none_rests_on_a_run_without_a_plateau(simulat
             short = {
                 key: dict(plateau=found[key]["plateau"] & ~found[key].isin([name]).any(axis=1)) for key in READ[claim]
             }
-            words, said = ledger.judge(turned(found, short), CLAIMS.loc[claim].to_dict())
+            words, said = ledger.judge(turned(found, short), claim_of(found, claim))
             assert said == UNDECIDED and words.endswith(UNTRAINED), (claim, name)
 
 
@@ -356,19 +442,21 @@ def test_the_documents_are_one_table_that_begins_with_what_they_settle(tmp_path)
 
 @pytest.mark.parametrize("claim", EMPIRICAL)
 def test_a_claim_without_one_piece_of_its_evidence_names_the_notebook_to_run(claim, simulated):
+    rules = claim_of(simulated, claim)
     for name in NAMED[claim]:
         less = {key: simulated[key][~simulated[key].isin([name]).any(axis=1)] for key in READ[claim]}
-        assert judged(simulated | less, claim) in {f"{MISSING} {key[:2]}" for key in READ[claim]}
+        assert ledger.judge(simulated | less, rules)[1] in {f"{MISSING} {key[:2]}" for key in READ[claim]}
     for key in READ[claim]:
         assert judged(simulated | {key: pd.DataFrame()}, claim) == f"{MISSING} {key[:2]}"
 
 
 def test_experiments_csv_says_which_claims_an_experiment_is_evidence_for():
-    evidence_for = {name: set(text.split()) for name, text in IDS["claim"].items()}
-    for claim, names in NAMED.items():
+    evidence_for = {name: set(text.split()) for name, text in ALL["claim"].items()}
+    known = {claim: names | named("collection")[claim] for claim, names in NAMED.items()}
+    for claim, names in known.items():
         assert names <= {name for name, claims in evidence_for.items() if claim in claims}, claim
     for name, claim in ((name, claim) for name, claims in evidence_for.items() for claim in claims):
-        assert name in NAMED[claim] or f"{IDS['notebook'][name]}_fingerprints" in READ[claim], (name, claim)
+        assert name in known[claim] or f"{ALL['notebook'][name]}_fingerprints" in READ[claim], (name, claim)
 
 
 def test_the_page_escapes_text_and_links_and_colours_verdicts(simulated):
@@ -394,13 +482,50 @@ def test_the_readme_shows_the_most_telling_profile_beside_the_paper(tmp_path):
     plant(tmp_path / "full" / "metrics", {name: (0.6, 0.1) for name in IDS.index})
     _, _, head, _, *rows, last, end = headlines.filled(page.read_text(), tmp_path).splitlines()
     assert (last, end) == ("<!-- /results -->", "end")
-    assert [row.split(" | ")[0] for row in rows] == [f"| {label}" for label in SHOWN["label"]] and len(rows) <= 6
+    assert [row.split(" | ")[0] for row in rows] == [f"| {label}" for label in SHOWN["label"]] and len(rows) == 6
     assert {row.count("|") for row in (head, *rows)} == {6} and "| ours, `full` |" in head and "default" not in head
     ours = "**60.0 %** (50.0 to 70.0)"
     assert f"| `patch` | 82.0 % | {ours} | patches of 40 photos, simulated Dresden |" in rows[0]
     assert f"| `best` | not tested | {ours} | 40 photos, simulated FloreView |" in rows[-1]
     with pytest.raises(ValueError, match="<!-- results -->"):
         headlines.filled("# Title\n", tmp_path)
+
+
+def test_the_readme_leads_with_real_photographs_and_never_puts_a_simulated_figure_under_them(tmp_path):
+    text = "<!-- results -->\n<!-- /results -->\n"
+    names = {kind: ids_of(kind).index for kind in ("public", "simulated")}
+    real = {name: (0.7, 0.1) for name in names["public"]} | {"content-patch": (0.3, 0.1), "content-photo": (0.2, 0.1)}
+    plant(tmp_path / "photographs" / "metrics", real, "public")
+
+    def table() -> tuple[list[str], list[list[str]]]:
+        head, _, *rows = [line.strip("| ").split(" | ") for line in headlines.filled(text, tmp_path).splitlines()[1:-1]]
+        return head, rows
+
+    head, alone = table()  # before the full run is published
+    assert head[2:6] == ["paper (validation)", "ours, real photographs (`photographs`)", headlines.CONTENT,
+                         "ours, simulated (`full`)"]  # fmt: skip
+    assert {row[5] for row in alone} == {"-"} and len(alone) == 13
+    plant(tmp_path / "full" / "metrics", {name: (0.6, 0.1) for name in names["simulated"]})
+    assert table()[0] == head
+    rows = {row[0]: row[1:] for row in table()[1]}
+    ours, simulated, content = "**70.0 %** (60.0 to 80.0)", "**60.0 %** (50.0 to 70.0)", "30.0 % (20.0 to 40.0)"
+    tested = "patches of 40 photos, public photographs by cameras; patches of 40 photos, simulated Dresden"
+    assert rows.pop(ALL["label"]["cameraconvnet-patch"]) == ["`patch`", "82.0 %", ours, content, simulated, tested]
+    row = rows.pop("CameraConvNet, new collections (simulated: new scenes and devices)")
+    assert row[:2] == ["`collection` (simulated: `scene+device`)", "not tested"]
+    assert row[2:5] == [ours, "70.0 % (60.0 to 80.0)", simulated]
+    assert row[5].startswith("patches of 40 photos from 7 collections, public photographs by cameras; patches of 40 ")
+    every = {label: row for label, row in rows.items() if label.startswith("all models, ")}
+    assert len(every) == 7 and {row[4] for row in every.values()} == {"-"}
+    assert not any("simulated" in cell for row in every.values() for cell in row)
+    assert {row[3] for label, row in every.items() if "content alone" in label} == {"-"}
+    assert [row[2:5:2] for label, row in rows.items() if label not in every] == [[ours, simulated]] * 4
+    assert rows[ALL["label"]["transfer-released-patch"]][3] == "-"  # content alone has no such test
+    fewer = planted("public")["02_metrics"].assign(photos=range(1000, 1000 + len(planted("public")["02_metrics"])))
+    fewer.to_csv(tmp_path / "photographs" / "metrics" / "02_metrics.csv", index=False)
+    assert {row[4] for row in table()[1][:2]} == {"-"}  # content alone of other photos is not shown beside them
+    (tmp_path / "photographs" / "metrics" / "04_metrics.csv").unlink()
+    assert [row[3:6] for row in table()[1][4:6]] == [["-", "-", simulated]] * 2  # what is not tested stays empty
 
 
 @needs_results
@@ -414,17 +539,21 @@ def test_the_readme_says_what_the_published_results_say():
 RUNS = [(0.0, "here", headlines.BITWISE), (0.01, "here", headlines.NO), (0.025, "elsewhere", headlines.WITHIN)]
 
 
+@pytest.mark.parametrize("photographs", ["simulated", "public"])
 @pytest.mark.parametrize("change, machine, kind", RUNS)
-def test_a_run_agrees_to_the_bit_on_one_machine_and_within_the_seeds_spread_elsewhere(change, machine, kind, tmp_path):
-    theirs, ours = tmp_path / "published", tmp_path / "run"
+def test_a_run_agrees_to_the_bit_on_one_machine_and_within_the_seeds_spread_elsewhere(
+    change, machine, kind, photographs, tmp_path
+):
+    theirs, ours, ids = tmp_path / "published", tmp_path / "run", ids_of(photographs)
+    shown = ids[ids["readme"] != ""]
     for path, value, where in ((theirs, 0.5, "here"), (ours, 0.5 + change, machine)):
-        plant(path / "metrics", {name: (value, 0.1) for name in IDS.index})
+        plant(path / "metrics", {name: (value, 0.1) for name in ids.index}, photographs)
         (path / "run.json").write_text(json.dumps({"environment": {"platform": where}}))
     table = headlines.compare(theirs, ours, theirs)
-    assert set(table["experiment"]) == set(SHOWN["label"]) and (table["agreement"] == kind).all()
-    assert headlines.in_words(table).endswith(f"agreement: {len(SHOWN)} {kind}")
+    assert set(table["experiment"]) == set(shown["label"]) and (table["agreement"] == kind).all()
+    assert headlines.in_words(table).endswith(f"agreement: {len(shown)} {kind}")
     (ours / "metrics" / "02_metrics.csv").unlink()  # a figure that is missing does not agree
     table = headlines.compare(theirs, ours, tmp_path / "no seeds").set_index("experiment")
-    assert (table["agreement"][SHOWN.loc[SHOWN["notebook"] == "02", "label"]] == headlines.NO).all()
-    others = table["agreement"][SHOWN.loc[SHOWN["notebook"] != "02", "label"]]
+    assert (table["agreement"][shown.loc[shown["notebook"] == "02", "label"]] == headlines.NO).all()
+    others = table["agreement"][shown.loc[shown["notebook"] != "02", "label"]]
     assert (others == (kind if machine == "here" else headlines.UNKNOWN)).all()

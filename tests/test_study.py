@@ -363,6 +363,14 @@ def test_a_run_is_compared_with_the_published_one(tmp_path, monkeypatch, capsys,
     assert agreement_ in table and last == f"agreement: 1 {agreement_}" and "50.0 %" in table
 
 
+def test_a_run_on_public_photographs_is_compared_by_the_spread_of_its_own_folds(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(study, "PUBLISHED", tmp_path / "published")
+    results(tmp_path / "published" / "full", 0.5)
+    results(tmp_path / "published" / headlines.REAL, 0.5, spread=0.03)
+    assert study.compare(results(tmp_path / "run", 0.58, cores="4"), headlines.REAL) == 0
+    assert headlines.WITHIN in capsys.readouterr().out
+
+
 def test_other_parameters_are_not_compared(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study, "PUBLISHED", tmp_path / "published")
     results(tmp_path / "published" / "default", 0.5)

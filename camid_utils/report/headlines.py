@@ -8,13 +8,14 @@ import pandas as pd
 
 from ..experiments import listed
 from ..files import write_text
-from ..intervals import formatted
+from ..intervals import METRIC_COLUMNS, formatted
 from ..project import PROJECT, read_record
-from .tables import accuracy_rows, read_metrics
+from .tables import accuracy_rows
 
 README, RESULTS = PROJECT / "README.md", PROJECT / "results"
 PLACE = re.compile(r"(<!-- results.*?-->\n).*?(<!-- /results -->)", re.DOTALL)
-EVIDENCE = "full", "default"  # profiles, the most telling first
+REAL, SIMULATED = "photographs", ("full", "default")  # profiles; of the simulated ones, the most telling first
+CONTENT = "content alone, same real photos (per photo)"
 KEYS = ["experiment", "dataset", "protocol", "part", "level", "metric"]
 SPREADS = 3  # standard deviations over seeds, and
 LEAST = 0.02  # smallest tolerance of an accuracy: rounding changes a few votes
@@ -23,28 +24,62 @@ UNKNOWN = "another platform: no spread over seeds is published"
 
 
 def filled(text: str, results: str | Path = RESULTS) -> str:
-    """A README's text with its table filled from the first of EVIDENCE that is published; unchanged if none is.
+    """A README's text with its table filled from the published profiles; unchanged if none is.
 
-    The paper's accuracies next to ours: one row per experiment with a number in the column `readme` of experiments.csv,
-    in that order. The table is between the lines `<!-- results -->` and `<!-- /results -->`.
+    First real photographs, once REAL is published, then simulated ones, the first of SIMULATED that is. One row per
+    number in the column `readme` of experiments.csv: of ids that share one, each profile shows the one that it tested.
+    The table is between the lines `<!-- results -->` and `<!-- /results -->`.
     """
     if not PLACE.search(text):
         raise ValueError("the README has no lines <!-- results --> and <!-- /results --> for its table")
-    folders = {name: Path(results) / name / "metrics" for name in EVIDENCE}
-    profile = next((name for name, folder in folders.items() if (folder / "02_metrics.csv").is_file()), None)
-    if profile is None:
+    found = {name: _cells(Path(results) / name) for name in (REAL, *SIMULATED)}
+    profile = next((name for name in SIMULATED if len(found[name])), SIMULATED[0])
+    real, simulated = found[REAL], found[profile]
+    if real.empty and simulated.empty:
         return text
-    rows = accuracy_rows(read_metrics(folders[profile])).set_index("experiment")
-    head = ["experiment", "split", "paper, real photographs (validation)", f"ours, `{profile}`", "tested on"]
-    lines = [head, ["---"] * len(head)]
-    for experiment, label in listed().query("readme != ''").sort_values("readme")["label"].items():
-        own = rows.loc[experiment]
-        paper = f"{100 * own['published']:.1f} %" if pd.notna(own["published"]) else "not tested"
-        ours = formatted(rows.loc[[experiment]])[0].replace(" (", "** (")
-        tested = {"patch": f"patches of {own['photos']} photos", "photo": f"{own['photos']} photos"}[own["level"]]
-        lines.append([label, f"`{own['protocol']}`", paper, f"**{ours}", f"{tested}, {own['dataset']}"])
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return PLACE.sub(rf"\g<1>{table}\g<2>", text)
+    columns = {name: _both(real[name], simulated[name]) for name in ("experiment", "split")}
+    if real.empty:
+        columns |= {"paper, real photographs (validation)": simulated["paper"], f"ours, `{profile}`": simulated["ours"]}
+    else:
+        columns |= {"paper (validation)": real["paper"].combine_first(simulated["paper"])}
+        columns |= {f"ours, real photographs (`{REAL}`)": real["ours"], CONTENT: real["content"]}
+        columns |= {f"ours, simulated (`{profile}`)": simulated["ours"]}
+    columns |= {"tested on": pd.concat([real["tested"], simulated["tested"]]).groupby(level=0).agg("; ".join)}
+    table = pd.DataFrame(columns).sort_index().fillna("-")
+    lines = [table.columns, ["---"] * len(columns), *table.to_numpy()]
+    written = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return PLACE.sub(rf"\g<1>{written}\g<2>", text)
+
+
+def _cells(folder: Path) -> pd.DataFrame:
+    """What the README's table shows of one profile's results, as texts, by row number; no rows without results.
+
+    Columns: experiment (its label), split, paper, ours, content (content alone, per photo, in the same test), tested.
+    """
+    numbers, metrics = listed().query("readme != ''")["readme"].astype(int), _read(folder)
+    rows, photo = (accuracy_rows(metrics, level) for level in (None, "photo"))
+    photo = photo[photo["label"].str.contains("content alone")]
+    rows = rows[rows["experiment"].isin(numbers.index)]
+    cells = []
+    for _, row in rows.iterrows():
+        same = photo[(photo[["dataset", "protocol", "photos"]] == row[["dataset", "protocol", "photos"]]).all(axis=1)]
+        beside = same[same["experiment"] != row["experiment"]]
+        paper = f"{100 * row['published']:.1f} %" if pd.notna(row["published"]) else "not tested"
+        ours = "**" + formatted(row.to_frame().T)[0].replace(" (", "** (")
+        tested = {"patch": f"patches of {row['photos']} photos", "photo": f"{row['photos']} photos"}[row["level"]]
+        tested += f" from {row['collections']} collections" if row["protocol"] == "collection" else ""
+        content = next(iter(formatted(beside)), "-")
+        cells.append([row["label"], f"`{row['protocol']}`", paper, ours, content, f"{tested}, {row['dataset']}"])
+    index = rows["experiment"].map(numbers)
+    return pd.DataFrame(cells, index, ["experiment", "split", "paper", "ours", "content", "tested"], dtype=object)
+
+
+def _both(real: pd.Series, simulated: pd.Series) -> pd.Series:
+    """One text for real and simulated photographs; where theirs differ, with the last part of the latter's."""
+    pairs = pd.DataFrame({"real": real, "simulated": simulated})
+    last = pairs["simulated"].str.split(", ").str[-1]
+    both = pairs["real"] + " (simulated: " + last + ")"
+    return both.where(pairs["real"] != pairs["simulated"]).fillna(pairs["real"]).fillna(pairs["simulated"])
 
 
 def update(readme: str | Path = README, results: str | Path = RESULTS) -> None:
@@ -106,9 +141,13 @@ def _headlines(folder: str | Path) -> pd.DataFrame:
 
 def _metrics(folder: str | Path) -> pd.DataFrame:
     """Values and spreads of a results folder's metrics files, by KEYS; no rows without any."""
+    return _read(folder).set_index(KEYS)[["value", "spread"]]
+
+
+def _read(folder: str | Path) -> pd.DataFrame:
+    """The metrics files of a results folder, one below the other; no rows without any."""
     tables = [pd.read_csv(path) for path in sorted((Path(folder) / "metrics").glob("0*_metrics.csv"))]
-    table = pd.concat(tables) if tables else pd.DataFrame(columns=[*KEYS, "value", "spread"])
-    return table.set_index(KEYS)[["value", "spread"]]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=METRIC_COLUMNS)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 published/claims.csv holds a claim's rules, statements separated by "; " (see `statements`): what must hold for it to
 be `supported` and what for it to be `contradicted`. All must be true, or at least one if they begin with "or ". A
 statement about a run that did not reach its plateau counts as not true (unless the rule asks for the plateau itself).
-Where neither rule holds, the claim is undecided. Column `testable`: whether these photographs can test the claim, in
-terms of its rows and `simulated`. `decides`: the rules in a plain sentence. `ours`: a template for what was found;
-`{figures}` stands for all figures with intervals. In the part `documents`, published tables settle a claim: borne out
-if its rule holds.
+Where neither rule holds, the claim is undecided. `{strict}` in a rule is the strictest protocol that notebook 02 could
+test. Column `testable`: whether these photographs can test the claim, in terms of its rows and `simulated`; a claim
+about the authors' data sets is tested on most of these only, never on other real photographs. `decides`: the rules in a
+plain sentence. `ours`: a template for what was found; `{figures}` stands for all figures with intervals. In the part
+`documents`, published tables settle a claim: borne out if its rule holds.
 """
 
 import html
@@ -18,6 +19,7 @@ from pandas.io.formats.style import Styler
 from .. import published
 from ..experiments import labels, listed
 from ..intervals import UNDECIDED, UNTRAINED, formatted
+from ..splits import PROTOCOLS
 from .statements import Evidence, EvidenceMissing, evaluate
 
 SETTLED, SUPPORTED, CONTRADICTED = "settled by documents", "supported", "contradicted"
@@ -31,14 +33,24 @@ HEADERS = {"code_or_log": "its code or log", "section": "where", "decides": "wha
 
 def ledger(evidence: Evidence) -> pd.DataFrame:
     """One row per claim (columns: COLUMNS), judged by its rules on what `statements.read` found."""
-    table = published.read("claims").fillna("")
+    table = claims(evidence)
     table[["ours", "verdict"]] = [judge(evidence, claim) for claim in table.to_dict("records")]
     table["link"] = table["notebook"] + ".ipynb#" + table["heading"].str.replace(" ", "-")
     return table[COLUMNS]
 
 
+def claims(evidence: Evidence) -> pd.DataFrame:
+    """claims.csv, with the strictest protocol of CameraConvNet's tests in place of `{strict}` in the rules."""
+    table, rules = published.read("claims").fillna(""), [SUPPORTED, CONTRADICTED]
+    tests = evidence.get("02_metrics", pd.DataFrame()).reindex(columns=["experiment", "protocol"]).astype(str)
+    known = tests.loc[tests["experiment"].str.startswith("cameraconvnet-"), "protocol"]
+    strict = max(known, key=PROTOCOLS.index, default=PROTOCOLS[-1])
+    table[rules] = table[rules].apply(lambda rule: rule.str.replace("{strict}", strict, regex=False))
+    return table
+
+
 def judge(evidence: Evidence, claim: dict[str, str]) -> tuple[str, str]:
-    """Our figures in words and the verdict on a claim, a row of claims.csv; MISSING names the notebook to run."""
+    """Our figures in words and the verdict on a claim, a row of `claims`; MISSING names the notebook to run."""
     try:
         asked = "plateau" in claim[CONTRADICTED]  # about the plateau itself
         supports, one = _hold(evidence, claim[SUPPORTED], asked)
@@ -50,10 +62,11 @@ def judge(evidence: Evidence, claim: dict[str, str]) -> tuple[str, str]:
     words = template.format(*map(_facts, tables), figures="; ".join(dict.fromkeys(figures)))
     if claim["part"] == "documents":
         return f"{BORNE_OUT if supports else CONTRADICTED}: {words}", SETTLED
-    rows, dataset = tables[0], tables[0]["dataset"].iloc[0]
-    simulated = "simulated" in dataset
-    words += ("" if figures else f"; {dataset}") + ("; on simulated photographs" if simulated else "")
-    if claim["testable"] and not rows.assign(simulated=simulated).eval(claim["testable"]).all():
+    words += "" if figures else f"; {tables[0]['dataset'].iloc[0]}"
+    simulated = ["simulated" in table["dataset"].iloc[0] for table in tables]
+    if any(simulated):  # beside real photographs, only the planted leak is
+        words += "; on simulated photographs" if all(simulated) else "; the planted leak is simulated"
+    if claim["testable"] and not tables[0].assign(simulated=simulated[0]).eval(claim["testable"]).all():
         return words, CANNOT
     if supports or contradicts:
         return words, SUPPORTED if supports else CONTRADICTED

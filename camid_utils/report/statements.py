@@ -13,6 +13,10 @@ table, and the values of the columns that both have. The condition must hold in 
     02_metrics experiment=cameraconvnet-patch,part=test,level=patch,metric=accuracy: value > 0.3
     04_traces experiment=design-base,group=intact vs group=traces destroyed: low > other_high
     04_robustness experiment=efficientnet-best,kind!=intact: change lower in some rows
+
+What a notebook's sentence rests on may begin with one of PROFILES and a slash: whose published tables are meant.
+
+    photographs/03_contrasts a=transfer-native-strict,b=transfer-random-strict: undecided
 """
 
 import json
@@ -30,6 +34,8 @@ from ..models import CameraConvNet
 Evidence = dict[str, pd.DataFrame]
 Keys = dict[str, tuple[str, str]]  # column: ("=" or "!=", value as text)
 
+PROFILES = "full", "photographs"  # whose published tables a sentence may rest on; the first where it names none
+STANDS_FOR = {"public photographs by cameras": "Dresden", "public photographs by phones": "FloreView"}
 _STATEMENT = re.compile(
     r"(?P<table>\w+)(?: (?P<keys>\w+!?=.+?))?(?: vs (?:(?P<other>\w+) )?(?P<other_keys>\w+!?=.+?))?: "
     r"(?P<condition>.+?)(?: in (?P<share>some|most|no) rows)?"
@@ -44,9 +50,10 @@ class EvidenceMissing(LookupError):
 def read(folder: str | Path) -> Evidence:
     """Tables by name: `<name>.csv` of the folder, those of `published.TABLES`, and three that are made here.
 
-    01_datasets: datasets.json, one row per data set, its `name` without "simulated". network: parameters of Table 1
-    with 27 classes, counted and published. phones: in alphabetical order (as in training), their brand, and the name
-    that the authors' page shows for each; it lists them in natural order, "iPhone8Plus" before "iPhone12".
+    01_datasets: datasets.json, one row per data set; its `name` is that of the authors' data set in whose place it is.
+    network: parameters of Table 1 with 27 classes, counted and published. phones: in alphabetical order (as in
+    training), their brand, and the name that the authors' page shows for each; it lists them in natural order,
+    "iPhone8Plus" before "iPhone12".
     Tables without the columns `dataset` and `plateau` take those of their notebook's metrics, the latter by experiment
     or run. Tables of epochs get a column `fall`: by how much the validation accuracy of this run and seed falls from
     one epoch to the next, at most.
@@ -64,7 +71,7 @@ def read(folder: str | Path) -> Evidence:
             table["fall"] = (-table.groupby(each)["val_accuracy"].diff()).groupby(each).transform("max")
     if (record := Path(folder) / "datasets.json").is_file():
         data = pd.read_json(record, orient="index").rename_axis("dataset").reset_index()
-        tables["01_datasets"] = data.assign(name=data["dataset"].str.removeprefix("simulated "))
+        tables["01_datasets"] = data.assign(name=data["dataset"].str.removeprefix("simulated ").replace(STANDS_FOR))
     theirs = {name: published.read(name) for name in published.TABLES}
     theirs["others"]["figure"] = pd.to_numeric(theirs["others"]["figure"], errors="coerce")  # some are "about 0.93"
     with torch.device("meta"):  # shapes without numbers
@@ -131,19 +138,31 @@ def _holds(rows: pd.DataFrame, condition: str) -> np.ndarray:
     return np.broadcast_to(held, len(rows))
 
 
-def check(notebook: str | Path, metrics: str | Path) -> list[str]:
-    """Statements of a notebook that the metrics do not support, each as a problem in words; empty if all agree.
+def published_profiles(results: str | Path) -> list[str]:
+    """Those of PROFILES whose published results have the present form."""
+    return [name for name in PROFILES if (Path(results) / name / "metrics" / "10_ledger.csv").is_file()]
 
-    A Markdown cell names its statements in its metadata: `"rests_on": ["<statement>", ...]`.
+
+def check(notebook: str | Path, results: str | Path) -> list[str]:
+    """Statements of a notebook that published tables do not support, each as a problem in words; empty if all agree.
+
+    A Markdown cell names its statements in its metadata: `"rests_on": ["[<profile>/]<statement>", ...]`. Their tables
+    are in <results>/<profile>/metrics; statements about a profile that is not published are skipped.
     """
-    evidence, problems = read(metrics), []
-    cells = enumerate(json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"], 1)
+    evidence = {name: read(Path(results) / name / "metrics") for name in published_profiles(results)}
+    cells, problems = enumerate(json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"], 1), []
     for number, statement in [(n, text) for n, cell in cells for text in cell["metadata"].get("rests_on", [])]:
+        profile, own = re.fullmatch(r"(?:(\w+)/)?(.*)", statement).groups()
+        profile = profile or PROFILES[0]
+        if profile in PROFILES and profile not in evidence:
+            continue
         try:
-            rows, true = evaluate(evidence, statement)
+            if profile not in PROFILES:
+                raise ValueError(f"{profile!r} is not one of the profiles {', '.join(PROFILES)}")
+            rows, true = evaluate(evidence[profile], own)
             said = "" if true else f"does not hold: true in {rows['held'].sum()} of {len(rows)} rows"
         except EvidenceMissing:
-            said = f"is about a row that is not in {metrics}"
+            said = f"is about a row that is not in the results of {profile}"
         except (LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
             said = f"cannot be read: {error}"
         problems += [f"{Path(notebook).name}, cell {number}: {statement!r} {said}"] if said else []
