@@ -139,7 +139,7 @@ def run(
         model, history = _train(study, name, network or name, make_net, store, plan, settings, augment, known)
         for part in ("val", "test"):
             rows = evaluation.predict(model, store, plan.rows(part), features=known)
-            tables.append(rows.assign(part=part, seed=plan.seed))
+            tables.append(rows.assign(part=part, seed=plan.seed, protocol=plan.protocol))
         found.append(model)
         histories.append(history)
     predictions = pd.concat(tables, ignore_index=True)
@@ -190,7 +190,8 @@ def predict_test(run: Experiment, store: Store, adapt: Callable | None = None) -
     for model in run.models:
         seed = model.info["seed"]
         rows = np.flatnonzero(store.table["photo"].isin(tests.loc[tests["seed"] == seed, "photo"]))
-        tables.append(evaluation.predict(model, store, rows, adapt=adapt).assign(part="test", seed=seed))
+        found = evaluation.predict(model, store, rows, adapt=adapt)
+        tables.append(found.assign(part="test", seed=seed, protocol=run.protocol))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -203,8 +204,7 @@ def photos_tested(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFra
 def contrast(a: Experiment, b: Experiment, level: str = "patch") -> list:
     """Test accuracy of `a` minus that of `b` (intervals.difference): one row of CONTRAST_COLUMNS."""
     tests = [evaluation.vote(run.test()) if level == "photo" else run.test() for run in (a, b)]
-    collections = "collection" in (a.protocol, b.protocol)
-    found = intervals.difference(*tests, seed=int(tests[0]["seed"].min()), collections=collections)
+    found = intervals.difference(*tests, seed=int(tests[0]["seed"].min()))
     names = [a.name, a.protocol, b.name, b.protocol, tests[0]["dataset"].iloc[0], level]
     return [*names, *found, *(table["photo"].nunique() for table in tests), a.plateau and b.plateau]
 

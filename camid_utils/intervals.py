@@ -31,28 +31,28 @@ UNDECIDED, UNTRAINED = "undecided", "not trained to the plateau"
 def units(table: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     """The unit of each row of a table of predictions, and the units: one row per seed and photo.
 
-    Columns: seed, photo, camera_model, device, scene, collection. A photo of unknown scene is a scene of its own;
-    photos of unknown devices count as one device of their model, those of unknown collections as one collection.
+    Columns: seed, photo, camera_model, device, scene, collection, new (whether it is the collection that is new to the
+    network: in a test under that protocol). A photo of unknown scene is a scene of its own; photos of unknown devices
+    count as one device of their model, those of unknown collections as one collection.
     """
     columns = ["seed", "photo", "camera_model", "device", "scene", "collection"]
     known = table.reindex(columns=columns).astype({name: object for name in columns[1:]})
-    known["seed"] = table.get("seed", 0)
+    known["seed"], parts = table.get("seed", 0), table.reindex(columns=["protocol", "part"])
+    known["new"] = (parts["protocol"] == "collection") & (parts["part"] != "val")
     code, _ = pd.factorize(pd.MultiIndex.from_frame(known[["seed", "photo"]]), sort=True)
     found = known.iloc[np.unique(code, return_index=True)[1]].reset_index(drop=True)
     known = {name: found[name].fillna("") for name in ("camera_model", "device", "collection")}
     return code, found.assign(**known, scene=found["scene"].fillna(found["photo"]))
 
 
-def bootstrap_weights(
-    found: pd.DataFrame, key: list[int], resamples: int = 1000, collections: bool = False
-) -> np.ndarray:
+def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000) -> np.ndarray:
     """How often each of the `units` counts, [1 + resamples, units]: in the sample itself, then in bootstrap samples.
 
     key: the seed of the draws. Devices are drawn within their model, as the models are not a sample, and seeds among
-    those whose tests share photos, directly or through others: folds are not repeats of each other.
-    collections: these are drawn in place of devices and scenes.
+    those whose tests share photos, directly or through others: folds are not repeats of each other. Where collections
+    are new, these are drawn in place of devices and scenes.
     """
-    if collections:
+    if found["new"].any():
         found = found.assign(device="", scene=found["collection"])
     shared = pd.crosstab(found["seed"], found["photo"]).to_numpy()
     folds = connected_components(shared @ shared.T)[1][pd.factorize(found["seed"], sort=True)[0]]
@@ -79,15 +79,14 @@ def score(
 ) -> pd.DataFrame:  # fmt: skip
     """One row per metric, with its 95 % interval: METRIC_COLUMNS. Seeds (column `seed`) are pooled.
 
-    level: "patch", or "photo" (predictions are voted first). Under the protocol collection, the test's collections are
-    drawn. spread: standard deviation of the seeds' own values.
+    level: "patch", or "photo" (predictions are voted first). spread: standard deviation of the seeds' own values.
     `published` maps metrics to the paper's values; plateau: whether every training reached its plateau.
     """
     if predictions.empty:
         raise ValueError(f"no predictions to score for {experiment}, {protocol}, {part}")
     table = vote(predictions) if level == "photo" else predictions
-    code, found = units(table)
-    weights = bootstrap_weights(found, [seed, 95], resamples, (protocol, part) == ("collection", "test"))
+    code, found = units(table.assign(protocol=protocol, part=part))
+    weights = bootstrap_weights(found, [seed, 95], resamples)
     values = weighted_metrics(table, weights, code)
     seeds = found["seed"].unique()
     single = weighted_metrics(table, np.array([found["seed"] == one for one in seeds], float), code)
@@ -116,18 +115,15 @@ def interval(draws: np.ndarray, n: int = 0) -> tuple[float, float, float]:
     return float(draws[0]), *np.nanpercentile(draws[1:], [2.5, 97.5]).tolist()
 
 
-def difference(
-    a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int = 2000, collections: bool = False
-) -> tuple[float, ...]:
+def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int = 2000) -> tuple[float, ...]:
     """(accuracy of a - accuracy of b, low, high, p) of two tables of predictions.
 
-    Devices, scenes and seeds in both tables get the same draws, so the comparison is paired where photos are the same.
-    collections: see bootstrap_weights.
-    p: see two_sided.
+    Devices, scenes and seeds (or collections, see bootstrap_weights) in both tables get the same draws, so the
+    comparison is paired where photos are the same. p: see two_sided.
     """
     both = pd.concat([a.assign(side=0), b.assign(side=1)], ignore_index=True)
     code, found = units(both)
-    weights, side = bootstrap_weights(found, [seed, 96], resamples, collections), both["side"].to_numpy()
+    weights, side = bootstrap_weights(found, [seed, 96], resamples), both["side"].to_numpy()
     right, shares = _right(both), []
     for one in (0, 1):
         rows = code[side == one]
@@ -179,7 +175,8 @@ def photo_accuracy(predictions: pd.DataFrame, reference: pd.DataFrame | None = N
     reference: other predictions of the same photos; change, change_low, change_high, p: accuracy minus theirs.
     """
     seed = int(predictions["seed"].min())
-    rows = score(predictions, experiment="", protocol="", level="photo", seed=seed).set_index("metric")
+    protocol = predictions.get("protocol", pd.Series([""])).iloc[0]
+    rows = score(predictions, experiment="", protocol=protocol, level="photo", seed=seed).set_index("metric")
     row = rows.loc[["accuracy"], ["value", "low", "high", "photos"]].reset_index(drop=True)
     row = row.rename(columns={"photos": "n"}).assign(**labels)
     if reference is not None:

@@ -206,7 +206,7 @@ def test_seeds_that_are_folds_are_not_drawn_against_each_other():
     by_seed = pd.DataFrame(weights.T).groupby(again["seed"]).first()
     assert (by_seed.loc[0] + by_seed.loc[2] == 2).all() and (by_seed.loc[1] + by_seed.loc[3] == 2).all()
     assert by_seed.to_numpy().min() == 0 and not by_seed.loc[0].equals(by_seed.loc[1])
-    weights = intervals.bootstrap_weights(found, [0], resamples=50, collections=True)
+    weights = intervals.bootstrap_weights(found.assign(new=True), [0], resamples=50)
     assert np.unique(weights, axis=1).shape[1] == 26 and (
         pd.DataFrame(weights.T).groupby(found["collection"]).nunique() == 1
     ).all(axis=None)

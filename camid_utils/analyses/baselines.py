@@ -49,7 +49,7 @@ def run(
         logs = look_up(*known, train) if kind == "header" else linear(*known, train, val)
         for (test, plan), part in product(zip(plans, same, strict=True), ("val", "test")):
             rows = _photos(photos, table, plan, part).join(logs).reset_index()
-            found[test].append(rows.assign(part=part, seed=plan.seed))
+            found[test].append(rows.assign(part=part, seed=plan.seed, protocol=plan.protocol))
     return {test: _experiment(study, f"{prefix}{kind}-{test}", plans[test][0], found[test]) for test in plans}
 
 

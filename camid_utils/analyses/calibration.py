@@ -60,13 +60,14 @@ def reliability(table: pd.DataFrame, name: str, seed: int) -> tuple[pd.DataFrame
 def trials(table: pd.DataFrame) -> pd.DataFrame:
     """One row for each photo and each class as the hypothesis "this photo is from this model".
 
-    Columns: photo, camera_model, device, scene, part, known, hypothesis, same (whether it is true) and llr, the
-    logarithm of p(photo | hypothesis) / p(photo | another known class): of the class's probability to the mean of the
-    others', as the network takes all classes for equally likely before it sees the photo.
+    Columns: photo, camera_model, device, scene, collection, part, protocol, known, hypothesis, same (whether it is
+    true) and llr, the logarithm of p(photo | hypothesis) / p(photo | another known class): of the class's probability
+    to the mean of the others', as the network takes all classes for equally likely before it sees the photo.
     """
     names, logs = np.array(class_names(table)), log_probabilities(table)
     others = logsumexp(logs[:, None, :], axis=2, b=1 - np.eye(len(names))) - np.log(len(names) - 1)
-    rows = table[["photo", "camera_model", "device", "scene", "part", "known"]]
+    kept = ["photo", "camera_model", "device", "scene", "collection", "part", "protocol", "known"]
+    rows = table.reindex(columns=kept)
     rows = rows.loc[rows.index.repeat(len(names))].reset_index(drop=True)
     rows = rows.assign(hypothesis=np.tile(names, len(table)), llr=(logs - others).ravel())
     return rows.assign(same=rows["hypothesis"] == rows["camera_model"])

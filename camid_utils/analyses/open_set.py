@@ -88,7 +88,8 @@ def fold_photos(model: Model, store: Store, plan: Plan) -> pd.DataFrame:
     rows = np.flatnonzero((plan.part != "unused") & (known | (plan.part != "train")))
     seen, features = photo_outputs(model, store, rows)
     part = pd.Series(plan.part[rows]).groupby(store.table["photo"].iloc[rows].to_numpy()).first().to_numpy()
-    seen, train = seen.assign(part=part, known=seen["true"].isin(model.class_names)), part == "train"
+    known = seen["true"].isin(model.class_names)
+    seen, train = seen.assign(part=part, known=known, protocol=plan.protocol), part == "train"
     seen = seen.join(feature_scores(features, features[train], seen["true"][train]))[~train].reset_index(drop=True)
     return calibrate(seen, fit_temperature(seen[seen["known"] & (seen["part"] == "val")]))
 
@@ -108,15 +109,17 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 
 
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
-    """The tool's output, one row per readable photo: catalogue columns, photo, true, KEPT, mean `log_prob:<class>`.
+    """The tool's output, one row per readable photo.
 
-    attrs: left_out, the photos that cannot be read; ValueError if none can. The table is kept in `folder`, and a second
-    call with the same photos and model reads it.
+    Columns: the catalogue's, photo, true, protocol (the model's), KEPT and the mean `log_prob:<class>`. attrs:
+    left_out, the photos that cannot be read; ValueError if none can. The table is kept in `folder`, and a second call
+    with the same photos and model reads it.
     """
     path = Path(folder) / f"photos-{digest(model, fingerprint(catalogue), KEPT)}.parquet"
     if path.is_file():
         return pd.read_parquet(path)
-    rows, left_out, photos = [], [], catalogue.assign(photo=relative_photos(catalogue), true=catalogue["camera_model"])
+    names = dict(photo=relative_photos(catalogue), true=catalogue["camera_model"], protocol=model.info.get("protocol"))
+    rows, left_out, photos = [], [], catalogue.assign(**names)
     for row in progress(photos.to_dict("records"), "photos", unit="photo", disable=len(photos) < 20):
         try:
             corners, logits, features = predict_photo(read_image(row["path"]), model)
