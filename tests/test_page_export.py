@@ -21,7 +21,8 @@ from camid_utils.identify import page, predict, release
 from camid_utils.project import PROJECT
 
 INFO = {"dataset": "simulated FloreView", "protocol": "scene", "kind": "grid", "identification": {"threshold": 0.5}}
-LIMIT = dict(temperature=1.5, score="confidence", threshold=0.4, known_refused=0.05, unknown_accepted=0.5)
+LIMIT = dict(temperature=1.5, score="confidence", threshold=0.4, known_refused=0.05, unknown_accepted=0.5,
+             photos=40, unknown_photos=19)  # fmt: skip
 LICENCE = published.read("collections").set_index("collection").loc["BritishMuseumDH/livia", "licence"]
 NAMES = ["Zeta_9", "Alpha_1", "Mid_5"]
 VENDOR = json.loads((page.WEB / "package.json").read_text())["vendor"]
@@ -106,6 +107,7 @@ def test_a_model_to_publish_leaves_two_files_that_agree_and_a_card_that_says_wha
     assert sorted(kept.info["headers"].values()) == [[[name, 2]] for name in sorted(NAMES)]
     assert release.disagreement(kept, folder / page.NETWORK, train["path"]) <= release.CLOSE
     for text in ("names 3 camera models", "5% by known cameras were refused, 50% by unknown", "no evidence in court",
+                 "Of 40 photos set aside, the limit refused 5%; of 19\nphotos",
                  "| base, new photos | photo | 75.0 % (50.0 to 100.0) | 6 | 2 |",
                  "| mine | collection | 62.5 % (50.0 to 100.0) | 6 | 2 |", "| my/photos | not listed | 3 |",
                  f"| BritishMuseumDH/livia | {LICENCE} | 3 |", "| Zeta_9 | 1 | 2 | 2 |", "seed 7, not to its plateau",

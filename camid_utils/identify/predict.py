@@ -169,7 +169,8 @@ def compare_header(key: str, answer: dict, model: Model) -> dict:
 
 def describe_model(model: Model) -> str:
     """What the model was trained on, and its error rates if notebook 06 has measured them."""
-    text = f"{len(model.class_names)} cameras, trained on {model.info['dataset']} photos"
+    data = model.info["dataset"]
+    text = f"{len(model.class_names)} cameras, trained on {data}{'' if data.endswith('photographs') else ' photos'}"
     rates = model.info.get("identification", {})
     if "threshold" not in rates:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'

@@ -34,7 +34,9 @@ no likelihood ratios.
 
 ## What it reaches
 
-By photo, with 95 % intervals. `collection`: on collections that training never saw.
+By photo, with 95 % intervals. `photo`: this network, on photos set aside. `collection`: networks of the same recipe, on
+collections that they were trained without. Of {tested} photos set aside, the limit refused {refused}; of {unknown}
+photos by cameras that it does not know, {accepted} were accepted.
 
 {reached}
 ## Trained on
@@ -102,11 +104,19 @@ def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) 
         weights=", large weights as float16" * facts["float16"],
         kind=model.net.settings.get("backbone", model.net.settings["network"]),
         size=model.input_size, protocol=model.info["protocol"], seed=model.info["seed"], trained=len(train),
-        ended="to" if model.info["plateau"] else "not to",
+        **_limits(model.info["identification"]), ended="to" if model.info["plateau"] else "not to",
         reached=_markdown(["test", "split", "photos correctly classified", "photos", "collections"], reached),
         sources=_markdown(["collection", "licence", "photos", "camera models"], sources),
         known=_markdown(["camera model", "devices", "collections", "photos"], known.reindex(model.class_names)),
     )  # fmt: skip
+
+
+def _limits(facts: dict) -> dict[str, str]:
+    """What the card says of the limit for unknown cameras: numbers of photos, shares refused and accepted."""
+    shares = {
+        name: f"{facts[key]:.0%}" for name, key in (("refused", "known_refused"), ("accepted", "unknown_accepted"))
+    }
+    return shares | {"tested": facts["photos"], "unknown": facts["unknown_photos"]}
 
 
 def _markdown(head: list[str], rows: pd.DataFrame) -> str:
