@@ -65,20 +65,20 @@ def sample(store, rows: np.ndarray, input_range: str, count: int = 256) -> torch
     return to_input(torch.from_numpy(store.pixels[rows]).permute(0, 3, 1, 2), input_range)
 
 
-def save_predictions(predictions: pd.DataFrame, path: str | Path) -> Path:
+def save_predictions(predictions: pd.DataFrame, path: str | Path, precision: type = np.float32) -> Path:
     """Write predictions as Parquet, atomically; splitting the log-probabilities by byte makes the file smaller."""
     logs = list(predictions.filter(like=LOG_PROB))
     packing = dict(compression="zstd", compression_level=19, use_byte_stream_split=logs,
                    use_dictionary=list(predictions.columns.difference(logs, sort=False)))  # fmt: skip
     with atomic_path(path) as partial:
-        predictions.astype(dict.fromkeys(logs, np.float32)).to_parquet(partial, index=False, **packing)
+        predictions.astype(dict.fromkeys(logs, precision)).to_parquet(partial, index=False, **packing)
     return Path(path)
 
 
 def photo_predictions(path: Path) -> Path:
-    """Reduce a file of predictions to one row per test photo (and seed): the votes of its patches."""
+    """Reduce a file of predictions to one row per test photo (and seed): its patches' votes, in half precision."""
     table = pd.read_parquet(path)
-    return save_predictions(vote(table[table["part"] == "test"]), path)
+    return save_predictions(vote(table[table["part"] == "test"]), path, np.float16)
 
 
 def class_names(predictions: pd.DataFrame) -> list[str]:

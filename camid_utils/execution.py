@@ -28,6 +28,7 @@ from .report import matrices
 START_SECONDS = 600  # a kernel may take minutes to start: packages on a network, other work on the machine
 NO_KERNEL = "the kernel did not start"
 BAR = re.compile(r"\d+%\|")  # a line of a progress bar
+STYLE = re.compile(r'<style type="text/css">\n/\*-(.*?)</style>\n', re.DOTALL)  # JupyterLab's own, 250 KB a page
 LINK = re.compile(r'href="(\d\d\w*)\.ipynb')  # from one notebook to another: their HTML copies lie side by side
 
 
@@ -85,8 +86,10 @@ def run_notebook(path: Path, parameters: dict, out: Path) -> str:
 
 
 def write_copies(notebook: nbformat.NotebookNode, name: str, out: Path) -> None:
-    """Write an executed notebook, and its page, to the folder of a run."""
+    """Write an executed notebook, and its page, to the folder of a run; all pages share one style sheet."""
     page = HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
+    write_text(out / "html" / "style.css", "\n".join(f"/*-{style}" for style in STYLE.findall(page)))
+    page = STYLE.sub("", STYLE.sub('<link rel="stylesheet" href="style.css">\n', page, count=1))
     write_text(out / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
     write_text(out / "html" / f"{name}.html", link_figures(page, out / "figures"))
 

@@ -22,6 +22,7 @@ from .project import PROJECT, code_changed_since, commit, read_record, resolve
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 PUBLISHED = PROJECT / "results"
+COMPARED = ("metrics", "run.json")  # all that is published of the default run, which is a tour and no evidence
 PARTS = ("notebooks", "html", "figures", "metrics", "predictions", "run.json")  # of a run, and where it has one, model
 
 
@@ -221,10 +222,10 @@ def publish(out: Path, profile: str) -> int:
         renew_prose(path, out)
     with exclusive_folder(PUBLISHED / profile) as aside:
         (aside / "new").mkdir()
-        for part in (*PARTS, *["model"] * (out / "model").is_dir()):
+        for part in COMPARED if profile == "default" else (*PARTS, *["model"] * (out / "model").is_dir()):
             copy = shutil.copytree if (out / part).is_dir() else shutil.copy
             copy(out / part, aside / "new" / part)
-        for path in (aside / "new" / "predictions").glob("*.parquet"):
+        for path in (aside / "new").glob("predictions/*.parquet"):
             photo_predictions(path)
         if (PUBLISHED / profile).exists():
             (PUBLISHED / profile).rename(aside / "old")

@@ -163,7 +163,7 @@ def test_a_run_writes_notebooks_pages_and_a_record(notebooks, tmp_path, capsys):
     assert finished.startswith(f"results: {out}") and last.startswith("nothing is published for the profile small")
     assert outputs(out / "notebooks" / "01_first.ipynb") == f"my text {out}\n"
     assert outputs(out / "notebooks" / "02_second.ipynb") == "4\n"
-    assert sorted(p.name for p in (out / "html").iterdir()) == ["01_first.html", "02_second.html"]
+    assert sorted(p.name for p in (out / "html").iterdir()) == ["01_first.html", "02_second.html", "style.css"]
     assert "my text" in (out / "html" / "01_first.html").read_text()
     found = record(out)
     assert found["profile"] == "small" and found["failed"] is None and found["datasets"] == {}
@@ -226,7 +226,7 @@ def test_without_a_kernel_or_interrupted_the_earlier_copies_stay(
     monkeypatch.setattr(execution, "START_SECONDS", 1 if code == SLOW else 600)
     capsys.readouterr()
     assert study.main(command) == 1 and record(out)["failed"] == "01_first"
-    assert len(copies) == 2 and all(path.read_bytes() == before for path, before in copies.items())
+    assert len(copies) == 3 and all(path.read_bytes() == before for path, before in copies.items())
     *_, reason, last = capsys.readouterr().out.splitlines()
     assert reason.startswith("the kernel did not start; ") and (code == SLOW or reason.endswith("; library"))
     assert last.startswith("FAILED 01_first, earlier copies stay: ")

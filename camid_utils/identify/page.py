@@ -17,14 +17,13 @@ import onnx
 import torch
 
 from ..files import atomic_path, command, exclusive_folder
-from ..models import Model, load_model
+from ..models import LARGE, Model, load_model
 from ..project import resolve
 from .predict import PATCHES, PatchNetwork, few_threads, newest_model
 
 WEB, NETWORK, LOCK = Path(__file__).parent / "web", "model.onnx", "package-lock.json"
 METADATA = "camera_model_identification"  # key of the exported file's metadata
 OUTPUTS = ["logits", "features"]  # one row per patch
-LARGE = 30_000  # numbers: of EfficientNet-Lite0 nine tenths are in larger tensors
 HEADERS = {  # the first two let the page use several cores; the policy is also in index.html, here for its worker
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -57,10 +56,7 @@ def export(model: Model, path: Path, half: bool = False) -> None:
 
 
 def _store_half(graph: onnx.GraphProto) -> None:
-    """Store large weights as float16; each is cast to float32 when the file is loaded, and all is computed in float32.
-
-    Smaller ones stay float32: they are filters near the input, where rounding would blur the traces.
-    """
+    """Store large weights as float16 (as models.save_model does); each is cast to float32 when the file is loaded."""
     for weights in graph.initializer:
         if weights.data_type == onnx.TensorProto.FLOAT and math.prod(weights.dims) > LARGE:
             name, values = weights.name, onnx.numpy_helper.to_array(weights)

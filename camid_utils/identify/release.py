@@ -20,8 +20,8 @@ CARD = """# A network that names {classes} camera models
 
 `python -m camid_utils.identify photo.jpg` and `make demo` use it where no model was trained. {about}
 
-- **Files**: `{file}` ({file_size}) and, for the page, `{network}` ({network_size}{weights}).
-  On {photos} test photos their probabilities differ by at most {difference:.1e}.
+- **Files**: `{file}` ({file_size}) and, for the page, `{network}` ({network_size}){weights}.
+  On {photos} test photos the page's probabilities differ from those of the trained network by at most {difference:.1e}.
 - **Network**: {kind}, on crops of {size} x {size} pixels at full resolution.
 - **Training**: protocol `{protocol}`, seed {seed}, {ended} its plateau.
 
@@ -55,20 +55,20 @@ def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame
 
     model: with info["identification"], if notebook 06's limits were measured for it. train: the catalogue's rows of its
     training photos. metrics: its tests (intervals.score) for the card. photos: paths of a few test photos, on which the
-    two files must agree: weights are stored as float16 only if they do. ValueError for models of whole photos, and for
-    large ones, such as an EfficientNet-Lite0 with ReLUs in its head.
+    page's file must agree with `model`: weights are stored as float16 only if it does. ValueError for models of whole
+    photos, and for large ones.
     """
     limits = dict(model.info.get("identification", {}))
     if limits.get("score") != "feature_similarity":
         limits.pop("means", None)  # half a megabyte that no answer needs
     info = model.info | {"headers": seen_headers(train), "identification": limits}
     model = merged(model)._replace(info=info)
-    file, network = save_model(model, folder / FILE), folder / page.NETWORK
-    if (size := file.stat().st_size) > MOST:
-        raise ValueError(f"{file} has {size / 1e6:.1f} MB, more than {MOST / 1e6:.0f}: train a head without ReLUs")
+    file, network = folder / FILE, folder / page.NETWORK
     for half in (True, False):
+        if (size := save_model(model, file, half).stat().st_size) > MOST:
+            raise ValueError(f"{file} has {size / 1e6:.1f} MB, more than {MOST / 1e6:.0f}: train a smaller head")
         page.export(load_model(file), network, half)  # of a copy on the CPU
-        if (difference := disagreement(load_model(file), network, photos)) <= CLOSE:
+        if (difference := disagreement(model, network, photos)) <= CLOSE:
             break
     sizes = {name: f"{path.stat().st_size / 1e6:.1f} MB" for name, path in (("file", file), ("network", network))}
     facts = sizes | {"float16": half, "photos": len(photos), "difference": difference}
@@ -101,7 +101,7 @@ def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) 
     return CARD.format(
         classes=len(model.class_names), about=describe_model(model), file=FILE, file_size=facts["file"],
         network=page.NETWORK, network_size=facts["network"], photos=facts["photos"], difference=facts["difference"],
-        weights=", large weights as float16" * facts["float16"],
+        weights=", both with large weights as float16" * facts["float16"],
         kind=model.net.settings.get("backbone", model.net.settings["network"]),
         size=model.input_size, protocol=model.info["protocol"], seed=model.info["seed"], trained=len(train),
         **_limits(model.info["identification"]), ended="to" if model.info["plateau"] else "not to",
