@@ -198,7 +198,7 @@ def compare(out: Path, profile: str) -> int:
 def publish(out: Path, profile: str) -> int:
     """Copy a finished, error-free run of the current, clean commit to results/<profile>, its headlines to README.md.
 
-    Only the notebooks' prose may have changed since it ran: what was found is written afterwards. Of the predictions,
+    Only the notebooks' prose may have changed since they ran: what was found is written afterwards. Of the predictions,
     one row per test photo is published: those of patches fill many times as much.
     """
     from .evaluation import photo_predictions
@@ -213,11 +213,11 @@ def publish(out: Path, profile: str) -> int:
         raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")
     present = commit()
     ran = {entry["commit"] if entry["clean"] else None for entry in entries.values()}
-    if len(ran) > 1 or None in ran or not present["clean"]:
-        raise ValueError(f"{out} is not a run of one clean commit: commit, then run it again with --fresh")
-    since = code_changed_since(*ran)
+    if None in ran or not present["clean"]:
+        raise ValueError(f"{out} is not a run of clean commits: commit, then run it again with --fresh")
+    since = {name for earlier in ran for name in code_changed_since(earlier)}
     if code := [name for name in since if Path(name).parent != Path("notebooks") or not name.endswith(".ipynb")]:
-        raise ValueError(f"{out} is not a run of the current code ({', '.join(code)} changed): run it again")
+        raise ValueError(f"{out} is not a run of the current code ({', '.join(sorted(code))} changed): run it again")
     for path in find_notebooks():
         renew_prose(path, out)
     with exclusive_folder(PUBLISHED / profile) as aside:

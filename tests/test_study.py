@@ -424,7 +424,7 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     nbformat.write(notebook, source)
     assert study.main([*asked, "--publish"]) == 2 and "its code has changed since it ran" in capsys.readouterr().err
     now["clean"] = False
-    assert study.main([*asked, "--publish"]) == 2 and "not a run of one clean commit" in capsys.readouterr().err
+    assert study.main([*asked, "--publish"]) == 2 and "not a run of clean commits" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "out" / "html")
     (tmp_path / "out" / "run.json").write_text(json.dumps(record(published) | {"failed": "01_first"}))
     assert study.main([*asked, "--publish"]) == 2 and "it failed in 01_first" in capsys.readouterr().err
