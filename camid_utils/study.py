@@ -22,6 +22,9 @@ from .project import PROJECT, code_changed_since, commit, read_record, resolve
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 PUBLISHED = PROJECT / "results"
+# the runner, the README's table and the pages' scripts: nothing of them runs in a notebook
+BESIDE = ("camid_utils/study.py", "camid_utils/execution.py", "camid_utils/grid.py", "camid_utils/report/headlines.py",
+          "camid_utils/identify/web/", "camid_utils/report/web/")  # fmt: skip
 COMPARED = ("metrics", "run.json")  # all that is published of the default run, which is a tour and no evidence
 PARTS = ("notebooks", "html", "figures", "metrics", "predictions", "run.json")  # of a run, and where it has one, model
 
@@ -203,7 +206,7 @@ def publish(out: Path, profile: str) -> int:
     """
     from .evaluation import photo_predictions
     from .execution import renew_prose
-    from .report import headlines
+    from .report import headlines, matrices
 
     record = read_record(out)
     entries = record.get("notebooks", {})
@@ -216,10 +219,11 @@ def publish(out: Path, profile: str) -> int:
     if None in ran or not present["clean"]:
         raise ValueError(f"{out} is not a run of clean commits: commit, then run it again with --fresh")
     since = {name for earlier in ran for name in code_changed_since(earlier)}
-    if code := [name for name in since if Path(name).parent != Path("notebooks") or not name.endswith(".ipynb")]:
+    if code := {name for name in since if not name.startswith(BESIDE) and not Path(name).match("notebooks/*.ipynb")}:
         raise ValueError(f"{out} is not a run of the current code ({', '.join(sorted(code))} changed): run it again")
     for path in find_notebooks():
         renew_prose(path, out)
+    matrices.build(out)
     with exclusive_folder(PUBLISHED / profile) as aside:
         (aside / "new").mkdir()
         for part in COMPARED if profile == "default" else (*PARTS, *["model"] * (out / "model").is_dir()):

@@ -62,7 +62,7 @@
       const common = words(label).findIndex((word, i) => word !== words(name)[i]);
       if (common > 0) name = name.split(" ").slice(0, common).join(" ");
     }
-    return { name: name.replace(/[,:]$/, ""), tests };
+    return { name: name.replace(/([,:] new)?[,:]?$/, ""), tests }; // of "new photos" and "new scenes", no "new" is left
   });
 
   const networkOf = (one) => networks.find((network) => network.tests.includes(one));
