@@ -21,7 +21,7 @@ CARD = """# A network that names {classes} camera models
 `python -m camid_utils.identify photo.jpg` and `make demo` use it where no model was trained. {about}
 
 - **Files**: `{file}` ({file_size}) and, for the page, `{network}` ({network_size}){weights}.
-  On {photos} test photos the page's probabilities differ from those of the trained network by at most {difference:.1e}.
+  On {photos} test photos their probabilities differ by at most {difference:.1e}.
 - **Network**: {kind}, on crops of {size} x {size} pixels at full resolution.
 - **Training**: protocol `{protocol}`, seed {seed}, {ended} its plateau.
 
@@ -55,7 +55,7 @@ def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame
 
     model: with info["identification"], if notebook 06's limits were measured for it. train: the catalogue's rows of its
     training photos. metrics: its tests (intervals.score) for the card. photos: paths of a few test photos, on which the
-    page's file must agree with `model`: weights are stored as float16 only if it does. ValueError for models of whole
+    two files must agree: large weights are stored as float16 in both, if that is so. ValueError for models of whole
     photos, and for large ones.
     """
     limits = dict(model.info.get("identification", {}))
@@ -68,7 +68,7 @@ def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame
         if (size := save_model(model, file, half).stat().st_size) > MOST:
             raise ValueError(f"{file} has {size / 1e6:.1f} MB, more than {MOST / 1e6:.0f}: train a smaller head")
         page.export(load_model(file), network, half)  # of a copy on the CPU
-        if (difference := disagreement(model, network, photos)) <= CLOSE:
+        if (difference := disagreement(load_model(file), network, photos)) <= CLOSE:
             break
     sizes = {name: f"{path.stat().st_size / 1e6:.1f} MB" for name, path in (("file", file), ("network", network))}
     facts = sizes | {"float16": half, "photos": len(photos), "difference": difference}
