@@ -22,9 +22,9 @@ from .project import PROJECT, code_changed_since, commit, read_record, resolve
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 PUBLISHED = PROJECT / "results"
-# the runner, the README's table, the pages' scripts and the published model's files: nothing of them makes a figure
-BESIDE = ("camid_utils/study.py", "camid_utils/identify/release.py", "camid_utils/execution.py", "camid_utils/grid.py", "camid_utils/report/headlines.py",
-          "camid_utils/identify/web/", "camid_utils/report/web/")  # fmt: skip
+# the runner, the README's table, the pages' scripts, the published model's files: nothing of them makes a figure
+BESIDE = ("camid_utils/study.py", "camid_utils/execution.py", "camid_utils/grid.py", "camid_utils/report/headlines.py",
+          "camid_utils/identify/release.py", "camid_utils/identify/web/", "camid_utils/report/web/")  # fmt: skip
 COMPARED = ("metrics", "run.json")  # all that is published of the default run, which is a tour and no evidence
 PARTS = ("notebooks", "html", "figures", "metrics", "predictions", "run.json")  # of a run, and where it has one, model
 

@@ -393,7 +393,7 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
         (tmp_path / "out" / part).mkdir()
     patches = pd.DataFrame({"photo": ["a", "a", "b", "c"], "y": 0, "x": 0, "true": "K", "log_prob:K": -1.0,
                             "log_prob:L": -2.0, "part": ["test", "test", "test", "val"], "seed": 0, "brand": "K",
-                            "dataset": "simulated Dresden", "camera_model": "K", "device": "K_0", "scene": "s"})  # fmt: skip
+                            "dataset": "simulated", "camera_model": "K", "device": "K_0", "scene": "s"})  # fmt: skip
     patches.to_parquet(tmp_path / "out" / "predictions" / "name.parquet")
     changed["abc"] = ["camid_utils/training.py", "camid_utils/study.py", "notebooks/01_first.ipynb"]
     assert study.main([*asked, "--publish"]) == 2
