@@ -24,7 +24,8 @@ PROFILES = NOTEBOOKS / "profiles"
 PUBLISHED = PROJECT / "results"
 # the runner, the README's table, the pages' scripts, the published model's files: nothing of them makes a figure
 BESIDE = ("camid_utils/study.py", "camid_utils/execution.py", "camid_utils/grid.py", "camid_utils/report/headlines.py",
-          "camid_utils/identify/release.py", "camid_utils/identify/web/", "camid_utils/report/web/")  # fmt: skip
+          "camid_utils/report/matrices.py", "camid_utils/report/web/", "camid_utils/identify/release.py",
+          "camid_utils/identify/web/")  # fmt: skip
 COMPARED = ("metrics", "run.json")  # all that is published of the default run, which is a tour and no evidence
 PARTS = ("notebooks", "html", "figures", "metrics", "predictions", "run.json")  # of a run, and where it has one, model
 

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import shutil
 from itertools import product
 
 import numpy as np
@@ -152,6 +153,15 @@ def test_only_simulated_photos_have_thumbnails_and_only_public_ones_links(run, f
     assert 0 < len(few) < matrices.PER_PAIR and len(json.dumps(few)) <= 9000
     assert matrices.thumbnails([one], rows.assign(dataset="FloreView"), data, 10**6) == {}
     assert matrices.thumbnails([one], rows, tmp_path, 10**6) == {}
+
+
+def test_a_run_without_galleries_has_no_thumbnails(run, tmp_path):
+    folder = shutil.copytree(run[0].parents[1], tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text())
+    for galleries in (True, False):
+        record["parameters"] |= {"data_dir": str(folder / "data"), "galleries": galleries}
+        (folder / "run.json").write_text(json.dumps(record))
+        assert bool(pictures(matrices.build(folder))) == galleries
 
 
 def test_the_page_loads_nothing(run):

@@ -36,7 +36,8 @@ UNIT = ["dataset", "photo", "seed"]
 def build(out: str | Path) -> Path | None:
     """Write html/confusion_matrices.html of a run's folder from its predictions and metrics; None if it tested nothing.
 
-    The thumbnails are of simulated photographs in the run's data folder, where that is on this machine.
+    Thumbnails show simulated photographs in the run's data folder, where that is on this machine, and none in a run
+    without galleries.
     """
     out, ids = Path(out), listed()
     paths = sorted((out / "predictions").glob("*.parquet"), key=lambda path: path.stem)
@@ -71,8 +72,9 @@ def build(out: str | Path) -> Path | None:
         "photos": {"name": list(photos["photo"]), "device": devices[0].tolist(), "link": links(photos)},
         "experiments": found,
     }
-    room, folder = LIMIT - len(assemble(facts, {}).encode()), record.get("parameters", {}).get("data_dir")
-    pictures = thumbnails(found, photos, resolve(folder), min(PICTURES, room)) if folder else {}
+    room, given = LIMIT - len(assemble(facts, {}).encode()), record.get("parameters", {})
+    shown = "data_dir" in given and given.get("galleries", True)
+    pictures = thumbnails(found, photos, resolve(given["data_dir"]), min(PICTURES, room)) if shown else {}
     return write_text(out / "html" / NAME, assemble(facts, pictures))
 
 
