@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shutil
-import shutil
 from itertools import product
 
 import numpy as np
