@@ -68,7 +68,7 @@ def sample(store, rows: np.ndarray, input_range: str, count: int = 256) -> torch
 def save_predictions(predictions: pd.DataFrame, path: str | Path, precision: type = np.float32) -> Path:
     """Write predictions as Parquet, atomically; splitting the log-probabilities by byte makes the file smaller."""
     logs = list(predictions.filter(like=LOG_PROB))
-    packing = dict(compression="zstd", compression_level=19, use_byte_stream_split=logs,
+    packing = dict(compression="zstd", compression_level=19, use_byte_stream_split=logs, store_schema=False,
                    use_dictionary=list(predictions.columns.difference(logs, sort=False)))  # fmt: skip
     with atomic_path(path) as partial:
         predictions.astype(dict.fromkeys(logs, precision)).to_parquet(partial, index=False, **packing)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from copy import deepcopy
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -127,7 +126,7 @@ class EfficientNetClassifier(_Network):
 
     weights: "imagenet", None (random) or the path of a state dict of the whole ImageNet network.
     relu: ReLUs between the linear layers (the paper: after each, the last too; its released code: none); None: a single
-    layer, which can say the same as three without ReLUs (`merged`).
+    layer, which can say the same as three without ReLUs.
     """
 
     def __init__(self, num_classes: int, backbone="efficientnet_v2_m", weights="imagenet", relu: bool | None = True):
@@ -212,21 +211,6 @@ class Model(NamedTuple):
     input_size: int  # pixels, height = width
     input_range: str  # a key of INPUT_RANGES
     info: dict  # target, dataset, protocol, seed, extraction kind, training summary
-
-
-@torch.no_grad()
-def merged(model: Model) -> Model:
-    """An EfficientNet with one layer for a head of three without ReLUs: the same logits, 3 MB less. Others stay."""
-    if model.net.settings.get("relu") is not False:
-        return model
-    net = build(model.net.settings | {"relu": None})
-    net.features.load_state_dict(model.net.features.state_dict())
-    first, *others = (layer.double() for layer in deepcopy(model.net.classifier).cpu())
-    weight, bias = first.weight, first.bias
-    for layer in others:
-        weight, bias = layer.weight @ weight, layer(bias)
-    net.classifier.load_state_dict({"0.weight": weight, "0.bias": bias})
-    return model._replace(net=net.eval())
 
 
 def to_input(pixels: Tensor, input_range: str) -> Tensor:

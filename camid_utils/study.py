@@ -22,10 +22,6 @@ from .project import PROJECT, code_changed_since, commit, read_record, resolve
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 PUBLISHED = PROJECT / "results"
-# the runner, the README's table, the pages' scripts, the published model's files: nothing of them makes a figure
-BESIDE = ("camid_utils/study.py", "camid_utils/execution.py", "camid_utils/grid.py", "camid_utils/report/headlines.py",
-          "camid_utils/report/matrices.py", "camid_utils/report/web/", "camid_utils/identify/release.py",
-          "camid_utils/identify/web/")  # fmt: skip
 COMPARED = ("metrics", "run.json")  # all that is published of the default run, which is a tour and no evidence
 PARTS = ("notebooks", "html", "figures", "metrics", "predictions", "run.json")  # of a run, and where it has one, model
 
@@ -207,7 +203,7 @@ def publish(out: Path, profile: str) -> int:
     """
     from .evaluation import photo_predictions
     from .execution import renew_prose
-    from .report import headlines, matrices
+    from .report import headlines
 
     record = read_record(out)
     entries = record.get("notebooks", {})
@@ -220,11 +216,10 @@ def publish(out: Path, profile: str) -> int:
     if None in ran or not present["clean"]:
         raise ValueError(f"{out} is not a run of clean commits: commit, then run it again with --fresh")
     since = {name for earlier in ran for name in code_changed_since(earlier)}
-    if code := {name for name in since if not name.startswith(BESIDE) and not Path(name).match("notebooks/*.ipynb")}:
+    if code := {name for name in since if not Path(name).match("notebooks/*.ipynb")}:
         raise ValueError(f"{out} is not a run of the current code ({', '.join(sorted(code))} changed): run it again")
     for path in find_notebooks():
         renew_prose(path, out)
-    matrices.build(out)
     with exclusive_folder(PUBLISHED / profile) as aside:
         (aside / "new").mkdir()
         for part in COMPARED if profile == "default" else (*PARTS, *["model"] * (out / "model").is_dir()):

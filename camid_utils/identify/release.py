@@ -8,7 +8,7 @@ from .. import published
 from ..experiments import labels
 from ..files import write_text
 from ..intervals import formatted
-from ..models import Model, load_model, merged, save_model
+from ..models import Model, load_model, save_model
 from ..patches import cut_patches
 from ..photos import read_image
 from . import page
@@ -62,7 +62,7 @@ def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame
     if limits.get("score") != "feature_similarity":
         limits.pop("means", None)  # half a megabyte that no answer needs
     info = model.info | {"headers": seen_headers(train), "identification": limits}
-    model = merged(model)._replace(info=info)
+    model = model._replace(info=info)
     file, network = folder / FILE, folder / page.NETWORK
     for half in (True, False):
         if (size := save_model(model, file, half).stat().st_size) > MOST:
