@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 from ..intervals import formatted
 from .style import DASHES, MARKERS, OURS, PAPER, SERIES, heading, photo_range, readable
 
-PANELS = ("Leakage: CameraConvNet", "Transfer from Dresden: CameraConvNet", "Design choices: EfficientNet")
+PANELS = ("Leakage: CameraConvNet", "Transfer from cameras to phones: CameraConvNet", "Design choices: EfficientNet")
 KEY = "filled: higher or lower after Holm's correction; hollow: undecided or not at the plateau; squares: controls"
 
 
