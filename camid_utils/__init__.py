@@ -17,7 +17,7 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `splits`         | train, val and test by six protocols                                                       |
 | `planning`       | which rows of a patch store train, validate and test; one network, several tests           |
 | `patches`        | the patch store: cutting, its key, which patches carry traces                              |
-| `models`         | the two networks, that of Bondi et al., the model file                                     |
+| `models`         | the two networks, that of Bondi et al., colour residuals, the model file                   |
 | `augmentation`   | flips, rotation, jitter and degradations of training images                                |
 | `batches`        | device, precision, batches, CUDA graphs, several processes, logits                         |
 | `checkpoints`    | what an interrupted training run resumes from                                              |
@@ -28,7 +28,8 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `experiments`    | one experiment from plan to metrics; `experiments.csv` lists every one                     |
 | `identify/`      | which camera took a photo: `predict`, the command line, `page` and `web/`; `release` (the  |
 |                  | model that is published, and its card)                                                     |
-| `analyses/`      | `baselines` (header, content, residuals), `traces` (spectra of noise residuals),           |
+| `analyses/`      | `baselines` (header, content, residuals), `colour_residuals` (the published model's        |
+|                  | recipe), `traces` (spectra of noise residuals), `content` (tests it cannot pass),          |
 |                  | `learning`, `voting` (how many patches a photo needs), `transfer`, `robustness`,           |
 |                  | `fingerprints` (of sensors), `open_set`, `calibration` (and likelihood ratios), `splices`, |
 |                  | `which_trace` (cameras that differ in one step), `other_corpora`                           |

@@ -121,6 +121,61 @@ class BondiNet(_Network):
         self.settings = dict(network="BondiNet", num_classes=num_classes)
 
 
+def _symmetric_codes() -> Tensor:
+    """1 where one of 5^4 co-occurrences (row) is of one of 169 kinds: a change of sign or reversal keeps the kind."""
+    four = np.indices((5,) * 4).reshape(4, -1)
+    same = [np.ravel_multi_index(one, (5,) * 4) for one in (four, four[::-1], 4 - four, 4 - four[::-1])]
+    kinds = np.unique(np.min(same, axis=0), return_inverse=True)[1]
+    return torch.from_numpy(np.eye(kinds.max() + 1, dtype=np.float32)[kinds])
+
+
+class Cooccurrences(nn.Module):
+    """Shares of the co-occurrences of noise residuals in one channel [n, h, w], whole numbers: float [n, 338].
+
+    Third-order residuals, [1 -3 3 -1] / 3, rounded and truncated to -2..2, four in a row: along the filter's direction,
+    then across; both directions of the filter are counted together ("s3_spam14hv": Fridrich and Kodovsky 2012; for
+    camera models: Marra et al. 2015).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("kinds", _symmetric_codes(), persistent=False)
+
+    def forward(self, channel: Tensor) -> Tensor:
+        counts = [channel.new_zeros(channel.shape[0], len(self.kinds)) for _ in range(2)]
+        for turned in (channel, channel.transpose(1, 2)):
+            residual = turned[..., :-3] - turned[..., 3:] + 3 * (turned[..., 2:-1] - turned[..., 1:-2])
+            levels = torch.floor((residual + 1) / 3).clamp(-2, 2) + 2
+            for way, moved in enumerate((levels, levels.transpose(1, 2))):
+                codes = ((moved[..., :-3] * 5 + moved[..., 1:-2]) * 5 + moved[..., 2:-1]) * 5 + moved[..., 3:]
+                codes = codes.flatten(1).long()
+                counts[way] = counts[way].scatter_add(1, codes, torch.ones_like(codes, dtype=channel.dtype))
+        return torch.cat([own @ self.kinds / own.sum(1, keepdim=True) for own in counts], 1)
+
+
+class _ColourResiduals(nn.Module):
+    """`Cooccurrences` in green, red - green and blue - green of crops [n, 3, h, w]: [n, 1014]."""
+
+    def __init__(self):
+        super().__init__()
+        self.cooccurrences = Cooccurrences()
+
+    def forward(self, crops: Tensor) -> Tensor:
+        red, green, blue = crops.unbind(1)
+        return torch.cat([self.cooccurrences(each) for each in (green, red - green, blue - green)], 1)
+
+
+class ResidualNet(_Network):
+    """A linear classifier of colour residuals: crops [n, 3, h, w] of pixels 0..255 to logits [n, classes].
+
+    Its features are counted, not learned; analyses.baselines sets the classifier.
+    """
+
+    def __init__(self, num_classes: int):
+        super().__init__(_ColourResiduals(), nn.Linear(3 * 338, num_classes))
+        self.settings = dict(network="ResidualNet", num_classes=num_classes)
+
+
 class EfficientNetClassifier(_Network):
     """An EfficientNet with the paper's head 1280-512-256-classes: RGB crops [n, 3, h, w] to logits [n, classes].
 
@@ -139,7 +194,7 @@ class EfficientNetClassifier(_Network):
 
 def build(settings: dict) -> nn.Module:
     """The network whose `settings` these are, with random weights."""
-    networks = {"CameraConvNet": CameraConvNet, "BondiNet": BondiNet,
+    networks = {"CameraConvNet": CameraConvNet, "BondiNet": BondiNet, "ResidualNet": ResidualNet,
                 "EfficientNetClassifier": partial(EfficientNetClassifier, weights=None)}  # fmt: skip
     return networks[settings["network"]](**{name: value for name, value in settings.items() if name != "network"})
 

@@ -65,6 +65,9 @@ def test_patches_cover_the_photo_evenly_and_are_never_too_many(height, width):
             assert places[0] == 0 and places[-1] == length - 48 and np.ptp(np.diff(places)) <= 1
     assert len(corners) == len(np.unique(corners[:, 0])) * len(np.unique(corners[:, 1]))
     assert predict.patch_positions(72, 50, 48).tolist() == [[y, x] for y in (0, 24) for x in (0, 2)]  # small: overlaps
+    inner = predict.patch_positions(height, width, 48, margin=0.1)
+    first = np.minimum([height // 10, width // 10], [(height - 48) // 2, (width - 48) // 2])
+    assert (inner.min(axis=0) >= first).all() and (inner.max(axis=0) + 48 <= [height, width] - first).all()
 
 
 def test_each_patch_is_predicted_where_it_lies(model):

@@ -240,9 +240,9 @@ def test_positions_and_scores_are_those_of_python(opened, url):
     tab, rng = opened(url), np.random.default_rng(5)
     script = "async ([name, given]) => (await import('./answer.js'))[name](...given)"
     for height, width in [(48, 48), (48, 50), (49, 49), (480, 640), (3024, 4032), (6000, 9000), (50, 12000)]:
-        for size in {48, min(height, 96)}:
-            found = tab.evaluate(script, ["positions", [height, width, size, predict.PATCHES]])
-            assert found == predict.patch_positions(height, width, size).tolist()
+        for size, margin in product({48, min(height, 96)}, (0, 0.1)):
+            found = tab.evaluate(script, ["positions", [height, width, size, predict.PATCHES, margin]])
+            assert found == predict.patch_positions(height, width, size, margin).tolist()
     logits, features = rng.normal(0, 2, (7, 3)), rng.normal(0, 1, (7, 5))
     for score in predict.SCORES:
         facts = {"temperature": 0.7, "score": score, "threshold": 0.5, "means": rng.normal(0, 1, (3, 5)).tolist()}

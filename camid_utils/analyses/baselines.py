@@ -1,4 +1,4 @@
-"""Baselines that stand beside every network: the file header alone, content alone, a classical residual method.
+"""Methods that stand beside every network: the file header alone, content alone, two kinds of noise residuals.
 
 Each is trained once per seed, on the photos that the network is trained on, and gives one row per photo.
 """
@@ -20,8 +20,9 @@ from ..patches import Store, extract
 from ..photos import quantisation_tables, resize
 from ..planning import Plan
 from ..project import progress
+from . import colour_residuals
 
-KINDS = ("header", "content", "residual")
+KINDS = ("header", "content", "residual", "colour")
 LEVELS = ("luma", "tables", "size")  # columns of `header_keys`, from coarse to fine
 SIDE, CROPS = 96, 8  # half of a photo's crops are tested: as many pixels as in 16 patches of 48
 VIEW = 64  # pixels to which crops without traces are enlarged; with 96 a network takes 2.4 times as long
@@ -37,16 +38,22 @@ def run(
     """One of KINDS, trained once per seed: an Experiment, named <prefix><kind>-<test>, for each test of `plans`.
 
     table: the one that the plans split (planning.shared_training), of patches of the catalogue's photos or of photos.
-    Under "patch" the header is that of the training photos themselves; content and residual see other crops of them.
+    Under "patch" header and colour see the training photos themselves; content and residual see other crops of them.
     """
     if kind not in KINDS:
         raise ValueError(f"there is no baseline {kind!r}; choose one of {', '.join(KINDS)}")
-    known = [header_keys(catalogue)] if kind == "header" else features(crop_store(study, catalogue), kind)
+    match kind:
+        case "header":
+            known, classify = [header_keys(catalogue)], look_up
+        case "colour":
+            known, classify = [colour_residuals.features(study, catalogue)], colour_residuals.classify
+        case _:
+            known, classify = features(crop_store(study, catalogue), kind), linear
     photos = table.drop_duplicates("photo").set_index("photo")
     photos, found = photos[photos.index.isin(known[-1].index)], {test: [] for test in plans}  # not those without a crop
     for same in zip(*plans.values(), strict=True):  # those of one seed
         train, val = (_photos(photos, table, same[0], part)["true"] for part in ("train", "val"))
-        logs = look_up(*known, train) if kind == "header" else linear(*known, train, val)
+        logs = classify(*known, train, val)
         for (test, plan), part in product(zip(plans, same, strict=True), ("val", "test")):
             rows = _photos(photos, table, plan, part).join(logs).reset_index()
             found[test].append(rows.assign(part=part, seed=plan.seed, protocol=plan.protocol))
@@ -87,7 +94,7 @@ def header_keys(catalogue: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, pd.Index(relative_photos(catalogue), name="photo"), list(LEVELS))
 
 
-def look_up(keys: pd.DataFrame, train: pd.Series) -> pd.DataFrame:
+def look_up(keys: pd.DataFrame, train: pd.Series, _: pd.Series | None = None) -> pd.DataFrame:
     """Log-probability of each class (columns log_prob:<class>) for all photos of `header_keys`.
 
     train: the classes of the training photos, by name. A class is as probable as it is among training photos with the
@@ -150,32 +157,9 @@ def content_function() -> Callable[[np.ndarray], np.ndarray]:
     return function
 
 
-def _symmetric_codes() -> np.ndarray:
-    """The class, one of 169, of each of 5^4 co-occurrences, int [625]: change of sign and reversal keep it."""
-    four = np.indices((5,) * 4).reshape(4, -1)
-    same = [np.ravel_multi_index(one, (5,) * 4) for one in (four, four[::-1], 4 - four, 4 - four[::-1])]
-    return np.unique(np.min(same, axis=0), return_inverse=True)[1]
-
-
-SYMMETRIC = _symmetric_codes()
-
-
 def cooccurrences(crops: np.ndarray) -> np.ndarray:
-    """Shares of the co-occurrences of noise residuals in crops uint8 [n, h, w, 3]: float64 [n, 338].
-
-    Third-order residuals of green, [1 -3 3 -1] / 3, rounded and truncated to -2..2, four in a row: along the filter's
-    direction, then across; both directions of the filter are counted together ("s3_spam14hv": Fridrich and Kodovsky
-    2012; for camera models: Marra et al. 2015).
-    """
-    counts = np.zeros((2, len(crops), SYMMETRIC.max() + 1))
-    for green in (crops[..., 1].astype(np.int16), crops[..., 1].astype(np.int16).swapaxes(1, 2)):
-        residual = green[..., :-3] - green[..., 3:] + 3 * (green[..., 2:-1] - green[..., 1:-2])
-        levels = np.clip((residual + 1) // 3, -2, 2) + 2
-        for way, moved in enumerate((levels, levels.swapaxes(1, 2))):
-            codes = ((moved[..., :-3] * 5 + moved[..., 1:-2]) * 5 + moved[..., 2:-1]) * 5 + moved[..., 3:]
-            for i, own in enumerate(codes.reshape(len(crops), -1)):
-                counts[way, i] += np.bincount(SYMMETRIC[own], minlength=counts.shape[2])
-    return np.hstack(list(counts / counts.sum(axis=2, keepdims=True)))
+    """`models.Cooccurrences` of the green channel of crops uint8 [n, h, w, 3]: float [n, 338]."""
+    return models.Cooccurrences()(torch.from_numpy(crops[..., 1]).float()).numpy()
 
 
 def linear(known: pd.DataFrame, tested: pd.DataFrame, train: pd.Series, val: pd.Series) -> pd.DataFrame:

@@ -45,15 +45,20 @@ class PatchNetwork(nn.Module):
         return self.net.classifier(features), features
 
 
-def patch_positions(height: int, width: int, size: int) -> np.ndarray:
-    """Top left corners [n, 2] (y, x) of at most PATCHES evenly spaced patches, half overlapping in small photos."""
+def patch_positions(height: int, width: int, size: int, margin: float = 0.0) -> np.ndarray:
+    """Top left corners [n, 2] (y, x) of at most PATCHES evenly spaced patches, half overlapping in small photos.
+
+    margin: the share of each side that is left out at either end, as far as one patch fits.
+    """
     if min(height, width) < size:
         raise ValueError(f"smaller ({width} x {height} pixels) than a patch ({size} x {size})")
-    room, step = np.array([height, width]) - size, max(1, size // 2)
+    sides, step = np.array([height, width]), max(1, size // 2)
+    first = np.minimum((margin * sides).astype(int), (sides - size) // 2)
+    room = sides - 2 * first - size
     while (counts := -(-room // step) + 1).prod() > PATCHES:
         step += 1
     ys, xs = (np.arange(n) * length // max(1, n - 1) for n, length in zip(counts, room, strict=True))
-    return np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2).reshape(-1, 2)
+    return np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2).reshape(-1, 2) + first
 
 
 @contextmanager
@@ -72,7 +77,7 @@ def few_threads() -> Iterator[None]:
 def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
     """What the model says about a photo uint8 [h, w, 3], in float32; ValueError if it is smaller than a patch."""
     size, device = model.input_size, best_device()
-    corners = patch_positions(*photo.shape[:2], size)
+    corners = patch_positions(*photo.shape[:2], size, model.info.get("margin", 0.0))
     if model.info.get("kind") == "resize":  # the whole photo as one patch
         corners, patches = np.zeros((1, 2), int), resize(photo, size, size)[None]
     else:

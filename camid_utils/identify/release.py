@@ -12,7 +12,7 @@ from ..models import Model, load_model, save_model
 from ..patches import cut_patches
 from ..photos import read_image
 from . import page
-from .predict import PUBLISHED, combine, describe_model, predict_photo, seen_headers
+from .predict import PATCHES, PUBLISHED, combine, describe_model, predict_photo, seen_headers
 
 FILE = Path(PUBLISHED).name
 MOST, CLOSE = 15e6, 1e-3  # bytes of a model file; difference between the probabilities of the two files
@@ -22,8 +22,8 @@ CARD = """# A network that names {classes} camera models
 
 - **Files**: `{file}` ({file_size}) and, for the page, `{network}` ({network_size}){weights}.
   On {photos} test photos their probabilities differ by at most {difference:.1e}.
-- **Network**: {kind}, on crops of {size} x {size} pixels at full resolution.
-- **Training**: protocol `{protocol}`, seed {seed}, {ended} its plateau.
+- **Network**: {kind}, on at most {patches} crops of {size} x {size} pixels at full resolution.
+- **Training**: protocol `{protocol}`, seed {seed}.
 
 ## What it must not be used for
 
@@ -104,7 +104,7 @@ def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) 
         weights=", both with large weights as float16" * facts["float16"],
         kind=model.net.settings.get("backbone", model.net.settings["network"]),
         size=model.input_size, protocol=model.info["protocol"], seed=model.info["seed"], trained=len(train),
-        **_limits(model.info["identification"]), ended="to" if model.info["plateau"] else "not to",
+        patches=PATCHES, **_limits(model.info["identification"]),
         reached=_markdown(["test", "split", "photos correctly classified", "photos", "collections"], reached),
         sources=_markdown(["collection", "licence", "photos", "camera models"], sources),
         known=_markdown(["camera model", "devices", "collections", "photos"], known.reindex(model.class_names)),

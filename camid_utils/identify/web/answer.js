@@ -1,11 +1,15 @@
 // How the patches of a photo become one answer: the same arithmetic as camid_utils/identify/predict.py.
 
-/** Top left corners [[y, x], ...] of at most `most` patches in evenly spaced rows and columns, edges included. */
-export function positions(height, width, size, most) {
-  const count = (length, step) => Math.ceil((length - size) / step) + 1;
+/** Top left corners [[y, x], ...] of at most `most` patches in evenly spaced rows and columns; `margin`: see predict.py. */
+export function positions(height, width, size, most, margin = 0) {
+  const first = (length) => Math.min(Math.floor(margin * length), Math.floor((length - size) / 2));
+  const room = (length) => length - 2 * first(length) - size;
+  const count = (length, step) => Math.ceil(room(length) / step) + 1;
   let step = Math.max(1, Math.floor(size / 2));
   while (count(height, step) * count(width, step) > most) step += 1;
-  const [ys, xs] = [height, width].map((length) => spread(length - size, count(length, step)));
+  const [ys, xs] = [height, width].map((length) =>
+    spread(room(length), count(length, step)).map((start) => start + first(length)),
+  );
   return ys.flatMap((y) => xs.map((x) => [y, x]));
 }
 

@@ -64,7 +64,7 @@ async function identify(id, file) {
     );
   postMessage({ id, stage: "decoding" });
   const photo = kind === "jpeg" ? decodedJpeg(jpeg, bytes) : decodedPng(bytes);
-  const corners = positions(height, width, size, model.patches);
+  const corners = positions(height, width, size, model.patches, model.info.margin);
   const [logits, features] = [[], []];
   try {
     const bitmap = await preview(photo);
