@@ -26,6 +26,7 @@ INPUT_RANGES = {
 BACKBONES = ("efficientnet_v2_m", "efficientnet_lite0")
 LARGE = 30_000  # numbers: of EfficientNet-Lite0 nine tenths are in larger tensors
 FEATURES = 1280  # channels of the last layer of either backbone
+COLOUR = 3 * 338  # kinds of co-occurrences in three channels, in two directions
 
 
 class _Network(nn.Sequential):
@@ -153,8 +154,8 @@ class Cooccurrences(nn.Module):
         return torch.cat([own @ self.kinds / own.sum(1, keepdim=True) for own in counts], 1)
 
 
-class _ColourResiduals(nn.Module):
-    """`Cooccurrences` in green, red - green and blue - green of crops [n, 3, h, w]: [n, 1014]."""
+class ColourResiduals(nn.Module):
+    """`Cooccurrences` in green, red - green and blue - green of crops [n, 3, h, w], pixels 0..255: [n, COLOUR]."""
 
     def __init__(self):
         super().__init__()
@@ -166,13 +167,14 @@ class _ColourResiduals(nn.Module):
 
 
 class ResidualNet(_Network):
-    """A linear classifier of colour residuals: crops [n, 3, h, w] of pixels 0..255 to logits [n, classes].
+    """A linear discriminant of colour residuals: crops [n, 3, h, w] of pixels 0..255 to logits [n, classes].
 
-    Its features are counted, not learned; analyses.baselines sets the classifier.
+    Its features are where a crop lies in the space that tells the classes apart. See analyses.colour_residuals.
     """
 
     def __init__(self, num_classes: int):
-        super().__init__(_ColourResiduals(), nn.Linear(3 * 338, num_classes))
+        space = max(1, num_classes - 1)
+        super().__init__(nn.Sequential(ColourResiduals(), nn.Linear(COLOUR, space)), nn.Linear(space, num_classes))
         self.settings = dict(network="ResidualNet", num_classes=num_classes)
 
 

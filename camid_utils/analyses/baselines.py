@@ -159,7 +159,7 @@ def content_function() -> Callable[[np.ndarray], np.ndarray]:
 
 def cooccurrences(crops: np.ndarray) -> np.ndarray:
     """`models.Cooccurrences` of the green channel of crops uint8 [n, h, w, 3]: float [n, 338]."""
-    return models.Cooccurrences()(torch.from_numpy(crops[..., 1]).float()).numpy()
+    return models.Cooccurrences()(torch.from_numpy(crops[..., 1].astype(np.float32))).numpy()
 
 
 def linear(known: pd.DataFrame, tested: pd.DataFrame, train: pd.Series, val: pd.Series) -> pd.DataFrame:

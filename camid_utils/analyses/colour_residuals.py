@@ -1,23 +1,22 @@
 """Colour residuals of whole photos: counted in many crops, classified by a linear discriminant.
 
-As the features of a photo are means over its crops and the classifier is linear, the mean of its crops' logits is the
-photo's own. So what is trained here is a network like the others, which the tool and the page can use.
+A photo's features are the means over its crops, and all that follows is linear. So the mean of its crops' logits is the
+photo's own, and what is trained here is a network like the others, which the tool and the page can use.
 """
-
-from functools import partial
 
 import joblib
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import logsumexp
 
-from ..batches import best_device
 from ..catalogues import fingerprint, relative_photos
 from ..evaluation import LOG_PROB
 from ..experiments import Study
 from ..files import atomic_path
-from ..identify.predict import predict_photo
-from ..models import Model, ResidualNet
+from ..identify.predict import patch_positions
+from ..models import ColourResiduals, Model, ResidualNet
+from ..patches import Store, cut_patches
 from ..photos import read_photo
 from ..project import progress
 
@@ -28,26 +27,29 @@ FORMAT = 1  # part of the name of kept features: raise it when the same photos w
 
 
 def features(study: Study, catalogue: pd.DataFrame) -> pd.DataFrame:
-    """Features of a ResidualNet, float32, one row per photo, index photo: means over its crops.
+    """models.ColourResiduals, float32, one row per photo, index photo: means over its crops.
 
     Photos that cannot be read or are smaller than a crop are missing. A second call reads the table from its file.
     """
-    path = study.data / "features" / f"colour-{best_device()}-{FORMAT}-{fingerprint(catalogue)[:16]}.parquet"
+    path = study.data / "features" / f"colour-{FORMAT}-{fingerprint(catalogue)[:16]}.parquet"
     if not path.is_file():
-        one = joblib.delayed(partial(_photo_features, net=model(ResidualNet(1), [""])))
-        found = joblib.Parallel(-1, prefer="threads", return_as="generator")(map(one, catalogue["path"]))
+        jobs = map(joblib.delayed(_photo_features), catalogue["path"])
+        found = joblib.Parallel(-1, prefer="threads", return_as="generator")(jobs)
         bar = progress(found, "colour residuals", total=len(catalogue), unit="photo", disable=len(catalogue) < 20)
         rows = {name: row for name, row in zip(relative_photos(catalogue), bar, strict=True) if row is not None}
         with atomic_path(path) as partial_file:
-            pd.DataFrame.from_dict(rows, "index").rename(columns=str).astype(np.float32).to_parquet(partial_file)
+            pd.DataFrame.from_dict(rows, "index").rename(columns=str).to_parquet(partial_file)
     return pd.read_parquet(path).rename_axis("photo").sort_index()
 
 
-def _photo_features(path: str, net: Model) -> np.ndarray | None:
+@torch.inference_mode()
+def _photo_features(path: str) -> np.ndarray | None:
     try:
-        return predict_photo(read_photo(path), net).features.mean(axis=0)
+        photo = read_photo(path)
+        crops = cut_patches(photo, patch_positions(*photo.shape[:2], SIDE, MARGIN), SIDE)
     except ValueError:
         return None
+    return ColourResiduals()(torch.from_numpy(crops).permute(0, 3, 1, 2).float()).mean(0).numpy()
 
 
 def model(net: ResidualNet, class_names: list[str], **info) -> Model:
@@ -56,7 +58,7 @@ def model(net: ResidualNet, class_names: list[str], **info) -> Model:
 
 
 def discriminant(known: pd.DataFrame, train: pd.Series) -> ResidualNet:
-    """A ResidualNet whose classifier is the linear discriminant of training photos.
+    """The linear discriminant of training photos (Fisher 1936; Rao 1948).
 
     known: `features`; train: the classes of the training photos, by name; the logits are in the classes' alphabetical
     order. Features are standardised, and the covariance within classes is shrunk towards a multiple of the identity,
@@ -71,17 +73,41 @@ def discriminant(known: pd.DataFrame, train: pd.Series) -> ResidualNet:
     means = pd.DataFrame(values).groupby(train.to_numpy()).mean()
     inside = values - means.loc[train].to_numpy()
     within = shrunk_covariance(inside.T @ inside / len(inside), SHRINKAGE)
-    weights = np.linalg.solve(within, means.T).T
-    bias = np.log(shares.to_numpy()) - (weights * means.to_numpy()).sum(axis=1) / 2
-    net, weights = ResidualNet(len(means)), weights / scale
-    for parameter, array in ((net.classifier.weight, weights), (net.classifier.bias, bias - weights @ centre)):
-        parameter.data = torch.from_numpy(array).float()
+    white = np.linalg.inv(np.linalg.cholesky(within)).T
+    whitened = means.to_numpy() @ white
+    space = np.linalg.qr((whitened - whitened.mean(axis=0))[1:].T)[0]  # that of the classes' means
+    turn, net = white @ space / scale[:, None], ResidualNet(len(means))
+    bias = np.log(shares.to_numpy()) - ((whitened @ space) ** 2).sum(axis=1) / 2
+    _set(net.features[1], turn.T, -centre @ turn)
+    _set(net.classifier, whitened @ space, bias)
     return net
+
+
+def _set(layer: torch.nn.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
+    layer.weight.data, layer.bias.data = (torch.from_numpy(array).float() for array in (weight, bias))
+
+
+@torch.inference_mode()
+def outputs(net: ResidualNet, known: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Logits float64 [photos, classes] and the network's features [photos, d] of photos with these `features`."""
+    features = net.features[1](torch.from_numpy(known.to_numpy(copy=True)))
+    return net.classifier(features).double().numpy(), features.double().numpy()
 
 
 def classify(known: pd.DataFrame, train: pd.Series, _: pd.Series | None = None) -> pd.DataFrame:
     """Log-probability of each class (columns log_prob:<class>) for all photos `known`, by `discriminant`."""
-    with torch.inference_mode():
-        logits = discriminant(known, train).classifier(torch.from_numpy(known.to_numpy(copy=True)))
-    logs = logits.double().log_softmax(1).numpy()
-    return pd.DataFrame(logs, known.index, sorted(train.unique())).add_prefix(LOG_PROB)
+    return _log_probabilities(outputs(discriminant(known, train), known)[0], known.index, sorted(train.unique()))
+
+
+def _log_probabilities(logits: np.ndarray, index: pd.Index, class_names: list[str]) -> pd.DataFrame:
+    logs = logits - logsumexp(logits, axis=1, keepdims=True)
+    return pd.DataFrame(logs, index, class_names).add_prefix(LOG_PROB)
+
+
+def photo_outputs(known: pd.DataFrame, model: Model, store: Store, rows: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+    """As open_set.photo_outputs, but from the `features` of the photos that the patches `rows` are of."""
+    photos = store.table.iloc[rows].drop(columns=["y", "x"]).groupby("photo").first()
+    photos = photos[photos.index.isin(known.index)]
+    logits, features = outputs(model.net, known.loc[photos.index])
+    found = photos.assign(true=photos["camera_model"], energy=logsumexp(logits, axis=1))
+    return found.join(_log_probabilities(logits, photos.index, model.class_names)).reset_index(), features

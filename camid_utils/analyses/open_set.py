@@ -1,5 +1,6 @@
 """When the answer must be "none of the known cameras": models left out within a data set, scores, limits, errors."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -79,24 +80,25 @@ def feature_scores(features: np.ndarray, known: np.ndarray, labels: pd.Series) -
     return pd.DataFrame(found)
 
 
-def fold_photos(model: Model, store: Store, plan: Plan) -> pd.DataFrame:
+def fold_photos(model: Model, store: Store, plan: Plan, outputs: Callable = photo_outputs) -> pd.DataFrame:
     """One row per val and test photo of a plan, of the model's classes and of others (known: True, False).
 
-    Columns: part, known, `photo_outputs` and COMPARED, with probabilities calibrated on the known val photos.
+    Columns: part, known, those of `outputs` and COMPARED, with probabilities calibrated on the known val photos.
     """
     known = store.table["camera_model"].isin(model.class_names).to_numpy()
     rows = np.flatnonzero((plan.part != "unused") & (known | (plan.part != "train")))
-    seen, features = photo_outputs(model, store, rows)
-    part = pd.Series(plan.part[rows]).groupby(store.table["photo"].iloc[rows].to_numpy()).first().to_numpy()
+    seen, features = outputs(model, store, rows)
+    part = pd.Series(plan.part[rows]).groupby(store.table["photo"].iloc[rows].to_numpy()).first()
+    part = part[seen["photo"]].to_numpy()
     known = seen["true"].isin(model.class_names)
     seen, train = seen.assign(part=part, known=known, protocol=plan.protocol), part == "train"
     seen = seen.join(feature_scores(features, features[train], seen["true"][train]))[~train].reset_index(drop=True)
     return calibrate(seen, fit_temperature(seen[seen["known"] & (seen["part"] == "val")]))
 
 
-def camera_means(model: Model, store: Store, rows: np.ndarray) -> list[list[float]]:
+def camera_means(model: Model, store: Store, rows: np.ndarray, outputs: Callable = photo_outputs) -> list[list[float]]:
     """Mean features [classes, d] of each camera's photos, rounded for the model file."""
-    seen, features = photo_outputs(model, store, rows)
+    seen, features = outputs(model, store, rows)
     means = pd.DataFrame(features).groupby(seen["true"]).mean().loc[model.class_names]
     return [[float(f"{value:.6g}") for value in row] for row in means.to_numpy()]
 
