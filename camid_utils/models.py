@@ -24,7 +24,6 @@ INPUT_RANGES = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),  # torchvision's constants x 255
 }
 BACKBONES = ("efficientnet_v2_m", "efficientnet_lite0")
-LARGE = 30_000  # numbers: of EfficientNet-Lite0 nine tenths are in larger tensors
 FEATURES = 1280  # channels of the last layer of either backbone
 COLOUR = 3 * 338  # kinds of co-occurrences in three channels, in two directions
 
@@ -297,20 +296,14 @@ def digest(net: nn.Module, settings: list, *others) -> str:
     return found.hexdigest()
 
 
-def save_model(model: Model, path: str | Path, half: bool = False) -> Path:
-    """Write `model` as safetensors; everything but the weights is JSON in the file's metadata.
-
-    half: weights of more than LARGE numbers as float16; the model that is read computes in float32. Smaller ones are
-    filters near the input, where rounding would blur the traces.
-    """
+def save_model(model: Model, path: str | Path) -> Path:
+    """Write `model` as safetensors; everything but the weights is JSON in the file's metadata."""
     if model.net.settings["num_classes"] != len(model.class_names):
         raise ValueError(f"{model.net.settings['num_classes']} outputs but {len(model.class_names)} class names")
     if model.input_range not in INPUT_RANGES:
         raise ValueError(f"unknown input range {model.input_range!r}: choose one of {', '.join(INPUT_RANGES)}")
     metadata = model._asdict() | {"net": model.net.settings}
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.net.state_dict().items()}
-    if half:
-        tensors = {name: t.half() if t.numel() > LARGE else t for name, t in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, {name: json.dumps(value) for name, value in metadata.items()})
     return Path(path)

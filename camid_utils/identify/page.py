@@ -3,7 +3,6 @@
 import argparse
 import errno
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ import onnx
 import torch
 
 from ..files import atomic_path, command, exclusive_folder
-from ..models import LARGE, Model, load_model
+from ..models import Model, load_model
 from ..project import resolve
 from .predict import PATCHES, PatchNetwork, few_threads, newest_model
 
@@ -34,11 +33,10 @@ TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "applicat
          ".html": "text/html", ".onnx": "application/octet-stream"}  # a module as plain text does not run  # fmt: skip
 
 
-def export(model: Model, path: Path, half: bool = False) -> None:
+def export(model: Model, path: Path) -> None:
     """Write a model as ONNX: input `patches` uint8 [n, size, size, 3], OUTPUTS float32 [n, classes] and [n, d].
 
-    The metadata has class names and all else that the page needs. half: see `_store_half`. ValueError for models of
-    whole photos.
+    The metadata has class names and all else that the page needs. ValueError for models of whole photos.
     """
     if model.info.get("kind") == "resize":
         raise ValueError("this model takes whole resized photos, the page takes crops only: give another --model")
@@ -49,19 +47,8 @@ def export(model: Model, path: Path, half: bool = False) -> None:
     onnx.helper.set_model_props(graph, {METADATA: json.dumps(facts)})
     for node in graph.graph.node:
         node.ClearField("metadata_props")  # the exporter's own notes, a quarter of a megabyte
-    if half:
-        _store_half(graph.graph)
     with atomic_path(path) as partial_file:
         partial_file.write_bytes(graph.SerializeToString())
-
-
-def _store_half(graph: onnx.GraphProto) -> None:
-    """Store large weights as float16 (as models.save_model does); each is cast to float32 when the file is loaded."""
-    for weights in graph.initializer:
-        if weights.data_type == onnx.TensorProto.FLOAT and math.prod(weights.dims) > LARGE:
-            name, values = weights.name, onnx.numpy_helper.to_array(weights)
-            weights.CopyFrom(onnx.numpy_helper.from_array(values.astype("float16"), f"{name}_half"))
-            graph.node.insert(0, onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
 
 
 def build(model: Model, to: Path, network: Path | None = None) -> Path:

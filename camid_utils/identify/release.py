@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .. import published
@@ -20,7 +21,7 @@ CARD = """# A network that names {classes} camera models
 
 `python -m camid_utils.identify photo.jpg` and `make demo` use it where no model was trained. {about}
 
-- **Files**: `{file}` ({file_size}) and, for the page, `{network}` ({network_size}){weights}.
+- **Files**: `{file}` ({file_size}) and, for the page, `{network}` ({network_size}).
   On {photos} test photos their probabilities differ by at most {difference:.1e}.
 - **Network**: {kind}, on at most {patches} crops of {size} x {size} pixels at full resolution.
 - **Training**: protocol `{protocol}`, seed {seed}.
@@ -55,23 +56,21 @@ def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame
 
     model: with info["identification"], if notebook 06's limits were measured for it. train: the catalogue's rows of its
     training photos. metrics: its tests (intervals.score) for the card. photos: paths of a few test photos, on which the
-    two files must agree: large weights are stored as float16 in both, if that is so. ValueError for models of whole
-    photos, and for large ones.
+    page's network must agree with it. ValueError if it does not, for models of whole photos, and for large ones.
     """
     limits = dict(model.info.get("identification", {}))
     if limits.get("score") != "feature_similarity":
-        limits.pop("means", None)  # half a megabyte that no answer needs
+        limits.pop("means", None)  # no answer needs them
     info = model.info | {"headers": seen_headers(train), "identification": limits}
     model = model._replace(info=info)
     file, network = folder / FILE, folder / page.NETWORK
-    for half in (True, False):
-        if (size := save_model(model, file, half).stat().st_size) > MOST:
-            raise ValueError(f"{file} has {size / 1e6:.1f} MB, more than {MOST / 1e6:.0f}: train a smaller head")
-        page.export(load_model(file), network, half)  # of a copy on the CPU
-        if (difference := disagreement(load_model(file), network, photos)) <= CLOSE:
-            break
+    if (size := save_model(model, file).stat().st_size) > MOST:
+        raise ValueError(f"{file} has {size / 1e6:.1f} MB, more than {MOST / 1e6:.0f}: train a smaller head")
+    page.export(load_model(file), network)  # of a copy on the CPU
+    if not (difference := disagreement(model, network, photos)) <= CLOSE:  # nor if it is not a number
+        raise ValueError(f"{network} gives probabilities that differ by {difference:.1e}: export it with another torch")
     sizes = {name: f"{path.stat().st_size / 1e6:.1f} MB" for name, path in (("file", file), ("network", network))}
-    facts = sizes | {"float16": half, "photos": len(photos), "difference": difference}
+    facts = sizes | {"photos": len(photos), "difference": difference}
     write_text(folder / "README.md", card(model, train, metrics, facts))
     return facts
 
@@ -86,7 +85,7 @@ def disagreement(model: Model, network: Path, photos: list[str]) -> float:
         outputs = session.run(page.OUTPUTS, {"patches": cut_patches(photo, corners, model.input_size)})
         one, other = (dict(combine(*given, model)["cameras"]) for given in (expected, outputs))
         found += [abs(one[name] - other[name]) for name in one]
-    return max(found)
+    return float(np.max(found))
 
 
 def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) -> str:
@@ -101,7 +100,6 @@ def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) 
     return CARD.format(
         classes=len(model.class_names), about=describe_model(model), file=FILE, file_size=facts["file"],
         network=page.NETWORK, network_size=facts["network"], photos=facts["photos"], difference=facts["difference"],
-        weights=", both with large weights as float16" * facts["float16"],
         kind=model.net.settings.get("backbone", model.net.settings["network"]),
         size=model.input_size, protocol=model.info["protocol"], seed=model.info["seed"], trained=len(train),
         patches=PATCHES, **_limits(model.info["identification"]),
