@@ -106,3 +106,13 @@ def test_each_class_is_scored_by_the_recipe_that_others_chose_for_it():
     found = found[found["metric"] == "accuracy"].set_index(["experiment", "group"])["value"]
     assert found["first"].to_dict() == {"A_0": 1, "B_0": 0, "all": 0.5}
     assert found["chosen"].to_dict() == {"A_0": 1, "B_0": 1, "all": 1}
+
+
+def test_the_brand_is_the_one_with_the_most_probability():
+    """Two models of A with 0.3 each beat one of B with 0.4; two patches of a photo are one vote."""
+    rows = pd.DataFrame({"photo": ["x", "x", "y"], "seed": 0, "true": ["A_2", "A_2", "B_1"], "brand": ["A", "A", "B"]})
+    logs = np.log([[0.3, 0.3, 0.4], [0.3, 0.3, 0.4], [0.1, 0.1, 0.8]])
+    rows[[f"log_prob:{name}" for name in ("A_1", "A_2", "B_1")]] = logs
+    found = content.brands(rows)
+    assert found["true"].tolist() == ["A", "B"] and list(found.filter(like="log_prob:")) == ["log_prob:A", "log_prob:B"]
+    np.testing.assert_allclose(np.exp(found["log_prob:A"]), [0.18 / 0.34, 0.2], rtol=1e-6)

@@ -60,6 +60,16 @@ def no_content(table: pd.DataFrame, seed: int) -> Plan:
     return Plan("no content", "camera_model", seed, parts, labels, names, "every class is in every part")
 
 
+def brands(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Predictions of the brand, the column true, one row per photo: the probabilities of a brand's models are added."""
+    votes = vote(predictions)
+    names, logs = class_names(votes), log_probabilities(votes)
+    brand_of = np.array([name.split("_")[0] for name in names])
+    found = votes.drop(columns=[LOG_PROB + name for name in names]).assign(true=votes["brand"])
+    added = {LOG_PROB + brand: np.logaddexp.reduce(logs[:, brand_of == brand], axis=1) for brand in np.unique(brand_of)}
+    return found.assign(**added)
+
+
 def chosen_elsewhere(accuracy: pd.DataFrame) -> pd.DataFrame:
     """The recipe for each class and its accuracy there, chosen by the others: columns recipe, value; index as given.
 
