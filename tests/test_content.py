@@ -116,3 +116,4 @@ def test_the_brand_is_the_one_with_the_most_probability():
     found = content.brands(rows)
     assert found["true"].tolist() == ["A", "B"] and list(found.filter(like="log_prob:")) == ["log_prob:A", "log_prob:B"]
     np.testing.assert_allclose(np.exp(found["log_prob:A"]), [0.18 / 0.34, 0.2], rtol=1e-6)
+    assert evaluation.vote(found)["patches"].tolist() == [1, 1]  # can be voted again
