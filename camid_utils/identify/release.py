@@ -16,27 +16,28 @@ from . import page
 from .predict import PATCHES, PUBLISHED, combine, describe_model, predict_photo, seen_headers
 
 FILE = Path(PUBLISHED).name
+RECIPES = {"ResidualNet": "a linear discriminant of colour residuals (notebook 09)"}
 MOST, CLOSE = 15e6, 1e-3  # bytes of a model file; difference between the probabilities of the two files
-CARD = """# A network that names {classes} camera models
+CARD = """# A classifier that names {classes} camera models
 
 `python -m camid_utils.identify photo.jpg` and `make demo` use it where no model was trained. {about}
 
 - **Files**: `{file}` ({file_size}) and, for the page, `{network}` ({network_size}).
   On {photos} test photos their probabilities differ by at most {difference:.1e}.
-- **Network**: {kind}, on at most {patches} crops of {size} x {size} pixels at full resolution.
+- **Classifier**: {kind}, on at most {patches} crops of {size} x {size} pixels at full resolution.
 - **Training**: protocol `{protocol}`, seed {seed}.
 
 ## What it must not be used for
 
-It must not decide about a person, and it is no evidence in court: it is one network's opinion, from few photos and few
-devices of each model. It has learnt places along with cameras, as its figures for new collections show. It knows no
+It must not decide about a person, and it is no evidence in court: it is one classifier's opinion, from few photos and
+few devices of each model. It has learnt places along with cameras, as its figures for new collections show. It knows no
 cameras but those below, and no photos that were edited, scaled down or sent by a messenger app. Its probabilities are
 no likelihood ratios.
 
 ## What it reaches
 
-By photo, with 95 % intervals. `photo`: this network, on photos set aside. `collection`: networks of the same recipe, on
-collections that they were trained without. Of {tested} photos set aside, the limit refused {refused}; of {unknown}
+By photo, with 95 % intervals. `photo`: this classifier, on photos set aside. `collection`: others of the same recipe,
+on collections that they were trained without. Of {tested} photos set aside, the limit refused {refused}; of {unknown}
 photos by cameras that it does not know, {accepted} were accepted.
 
 {reached}
@@ -100,7 +101,7 @@ def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) 
     return CARD.format(
         classes=len(model.class_names), about=describe_model(model), file=FILE, file_size=facts["file"],
         network=page.NETWORK, network_size=facts["network"], photos=facts["photos"], difference=facts["difference"],
-        kind=model.net.settings.get("backbone", model.net.settings["network"]),
+        kind=RECIPES.get(model.net.settings["network"], model.net.settings["network"]),
         size=model.input_size, protocol=model.info["protocol"], seed=model.info["seed"], trained=len(train),
         patches=PATCHES, **_limits(model.info["identification"]),
         reached=_markdown(["test", "split", "photos correctly classified", "photos", "collections"], reached),
