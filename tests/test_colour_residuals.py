@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from scipy.special import log_softmax, softmax
 from sklearn.covariance import shrunk_covariance
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
@@ -61,8 +62,19 @@ def test_it_is_the_linear_discriminant_of_standardised_features():
     known = pd.DataFrame(values.astype(np.float32))
     scaled = ((values - values.mean(0)) / np.where(values.std(0) == 0, 1, values.std(0))).astype(float)
     expected = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=Shrunk()).fit(scaled, labels)
-    found = colour_residuals.classify(known, labels)
-    np.testing.assert_allclose(np.exp(found), expected.predict_proba(scaled), atol=1e-3)
+    logits = colour_residuals.outputs(colour_residuals.discriminant(known, labels), known)[0]
+    np.testing.assert_allclose(softmax(logits, axis=1), expected.predict_proba(scaled), atol=1e-3)
+
+
+def test_probabilities_are_calibrated_on_validation_photos():
+    """Classes that can hardly be told apart: the discriminant is sure of training photos, and too sure of new ones."""
+    rng, labels = np.random.default_rng(0), pd.Series([*"AB"] * 100)
+    known = pd.DataFrame(rng.normal(size=(200, models.COLOUR)) + 0.05 * (labels == "A").to_numpy()[:, None])
+    known, right = known.astype(np.float32), (np.arange(120, 200), (labels[120:] == "B").astype(int))
+    raw = colour_residuals.outputs(colour_residuals.discriminant(known, labels[:40]), known)[0]
+    found = colour_residuals.classify(known, labels[:40], labels[40:120]).to_numpy()
+    assert -found[right].mean() < -0.5 * log_softmax(raw, axis=1)[right].mean()
+    assert (found.argmax(axis=1) == raw.argmax(axis=1)).all()
 
 
 class Shrunk:

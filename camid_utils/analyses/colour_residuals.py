@@ -19,6 +19,7 @@ from ..models import ColourResiduals, Model, ResidualNet
 from ..patches import Store, cut_patches
 from ..photos import read_photo
 from ..project import progress
+from .calibration import fit_temperature
 
 SIDE = 128  # pixels of a crop; of a photo as many are seen as the tool looks at (predict.PATCHES)
 MARGIN = 0.1  # of each side is not seen: there a lens shows its own traces, and it may be another lens
@@ -94,9 +95,14 @@ def outputs(net: ResidualNet, known: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
     return net.classifier(features).double().numpy(), features.double().numpy()
 
 
-def classify(known: pd.DataFrame, train: pd.Series, _: pd.Series | None = None) -> pd.DataFrame:
-    """Log-probability of each class (columns log_prob:<class>) for all photos `known`, by `discriminant`."""
-    return _log_probabilities(outputs(discriminant(known, train), known)[0], known.index, sorted(train.unique()))
+def classify(known: pd.DataFrame, train: pd.Series, val: pd.Series) -> pd.DataFrame:
+    """Log-probability of each class (columns log_prob:<class>) for all photos `known`, by `discriminant`.
+
+    train, val: the classes of photos, by name; the temperature is the best one on val.
+    """
+    logits, names = outputs(discriminant(known, train), known)[0], sorted(train.unique())
+    temperature = fit_temperature(_log_probabilities(logits, known.index, names).loc[val.index].assign(true=val))
+    return _log_probabilities(logits / temperature, known.index, names)
 
 
 def _log_probabilities(logits: np.ndarray, index: pd.Index, class_names: list[str]) -> pd.DataFrame:

@@ -78,6 +78,12 @@ def pivot(rows: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
     return cells.pivot_table(index=index, columns=columns, values="cell", aggfunc="first", sort=False)
 
 
+def by_group(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per experiment, one column per `group`, which says how many photos it has."""
+    named = rows["group"] + " (" + rows["photos"].astype(str) + ")"
+    return pivot(rows.assign(group=named), ["experiment"], "group").fillna("-")
+
+
 def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
     """Contrasts for readers: what is compared, on which data, the difference in points, and its verdict."""
     names = {end.upper(): contrasts[end].map(labels()) + " (" + contrasts[f"protocol_{end}"] + ")" for end in "ab"}
