@@ -70,9 +70,9 @@ def save_predictions(predictions: pd.DataFrame, path: str | Path, precision: typ
     logs = list(predictions.filter(like=LOG_PROB))
     packing = dict(compression="zstd", compression_level=19, use_byte_stream_split=logs, store_schema=False,
                    use_dictionary=list(predictions.columns.difference(logs, sort=False)))  # fmt: skip
+    finite = predictions.assign(**predictions[logs].clip(lower=np.finfo(precision).min))
     with atomic_path(path) as partial:
-        lowest = predictions.assign(**predictions[logs].clip(lower=np.finfo(precision).min))  # no infinity in half precision
-        lowest.astype(dict.fromkeys(logs, precision)).to_parquet(partial, index=False, **packing)
+        finite.astype(dict.fromkeys(logs, precision)).to_parquet(partial, index=False, **packing)
     return Path(path)
 
 

@@ -43,6 +43,9 @@ def test_predict_puts_each_logit_under_its_own_class(red, tmp_path):
         assert list(out["photo"]) == ["11.jpg", "0.jpg", "5.jpg"]
         assert guesses(out) == list(out["true"]) == ["Bolt_D", "Acme_A", "Acme_B"]
     back = pd.read_parquet(evaluation.save_predictions(out, tmp_path / "p.parquet"))
+    sure = out.assign(**{column: -1e5 for column in out.filter(like=LOG_PROB)})  # beyond half precision
+    assert np.isfinite(pd.read_parquet(evaluation.save_predictions(sure, tmp_path / "h.parquet", np.float16))
+                       .filter(like=LOG_PROB)).all(axis=None)  # fmt: skip
     np.testing.assert_allclose(log_probabilities(back), log_probabilities(out), rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="the model takes 7"):
         evaluation.predict(model._replace(input_size=7), store, ROWS)
