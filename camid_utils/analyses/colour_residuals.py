@@ -18,6 +18,7 @@ from ..identify.predict import patch_positions
 from ..models import ColourResiduals, Model, ResidualNet
 from ..patches import Store, cut_patches
 from ..photos import read_photo
+from ..planning import Plan
 from ..project import progress
 from .calibration import fit_temperature
 
@@ -56,6 +57,14 @@ def _photo_features(path: str) -> np.ndarray | None:
 def model(net: ResidualNet, class_names: list[str], **info) -> Model:
     """A network of this kind with all that the tool needs to know."""
     return Model(net.eval(), class_names, SIDE, "0..255", info | {"kind": "grid", "margin": MARGIN})
+
+
+def trained(known: pd.DataFrame, table: pd.DataFrame, plan: Plan) -> Model:
+    """The model of a plan's training photos: known: `features`; table: the patch table that the plan is for."""
+    own = table.iloc[plan.rows("train")].drop_duplicates("photo").set_index("photo")[plan.target]
+    net = discriminant(known, own[own.index.isin(known.index)])
+    facts = dict(target=plan.target, dataset=table["dataset"].iloc[0], protocol=plan.protocol, seed=plan.seed)
+    return model(net, plan.class_names, **facts)
 
 
 def discriminant(known: pd.DataFrame, train: pd.Series) -> ResidualNet:
