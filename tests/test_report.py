@@ -516,7 +516,7 @@ def test_the_readme_leads_with_real_photographs_and_never_puts_a_simulated_figur
     assert row[2:5] == [ours, "70.0 % (60.0 to 80.0)", simulated]
     assert row[5].startswith("patches of 40 photos from 7 collections, public photographs by cameras; patches of 40 ")
     every = {label: row for label, row in rows.items() if label.startswith("all models, ")}
-    assert len(every) == 7 and {row[4] for row in every.values()} == {"-"}
+    assert len(every) == 9 and {row[4] for row in every.values()} == {"-"}
     assert not any("simulated" in cell for row in every.values() for cell in row)
     assert {row[3] for label, row in every.items() if "content alone" in label} == {"-"}
     assert [row[2:5:2] for label, row in rows.items() if label not in every] == [[ours, simulated]] * 4
