@@ -140,7 +140,7 @@ def test_confused_classes_become_neighbours():
 def test_only_simulated_photos_have_thumbnails_and_only_public_ones_links(run, facts, tmp_path):
     shown, photos = pictures(run[0]), facts["photos"]
     assert shown and not any(photos["name"][int(place)].startswith("Brand") for place in shown)
-    image = Image.open(io.BytesIO(base64.b64decode(next(iter(shown.values())))))
+    image = Image.open(io.BytesIO(base64.b64decode(next(iter(shown.values())).removeprefix("data:image/jpeg;base64,"))))
     assert image.size == (120, 90) and image.format == "JPEG"
     linked = {name: link for name, link in zip(photos["name"], photos["link"], strict=True) if link}
     assert linked == {f"{REAL[0]}_0/{REAL[0]}_0.jpg": "https://github.com/a/b/blob/c0ffee/x/an%20image.JPG"}

@@ -422,7 +422,9 @@ def photographs_in(run: Path) -> list[str]:
             own = kind == "image/png" and base64.b64decode(content) in figures
             found += [f"{path.name} has an {kind} that is no figure"] * (kind.startswith("image/") and not own)
     for path in run.glob("html/*.html"):
-        inside = re.findall(r"[\",]((?:iVBOR|/9j/)[\w+/]{1000})", path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found += [f"{path.name} has a JPEG"] * ("image/jpeg" in text)
+        inside = re.findall(r"[\",]((?:iVBOR|/9j/)[\w+/]{1000})", text)
         found += [f"{path.name} has a picture inside: {one[:20]}" for one in inside]
     return found
 

@@ -157,7 +157,7 @@ def links(photos: pd.DataFrame) -> list[str]:
 
 
 def thumbnails(experiments: list[dict], photos: pd.DataFrame, data: Path, room: int) -> dict[int, str]:
-    """Simulated photos that were confused, as JPEGs in base64 by position: up to PER_PAIR of each pair of classes.
+    """Simulated photos that were confused, by position, as JPEGs in data addresses: up to PER_PAIR per pair of classes.
 
     data: the run's data folder; photos that are not there are left out. The first of every pair come first, until
     `room` bytes are full; photos that several experiments confused are preferred, as each is stored once.
@@ -176,7 +176,7 @@ def thumbnails(experiments: list[dict], photos: pd.DataFrame, data: Path, room: 
     for place in chosen["photo"].unique():
         path = data / folder_name(photos["dataset"][place]) / photos["photo"][place]
         if path.is_file():
-            text = b64encode(_thumbnail(path)).decode()
+            text = f"data:image/jpeg;base64,{b64encode(_thumbnail(path)).decode()}"
             room -= len(text) + 12  # with its number and marks
             if room < 0:
                 break

@@ -360,8 +360,7 @@
     if (one.header.length) text.append(element("p", {}, `header look-up: ${header}`));
     const item = element("li", {}, text);
     const picture = pictures[unit.photo];
-    const options = { src: `data:image/jpeg;base64,${picture}`, alt: `Simulated photo ${short}` };
-    if (picture) item.prepend(element("img", options));
+    if (picture) item.prepend(element("img", { src: picture, alt: `Simulated photo ${short}` }));
     return item;
   }
 
