@@ -95,11 +95,11 @@ def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
 def vote(predictions: pd.DataFrame) -> pd.DataFrame:
     """One row per photo (and seed, and fold): log-probabilities summed over its patches and normalised.
 
-    `patches` counts the patches. Classes that a fold leaves out stay without a value.
+    `patches` counts the rows, 1 in a table that was voted before. Classes that a fold leaves out stay without a value.
     """
     columns = [LOG_PROB + name for name in class_names(predictions)]
     unit = [c for c in ("seed", "fold", "photo") if c in predictions]
-    ids = [c for c in predictions.columns if c not in (*columns, *unit, "y", "x")]
+    ids = [c for c in predictions.columns if c not in (*columns, *unit, "y", "x", "patches")]
     groups = predictions.groupby(unit, sort=True)
     summed = groups[columns].sum(min_count=1)
     photos = groups[ids].first().join(groups.size().rename("patches"))

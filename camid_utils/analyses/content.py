@@ -65,7 +65,7 @@ def brands(predictions: pd.DataFrame) -> pd.DataFrame:
     votes = vote(predictions)
     names, logs = class_names(votes), log_probabilities(votes)
     brand_of = np.array([name.split("_")[0] for name in names])
-    found = votes.drop(columns=["patches", *(LOG_PROB + name for name in names)]).assign(true=votes["brand"])
+    found = votes.drop(columns=[LOG_PROB + name for name in names]).assign(true=votes["brand"])
     added = {LOG_PROB + brand: np.logaddexp.reduce(logs[:, brand_of == brand], axis=1) for brand in np.unique(brand_of)}
     return found.assign(**added)
 
