@@ -121,6 +121,7 @@ class BondiNet(_Network):
         self.settings = dict(network="BondiNet", num_classes=num_classes)
 
 
+@cache
 def _symmetric_codes() -> Tensor:
     """1 where one of 5^4 co-occurrences (row) is of one of 169 kinds: a change of sign or reversal keeps the kind."""
     four = np.indices((5,) * 4).reshape(4, -1)

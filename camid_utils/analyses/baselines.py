@@ -44,7 +44,7 @@ def run(
         raise ValueError(f"there is no baseline {kind!r}; choose one of {', '.join(KINDS)}")
     match kind:
         case "header":
-            known, classify = [header_keys(catalogue)], look_up
+            known, classify = [header_keys(catalogue)], lambda keys, train, _: look_up(keys, train)
         case "colour":
             known, classify = [colour_residuals.features(study, catalogue)], colour_residuals.classify
         case _:
@@ -94,7 +94,7 @@ def header_keys(catalogue: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, pd.Index(relative_photos(catalogue), name="photo"), list(LEVELS))
 
 
-def look_up(keys: pd.DataFrame, train: pd.Series, _: pd.Series | None = None) -> pd.DataFrame:
+def look_up(keys: pd.DataFrame, train: pd.Series) -> pd.DataFrame:
     """Log-probability of each class (columns log_prob:<class>) for all photos of `header_keys`.
 
     train: the classes of the training photos, by name. A class is as probable as it is among training photos with the

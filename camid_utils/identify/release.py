@@ -16,7 +16,6 @@ from . import page
 from .predict import PATCHES, PUBLISHED, combine, describe_model, predict_photo, seen_headers
 
 FILE = Path(PUBLISHED).name
-RECIPES = {"ResidualNet": "a linear discriminant of colour residuals (notebook 09)"}
 MOST, CLOSE = 15e6, 1e-3  # bytes of a model file; difference between the probabilities of the two files
 CARD = """# A classifier that names {classes} camera models
 
@@ -24,7 +23,7 @@ CARD = """# A classifier that names {classes} camera models
 
 - **Files**: `{file}` ({file_size}) and, for the page, `{network}` ({network_size}).
   On {photos} test photos their probabilities differ by at most {difference:.1e}.
-- **Classifier**: {kind}, on at most {patches} crops of {size} x {size} pixels at full resolution.
+- **Classifier**: `{kind}` of `camid_utils/models.py`, on at most {patches} crops of {size} x {size} pixels, not scaled.
 - **Training**: protocol `{protocol}`, seed {seed}.
 
 ## What it must not be used for
@@ -101,7 +100,7 @@ def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) 
     return CARD.format(
         classes=len(model.class_names), about=describe_model(model), file=FILE, file_size=facts["file"],
         network=page.NETWORK, network_size=facts["network"], photos=facts["photos"], difference=facts["difference"],
-        kind=RECIPES.get(model.net.settings["network"], model.net.settings["network"]),
+        kind=model.net.settings["network"],
         size=model.input_size, protocol=model.info["protocol"], seed=model.info["seed"], trained=len(train),
         patches=PATCHES, **_limits(model.info["identification"]),
         reached=_markdown(["test", "split", "photos correctly classified", "photos", "collections"], reached),
