@@ -117,3 +117,13 @@ def test_the_brand_is_the_one_with_the_most_probability():
     assert found["true"].tolist() == ["A", "B"] and list(found.filter(like="log_prob:")) == ["log_prob:A", "log_prob:B"]
     np.testing.assert_allclose(np.exp(found["log_prob:A"]), [0.18 / 0.34, 0.2], rtol=1e-6)
     assert evaluation.vote(found)["patches"].tolist() == [1, 1]  # can be voted again
+
+
+def test_probabilities_of_two_methods_are_multiplied_photo_by_photo():
+    rows = [(0, "1", "Acme_A", [0.5, 0.25, 0.25]), (0, "1", "Acme_B", [0.2, 0.4, 0.4])]
+    first = predictions(rows).assign(photo=["a", "b"])
+    second = predictions([(*rows[1][:3], [0.1, 0.8, 0.1]), (*rows[0][:3], [0.2, 0.4, 0.4])]).assign(photo=["b", "a"])
+    found = content.together(first, second).set_index("photo").loc[["a", "b"]]
+    expected = np.array([[0.1, 0.1, 0.1], [0.02, 0.32, 0.04]])
+    shares = np.exp(evaluation.log_probabilities(found))
+    np.testing.assert_allclose(shares, expected / expected.sum(axis=1, keepdims=True))

@@ -70,6 +70,15 @@ def brands(predictions: pd.DataFrame) -> pd.DataFrame:
     return found.assign(**added)
 
 
+def together(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Predictions by two methods as if they were independent, one row per photo: their probabilities are multiplied."""
+    first, second = (vote(table).set_index(["seed", "photo"]) for table in (first, second))
+    columns = [LOG_PROB + name for name in class_names(first)]
+    logs = first[columns] + second.loc[first.index, columns]
+    logs = logs.sub(np.logaddexp.reduce(logs, axis=1), axis=0)
+    return first.drop(columns=columns).join(logs).reset_index()
+
+
 def chosen_elsewhere(accuracy: pd.DataFrame) -> pd.DataFrame:
     """The recipe for each class and its accuracy there, chosen by the others: columns recipe, value; index as given.
 
