@@ -47,10 +47,10 @@ def exclusive_folder(target: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def lock(path: str | Path, timeout: float = -1) -> Iterator[None]:
-    """Hold the lock `path`, which a process that dies lets go.
+    """Hold the lock `path`, which a process that dies lets go; after `timeout` seconds (-1: never) filelock.Timeout.
 
-    timeout: seconds to wait, -1 for ever; then filelock.Timeout. Where the folder cannot lock files, a file beside
-    stands for the lock; if its holder died on another computer, the file must be deleted by hand.
+    Where the folder cannot lock files, a file beside stands for the lock; if its holder died on another computer, the
+    file must be deleted by hand.
     """
     try:
         held = FileLock(path).acquire(timeout)
@@ -64,19 +64,14 @@ def lock(path: str | Path, timeout: float = -1) -> Iterator[None]:
         yield
 
 
-def printable_streams() -> None:
-    """Let every text be printed: what the terminal's encoding lacks becomes an escape such as \\xb7."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # no stream, or one of a notebook or a test
-            stream.reconfigure(errors="backslashreplace")
-
-
 def command(main: Callable[..., int]) -> Callable[..., int]:
     """Decorator of a command line: it prints any text; an error that a user can mend is one line and exit code 2."""
 
     @wraps(main)
     def run(arguments: list[str] | None = None) -> int:
-        printable_streams()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError):  # no stream, or one of a notebook or a test
+                stream.reconfigure(errors="backslashreplace")  # what its encoding lacks is printed as \xb7
         try:
             return main(arguments)
         except (ValueError, OSError) as error:

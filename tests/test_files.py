@@ -109,8 +109,7 @@ def test_other_errors_of_a_lock_are_raised_and_a_held_lock_is_waited_for(tmp_pat
 def test_every_text_can_be_printed(monkeypatch, encoding):
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding=encoding))
-    files.printable_streams()
-    print("photo·ÿ 写真.jpg", flush=True)
+    files.command(lambda arguments: print("photo·ÿ 写真.jpg", flush=True))()
     assert sys.stdout.buffer.getvalue().decode(encoding).endswith(r" \u5199\u771f.jpg" + "\n")
     monkeypatch.setattr(sys, "stdout", None)  # a program without a terminal
-    files.printable_streams()
+    assert files.command(lambda arguments: 0)() == 0
