@@ -54,14 +54,6 @@ FAILED = "failed.txt"  # in the user's folder: what the last run could not downl
 
 @command
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        return check.report(options.folder) if options.what == "check" else download(options)
-    except filelock.Timeout as error:
-        raise ValueError(f"another download into {options.to} is running; wait for it to finish") from error
-
-
-def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m camid_utils.download", description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(dest="what", required=True)
@@ -76,7 +68,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "floreview":
             add("--list", default=sources.FLOREVIEW, metavar="URL", help="another list of addresses")
     commands.add_parser("check", help="what is wrong with a folder").add_argument("folder", type=Path, metavar="DIR")
-    return parser
+    options = parser.parse_args(arguments)
+    try:
+        return check.report(options.folder) if options.what == "check" else download(options)
+    except filelock.Timeout as error:
+        raise ValueError(f"another download into {options.to} is running; wait for it to finish") from error
 
 
 def download(options: argparse.Namespace) -> int:
