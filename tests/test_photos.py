@@ -259,7 +259,7 @@ READ = [jpeg(), jpeg(progressive=True), jpeg("L")]
 LEFT_OUT = [data for data, _ in BAD_FILES.values()] + [jpeg()[: len(jpeg()) * i // 16] for i in range(16)]
 LEFT_OUT += [bytes(5000), b"\xff\xd8" + b"\xff\xe1\xff\xff" * 2000]  # the header of the last has no end
 LEFT_OUT += [with_frame(1, b"\xc3"), with_frame(1, b"\xc9")]  # lossless; arithmetic coding
-LEFT_OUT += [with_frame(4, b"\x0c"), with_frame(5, bytes(4))]  # 12 bits per sample; no pixels
+LEFT_OUT += [with_frame(5, bytes(4))]  # no pixels
 ENTRY = """
 import json, resource, sys
 from camid_utils import catalogues, datasets, patches
