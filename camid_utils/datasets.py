@@ -88,13 +88,13 @@ def load_photographs(
     if wanted.empty:
         raise ValueError(f"there are no public photographs of role {role!r} and kind {kind!r}")
     few = set(wanted["camera_model"].value_counts().loc[lambda counts: counts < least].index)
-    rows, others = ({row.file: row for row in table.itertuples()} for table in (wanted, listed.drop(wanted.index)))
+    rows = {row.file: row for row in listed.itertuples()}
 
     def label(photo: Path) -> tuple | str:
-        if other := others.get(photo.as_posix()):
-            return f"{other.kind} ({other.role})"
         if (row := rows.get(photo.as_posix())) is None:
             raise ValueError("the list of public photographs does not name it")
+        if row.Index not in wanted.index:
+            return f"{row.kind} ({row.role})"
         if row.camera_model in few:
             return f"{row.kind}, fewer than {least} of their model"
         if (size := os.path.getsize(root / photo)) != row.bytes:
@@ -106,7 +106,7 @@ def load_photographs(
     catalogue = read_catalogue(root, f"{PUBLIC} by {role}s" if role else PUBLIC, layout, label)
     missing = [
         {"path": str(root / row.file), "camera_model": row.camera_model, "reason": "it is missing: download it again"}
-        for row in rows.values()
+        for row in wanted.itertuples()
         if not os.path.lexists(root / row.file)
     ]
     catalogue.attrs["left_out"] = sorted(catalogue.attrs["left_out"] + missing, key=lambda row: row["path"])

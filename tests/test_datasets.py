@@ -378,14 +378,6 @@ def test_the_fingerprint_changes_with_the_photos_and_not_with_their_order_or_pla
     assert catalogues.fingerprint(here) != first
 
 
-def test_a_catalogue_survives_parquet(tmp_path):
-    table = datasets.load_dresden(plant(tmp_path, ["Nikon_D70_0_1.JPG", "DSC_1.JPG", "a.mp4"]))
-    table.to_parquet(tmp_path / "catalogue.parquet")
-    again = pd.read_parquet(tmp_path / "catalogue.parquet")
-    pd.testing.assert_frame_equal(again, table)
-    assert again.attrs == table.attrs and len(table.attrs["left_out"]) == 1
-
-
 def test_a_description_counts_what_there_is_and_what_is_left_out(tmp_path):
     labels = {name: [f"{i % n}" for i in range(20)] for name, n in (("camera_model", 2), ("device", 4), ("scene", 5))}
     rows = pd.DataFrame(labels | {"dataset": "simulated Dresden"})

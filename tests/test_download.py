@@ -521,13 +521,6 @@ def test_nothing_is_found_where_nothing_is_wrong(cameras, tmp_path_factory, caps
     assert __main__.main(["check", str(cameras)]) == 0 and "nothing is wrong" in capsys.readouterr().out
 
 
-def test_names_outside_the_terminals_encoding_are_printed(cameras):
-    (cameras / "D70/Nikon_D70é_0_9.JPG").write_bytes(jpeg(90)[:-900])
-    command = [sys.executable, "-m", "camid_utils.download", "check", str(cameras)]
-    shown = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
-    assert shown.returncode == 1 and rb"D70/Nikon_D70\xe9_0_9.JPG truncated" in shown.stdout
-
-
 def test_each_planted_fault_is_found_and_no_other(cameras):
     for name, quality in (("1_900", 75), ("1_901", 75), ("1_902", 74)):  # the last has other pixels
         photo(cameras, f"D200/Nikon_D200_{name}.JPG", 50, "NIKON", "NIKON D200", quality=quality)

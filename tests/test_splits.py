@@ -102,13 +102,6 @@ def test_new_scenes_are_tested_with_new_devices_only():
         assert part == (home if (device in tested) == (home == "test") else "unused")
 
 
-def test_seeds_repeat_and_differ_and_the_authors_protocol_leaks():
-    table = patch_table(catalogue(scenes=5), count=25)
-    parts = split(table, "patch", 1)
-    assert parts.equals(split(table, "patch", 1)) and not parts.equals(split(table, "patch", 2))
-    assert not disjoint(sides(table, parts, "photo"))
-
-
 BEFORE = {  # part of each row before the protocol collection was there: r(train), a(val), e(test), n(unused)
     "patch": "rrreererraeeeeaarrrraereerrrrrraeerarereerarrrerarereaeererr",
     "photo": "reeerrreareerrraarerrrereeaeaerrerrrearrrraaaerrereererrrere",
