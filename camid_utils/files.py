@@ -31,7 +31,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive_folder(target: str | Path) -> Iterator[Path]:
-    """A hidden, empty folder beside `target` to build it in; other processes wait, and take over if this one dies."""
+    """A hidden path to build a folder at, if need be; if the block ends without an error, it takes the target's place.
+
+    Other processes wait, and take over if this one dies.
+    """
     target = Path(target)
     aside = target.with_name(f".{target.name}.partial")
     with _clear_errors(target):
@@ -40,7 +43,11 @@ def exclusive_folder(target: str | Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
             try:
-                yield aside
+                yield aside / "new"
+                if (aside / "new").exists():
+                    if target.exists():
+                        target.rename(aside / "old")
+                    (aside / "new").rename(target)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
 

@@ -63,10 +63,9 @@ def extract(
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     target = Path(folder) / f"{kind}-{size}-{digest}"
     if not target.is_dir():
-        with exclusive_folder(target) as aside:
+        with exclusive_folder(target) as new:
             if not target.is_dir():  # another process may have made it while this one waited
-                _build(catalogue, aside / "store", settings, joblib.effective_n_jobs(workers))
-                (aside / "store").rename(target)
+                _build(catalogue, new, settings, joblib.effective_n_jobs(workers))
     return open_store(target)
 
 

@@ -67,18 +67,14 @@ def simulate(
     )
     target = Path(root).resolve()
     if not _finished(target, note):
-        with exclusive_folder(target) as aside:
+        with exclusive_folder(target) as new:
             if not _finished(target, note):  # else another process made them while this one waited
-                new = aside / "new"
                 jobs = [joblib.delayed(_shoot)(new, kind, seed, size, *scene) for scene in photos.groupby("scene")]
                 finished = joblib.Parallel(workers, return_as="generator_unordered")(jobs)
                 list(progress(finished, "simulating", total=len(jobs), unit="scene"))
                 if kind in LISTED:
                     dresden_listing(photos).to_csv(new / LISTING, index=False)
                 (new / SIMULATED).write_text(note, encoding="utf-8")
-                if target.exists():
-                    target.rename(aside / "old")
-                new.rename(target)
     return Path(root)
 
 
