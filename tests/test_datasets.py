@@ -122,7 +122,8 @@ def test_photos_and_devices_are_counted_beside_the_published_numbers(tmp_path):
     assert (datasets.compare_with_published(table)["status"] == "missing").sum() == 25
     assert datasets.published_counts(table).loc["Nikon_D70", "photos"] == 369
     simulated = datasets.load_dresden(plant(tmp_path, ["SIMULATED.txt"]))
-    assert set(simulated["dataset"]) == {"simulated Dresden"} and simulated.attrs["skipped"] == {}
+    assert {*simulated["dataset"], *simulated["collection"]} == {"simulated Dresden"}
+    assert {*table["collection"]} == {"Dresden"} and simulated.attrs["skipped"] == {}
     assert datasets.compare_with_published(simulated).empty and datasets.published_counts(simulated) is None
 
 
@@ -142,8 +143,8 @@ def test_floreview_is_read_in_both_layouts_natural_or_flat(tmp_path):
 
 def test_each_own_folder_is_a_class(tmp_path):
     table = datasets.load_folder(plant(tmp_path / "mine", ["Nikon_D70/deep/DSC_1.JPG", "phone/1.jpg", "stray.jpg"]))
-    labels = table[["dataset", "brand", "camera_model"]].to_numpy().tolist()
-    assert labels == [["mine", "Nikon", "Nikon_D70"], ["mine", "phone", "phone"]]
+    labels = table[["dataset", "collection", "brand", "camera_model"]].to_numpy().tolist()
+    assert labels == [["mine", "mine", "Nikon", "Nikon_D70"], ["mine", "mine", "phone", "phone"]]
     assert table[["device", "scene"]].isna().all(axis=None) and "not in a class's folder" in reasons(table)["stray.jpg"]
 
 
@@ -227,15 +228,6 @@ def test_the_list_of_public_photographs_is_complete_and_agrees_with_itself():
     assert table["device"].str.rsplit("_", n=1).str[0].eq(table["camera_model"]).all()
     names = set(published.read("collections")["collection"])
     assert names == set(table["collection"]) and len(names) == 52
-
-
-def test_every_catalogue_has_a_collection(tmp_path):
-    dresden = datasets.load_dresden(plant(tmp_path / "a", ["Nikon_D70_0_1.JPG"]))
-    simulated = datasets.load_dresden(plant(tmp_path / "a", ["SIMULATED.txt"]))
-    mine = datasets.load_folder(plant(tmp_path / "mine", ["Nikon_D70/1.jpg"]))
-    found = [table["collection"].item() for table in (dresden, simulated, mine)]
-    assert found == ["Dresden", "simulated Dresden", "mine"]
-    assert catalogues.fingerprint(mine.assign(collection="other")) != catalogues.fingerprint(mine)
 
 
 FORCHHEIM = [
@@ -371,7 +363,8 @@ def test_the_fingerprint_changes_with_the_photos_and_not_with_their_order_or_pla
     first = catalogues.fingerprint(here)
     assert catalogues.fingerprint(here[::-1]) == first != catalogues.fingerprint(there)
     assert catalogues.fingerprint(here, with_mtime=False) == catalogues.fingerprint(there, with_mtime=False)
-    assert catalogues.fingerprint(here.assign(scene="1-1")) != first
+    for column in ("scene", "collection"):
+        assert catalogues.fingerprint(here.assign(**{column: "1-1"})) != first
     plant(tmp_path / "there", {"a/X_Y_0_1.JPG": jpeg() + b"x"})
     assert catalogues.fingerprint(here, with_mtime=False) != catalogues.fingerprint(there, with_mtime=False)
     os.remove(here["path"][0])

@@ -463,16 +463,6 @@ def test_a_public_photo_counts_only_with_the_listed_content_and_the_others_go_on
     assert photographs() == 0 and check.findings(check.load(server.folder), server.folder) == {}
 
 
-def test_a_public_photo_that_resumes_into_another_one_is_fetched_again_as_a_whole(server, photographs):
-    half = len(server.files[server.at[0]]) // 2
-    part, note = fetch.partial_files(server.folder / server.listed["file"][0])
-    part.parent.mkdir(parents=True)
-    part.write_bytes(bytes(half))
-    note.write_text('"' + hashlib.md5(server.files[server.at[0]]).hexdigest() + '"')
-    assert photographs("--devices", "Nikon_D90", "--limit", "1") == 0 and server.ranges == [f"bytes={half}-", ""]
-    assert (server.folder / server.listed["file"][0]).read_bytes() == server.files[server.at[0]]
-
-
 def test_the_check_finds_missing_and_changed_public_photographs(server, photographs):
     assert photographs() == 0
     first, second, third, _ = server.listed["file"]
