@@ -20,7 +20,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it is renamed to `path` only if the block ends without an error."""
     path = Path(path)
     partial = path.with_name(f".{os.getpid()}.{path.name}")
-    with _clear_errors(path):
+    with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
@@ -37,7 +37,7 @@ def exclusive_folder(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     aside = target.with_name(f".{target.name}.partial")
-    with _clear_errors(target):
+    with clear_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with lock(target.with_name(f".{target.name}.lock")):
             shutil.rmtree(aside, ignore_errors=True)
@@ -103,7 +103,7 @@ def write_csv(path: str | Path, table) -> Path:
 
 
 @contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
+def clear_errors(path: Path) -> Iterator[None]:
     """Adds the path and what to do to the error of a full disk or of a folder without permission to write."""
     try:
         yield
