@@ -1,26 +1,18 @@
-"""Catalogue or patch table -> train, val or test for each row, by one of six protocols.
-
-| protocol     | what the parts never share                                                    |
-|--------------|-------------------------------------------------------------------------------|
-| patch        | nothing: a random patch split, as the authors did, with leakage               |
-| photo        | photos                                                                        |
-| scene        | photos, scenes                                                                |
-| device       | photos; test shares no device with train and val                              |
-| scene+device | photos, scenes; test shares no device with train and val (Bondi et al. 2017)  |
-| collection   | photos; of each class: scenes, and test shares no collection with the others  |
-
-The order of the rows does not matter.
-"""
+"""Catalogue or patch table -> train, val or test for each row, by one of six protocols; row order does not matter."""
 
 import numpy as np
 import pandas as pd
 
 from .catalogues import relative_photos
 
-KEPT_APART = {  # by protocol: the columns, beyond photo, that its parts do not share
-    "patch": [], "photo": [], "scene": ["scene"], "device": ["device"], "scene+device": ["scene", "device"],
-    "collection": ["collection", "scene"],
-}  # fmt: skip
+KEPT_APART = {  # by protocol: what parts never share beyond photos (device, collection: test with train and val)
+    "patch": [],  # not even photos are kept apart: a random patch split, as the authors did, with leakage
+    "photo": [],
+    "scene": ["scene"],
+    "device": ["device"],
+    "scene+device": ["scene", "device"],  # Bondi et al. 2017
+    "collection": ["collection", "scene"],  # of each class
+}
 PROTOCOLS = tuple(KEPT_APART)  # a draw depends on the position
 LADDER = ("scene+device", "device", "scene", "photo")  # the strictest first
 PARTS = ("train", "val", "test", "unused")

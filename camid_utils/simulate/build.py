@@ -161,8 +161,8 @@ def plan(
     else:
         table = cameras.one_step_cameras() if kind == "steps" else (COMPACTS if kind == "dresden" else PHONES)[:models]
         fleet = make_devices(table, devices, size, seed)
-    captures = pd.DataFrame([(scene, shot) for scene in range(scenes) for shot in range(shots)])
-    photos = fleet.merge(captures.set_axis(["scene", "capture"], axis=1), how="cross")
+    captures = pd.DataFrame(np.ndindex(scenes, shots), columns=["scene", "capture"])
+    photos = fleet.merge(captures, how="cross")
     photos["scene"] += scenes * pd.factorize(photos["model"])[0] * own
     scene, unit = photos["scene"], photos.groupby(["brand", "model", "device"], sort=False).ngroup() + 1
     photos = photos.assign(shot=range(1, len(photos) + 1), position=scene // MOTIVES + 1, motive=scene % MOTIVES + 1)
