@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from . import datasets, models, patches, training
 from .batches import best_device, layout, logits_of, logits_step, make_fabric, training_precision
-from .files import printable_streams, write_text
+from .files import command, write_text
 from .identify.predict import few_threads, patch_positions, predict_photo
 from .photos import read_image
 
@@ -187,9 +187,9 @@ def photographs(folder: Path) -> Iterator[dict]:
     yield row("the camera of one 12-megapixel photo", "photos/s", 1, ours, seconds(plainly), limit)
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    printable_streams()
     parser = argparse.ArgumentParser(prog="python -m camid_utils.benchmark", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     options = parser.parse_args(arguments)

@@ -24,8 +24,6 @@ DRESDEN_LAYOUT = """\
 FLOREVIEW_LAYOUT = """\
   ROOT/D27_DOOGEE_S96Pro/Nat/jpeg-h264/L1/S1/D27_L1S1C1.jpg    as published, or
   ROOT/DOOGEE_S96Pro/D27_L1S1C1.jpg    one folder per phone: <Brand>_<Model>"""
-PUBLIC_LAYOUT = """\
-  ROOT/Nikon_D90/Nikon_D90_0_000.jpg    as `python -m camid_utils.download photographs --to ROOT` names them"""
 PUBLIC = "public photographs"
 
 
@@ -51,8 +49,7 @@ def load_dresden(root: str | Path) -> pd.DataFrame:
 def load_steps(root: str | Path) -> pd.DataFrame:
     """Catalogue of simulated cameras that differ in one step (simulate.cameras.STEPS), in Dresden's layout."""
     catalogue = load_dresden(root)
-    catalogue["dataset"] = catalogue["dataset"].str.replace("Dresden", "Steps")
-    return catalogue
+    return catalogue.assign(dataset=catalogue["dataset"].str.replace("Dresden", "Steps"))
 
 
 def load_floreview(root: str | Path, flat: bool = False) -> pd.DataFrame:
@@ -91,13 +88,13 @@ def load_photographs(
     if wanted.empty:
         raise ValueError(f"there are no public photographs of role {role!r} and kind {kind!r}")
     few = set(wanted["camera_model"].value_counts().loc[lambda counts: counts < least].index)
-    rows, others = ({row.file: row for row in table.itertuples()} for table in (wanted, listed.drop(wanted.index)))
+    rows = {row.file: row for row in listed.itertuples()}
 
     def label(photo: Path) -> tuple | str:
-        if other := others.get(photo.as_posix()):
-            return f"{other.kind} ({other.role})"
         if (row := rows.get(photo.as_posix())) is None:
             raise ValueError("the list of public photographs does not name it")
+        if row.Index not in wanted.index:
+            return f"{row.kind} ({row.role})"
         if row.camera_model in few:
             return f"{row.kind}, fewer than {least} of their model"
         if (size := os.path.getsize(root / photo)) != row.bytes:
@@ -105,10 +102,11 @@ def load_photographs(
         scene = pd.NA if row.kind == "flat" else f"{row.collection}/{row.block:.0f}"
         return row.camera_model, row.device, scene, row.file, row.collection
 
-    catalogue = read_catalogue(root, f"{PUBLIC} by {role}s" if role else PUBLIC, PUBLIC_LAYOUT, label)
+    layout = "  ROOT/Nikon_D90/Nikon_D90_0_000.jpg    as `python -m camid_utils.download photographs --to ROOT` does"
+    catalogue = read_catalogue(root, f"{PUBLIC} by {role}s" if role else PUBLIC, layout, label)
     missing = [
         {"path": str(root / row.file), "camera_model": row.camera_model, "reason": "it is missing: download it again"}
-        for row in rows.values()
+        for row in wanted.itertuples()
         if not os.path.lexists(root / row.file)
     ]
     catalogue.attrs["left_out"] = sorted(catalogue.attrs["left_out"] + missing, key=lambda row: row["path"])

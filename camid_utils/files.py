@@ -20,7 +20,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it is renamed to `path` only if the block ends without an error."""
     path = Path(path)
     partial = path.with_name(f".{os.getpid()}.{path.name}")
-    with _clear_errors(path):
+    with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
@@ -31,26 +31,33 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive_folder(target: str | Path) -> Iterator[Path]:
-    """A hidden, empty folder beside `target` to build it in; other processes wait, and take over if this one dies."""
+    """A hidden path to build a folder at, if need be; if the block ends without an error, it takes the target's place.
+
+    Other processes wait, and take over if this one dies.
+    """
     target = Path(target)
     aside = target.with_name(f".{target.name}.partial")
-    with _clear_errors(target):
+    with clear_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with lock(target.with_name(f".{target.name}.lock")):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
             try:
-                yield aside
+                yield aside / "new"
+                if (aside / "new").exists():
+                    if target.exists():
+                        target.rename(aside / "old")
+                    (aside / "new").rename(target)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager
 def lock(path: str | Path, timeout: float = -1) -> Iterator[None]:
-    """Hold the lock `path`, which a process that dies lets go.
+    """Hold the lock `path`, which a process that dies lets go; after `timeout` seconds (-1: never) filelock.Timeout.
 
-    timeout: seconds to wait, -1 for ever; then filelock.Timeout. Where the folder cannot lock files, a file beside
-    stands for the lock; if its holder died on another computer, the file must be deleted by hand.
+    Where the folder cannot lock files, a file beside stands for the lock; if its holder died on another computer, the
+    file must be deleted by hand.
     """
     try:
         held = FileLock(path).acquire(timeout)
@@ -64,19 +71,14 @@ def lock(path: str | Path, timeout: float = -1) -> Iterator[None]:
         yield
 
 
-def printable_streams() -> None:
-    """Let every text be printed: what the terminal's encoding lacks becomes an escape such as \\xb7."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # no stream, or one of a notebook or a test
-            stream.reconfigure(errors="backslashreplace")
-
-
 def command(main: Callable[..., int]) -> Callable[..., int]:
     """Decorator of a command line: it prints any text; an error that a user can mend is one line and exit code 2."""
 
     @wraps(main)
     def run(arguments: list[str] | None = None) -> int:
-        printable_streams()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError):  # no stream, or one of a notebook or a test
+                stream.reconfigure(errors="backslashreplace")  # what its encoding lacks is printed as \xb7
         try:
             return main(arguments)
         except (ValueError, OSError) as error:
@@ -101,7 +103,7 @@ def write_csv(path: str | Path, table) -> Path:
 
 
 @contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
+def clear_errors(path: Path) -> Iterator[None]:
     """Adds the path and what to do to the error of a full disk or of a folder without permission to write."""
     try:
         yield

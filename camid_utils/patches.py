@@ -42,12 +42,10 @@ def extract(
 ) -> Store:  # fmt: skip
     """Cut patches from every photo of a catalogue into a store under `folder`, or open an existing one.
 
-    kind "random": `per_photo` different positions, uniform over the photo;
-    "grid": `per_photo` evenly spaced patches that do not overlap (None or 0: as many as fit);
-    "resize": the whole photo resized to a square, aspect ratio not kept.
-    Small photos give as many as fit. degrade: see `photos.degrade`; workers: threads, -1 for all cores.
-    A store is reused while photos, labels and settings stay the same; of two processes that want the same one, the
-    second waits. Raises ValueError for settings that make no sense and if no photo gave a patch.
+    kind "random": `per_photo` different positions, uniform over the photo; "grid": evenly spaced patches that do not
+    overlap (None or 0: all that fit); "resize": the whole photo as a square, aspect ratio not kept. Small photos give
+    as many as fit. degrade: see `photos.degrade`; workers: threads, -1 for all cores. A store is reused while photos,
+    labels and settings stay the same. ValueError for settings that make no sense and if no photo gave a patch.
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: choose one of {', '.join(KINDS)}")
@@ -65,10 +63,9 @@ def extract(
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     target = Path(folder) / f"{kind}-{size}-{digest}"
     if not target.is_dir():
-        with exclusive_folder(target) as aside:
+        with exclusive_folder(target) as new:
             if not target.is_dir():  # another process may have made it while this one waited
-                _build(catalogue, aside / "store", settings, joblib.effective_n_jobs(workers))
-                (aside / "store").rename(target)
+                _build(catalogue, new, settings, joblib.effective_n_jobs(workers))
     return open_store(target)
 
 
@@ -111,15 +108,12 @@ def best_positions(photo: np.ndarray, size: int, count: int) -> np.ndarray:
 
 
 def patch_quality(patches: np.ndarray) -> np.ndarray:
-    """How much patches uint8 [n, h, w, 3] can reveal about their camera: float64 [n], 0 to 1 (Bondi et al. 2017).
-
-    Rewards medium brightness and texture.
-    """
+    """How much patches uint8 [n, h, w, 3] can reveal about their camera: float64 [n], 0 to 1 (Bondi et al. 2017)."""
     values = patches.reshape(len(patches), -1, 3).astype(np.uint32)
     mean, square = (powers.sum(axis=1) / values.shape[1] for powers in (values, values * values))
     deviation, mean = np.sqrt(np.maximum(square - mean**2, 0)) / 255, mean / 255
     alpha, beta, gamma = 0.7, 4.0, np.log(0.01)  # their constants
-    brightness, texture = beta * (mean - mean**2), 1 - np.exp(gamma * deviation)
+    brightness, texture = beta * (mean - mean**2), 1 - np.exp(gamma * deviation)  # medium brightness is best
     return (alpha * brightness + (1 - alpha) * texture).mean(axis=1)
 
 

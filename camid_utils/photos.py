@@ -5,6 +5,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,10 +31,10 @@ RANGES = {"QUALITY": (1, 100), "FACTOR": (0.01, 4.0), "SIDE": (1, 65_500)}  # wh
 
 
 def read_photo(path: str | Path, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
-    """Pixels of a JPEG as stored, uint8 [height, width, 3] RGB: EXIF orientation is never applied.
+    """Pixels of a JPEG as stored, uint8 [height, width, 3] RGB, also if it is grey: EXIF orientation is never applied.
 
-    Grey photos get three equal channels. With `at_least` (height, width) the decoder returns a smaller copy, reduced
-    in eighths, but no smaller than that. Raises ValueError, with the path and the reason, if the file cannot be used.
+    With `at_least` (height, width) the decoder returns a smaller copy, reduced in eighths, but no smaller than that.
+    Raises ValueError, with the path and the reason, if the file cannot be used.
     """
     return read_noted(path, at_least, png=False)[0]
 
@@ -44,10 +45,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_noted(path: str | Path, at_least: tuple[int, int] = (0, 0), png: bool = True) -> tuple[np.ndarray, str]:
-    """Pixels as `read_image`, and a note of what is odd about the file, or "".
-
-    A JPEG is decoded strictly, if need be once repaired. at_least: see `read_photo`; png: whether PNGs are read.
-    """
+    """Pixels as `read_image` (png=False: as `read_photo`), and a note of what was odd and had to be repaired, or ""."""
     size = {"min_height": at_least[0], "min_width": at_least[1]}
     try:
         data = Path(path).read_bytes()
@@ -196,12 +194,9 @@ def header_key(path: str | Path, height: int, width: int) -> str:
 def degrade(photo: np.ndarray, how: str) -> np.ndarray:
     """A photo uint8 [h, w, 3], degraded; the same photo and `how` always give the same pixels.
 
-    "": unchanged;
-    "jpeg 70": compressed again at quality 70, chroma 4:2:0;
-    "scale 0.5": both sides halved;
-    "traces 0.5 90": scaled by 0.5 and back, then quality 90: removes the camera's finest traces, keeps the content;
-    "messenger 1600 75": the longer side reduced to 1600 pixels if it is longer, then quality 75.
-    Raises ValueError for any other `how`.
+    "" does nothing; "jpeg 70" compresses again at quality 70, chroma 4:2:0; "scale 0.5" halves both sides;
+    "traces 0.5 90" scales by 0.5 and back, then quality 90: removes the camera's finest traces, keeps the content;
+    "messenger 1600 75" reduces the longer side to 1600 pixels if it is longer, then quality 75.
     """
     name, numbers = parse_degradation(how)
     height, width = photo.shape[:2]
@@ -220,13 +215,11 @@ def degrade(photo: np.ndarray, how: str) -> np.ndarray:
 def parse_degradation(how: str) -> tuple[str, list[float]]:
     """Name and numbers of a degradation as `degrade` takes it, "" for none; ValueError for any other."""
     name, *words = how.split() or [""]
-    try:
+    with suppress(KeyError, ValueError):  # not such a name or not such numbers
         ranges = [RANGES[number] for number in DEGRADATIONS[name].split()]
         numbers = [type(low)(word) for word, (low, _) in zip(words, ranges, strict=True)]
         if all(low <= number <= high for number, (low, high) in zip(numbers, ranges, strict=True)):
             return name, numbers
-    except (KeyError, ValueError):
-        pass  # not such a name or not such numbers
     forms = ", ".join(f"{form} {numbers}" for form, numbers in DEGRADATIONS.items() if form)
     ranges = ", ".join(f"{number} {low:g} to {high:g}" for number, (low, high) in RANGES.items())
     raise ValueError(f"degradation {how!r}: write one of {forms} ({ranges})")

@@ -12,7 +12,7 @@ from pathlib import Path
 from .files import write_text
 
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of notebooks/, runs/, results/ and data/
-HEADLESS = "CAMID_HEADLESS"  # environment variable that the runner sets for the notebooks' kernels
+HEADLESS = "CAMID_HEADLESS"  # environment variable that the runner sets for kernels of unattended notebooks
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "simplejpeg", "pillow")
 
 
@@ -21,16 +21,11 @@ def resolve(path: str | Path) -> Path:
     return PROJECT / Path(str(path)).expanduser()  # papermill makes a number of a folder named 2024
 
 
-def headless() -> bool:
-    """Whether notebooks run unattended (the runner says so)."""
-    return bool(os.environ.get(HEADLESS))
-
-
 def progress(*args, **options):
     """A progress bar of tqdm: a widget in JupyterLab, text in a terminal and in a headless run."""
     from tqdm import auto, std  # slow to import, and not needed to find a folder
 
-    return (std.tqdm if headless() else auto.tqdm)(*args, **options)
+    return (std.tqdm if os.environ.get(HEADLESS) else auto.tqdm)(*args, **options)
 
 
 def has_bfloat16() -> bool:
@@ -41,23 +36,21 @@ def has_bfloat16() -> bool:
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
+def _git(*words: str) -> str:
+    return subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def commit() -> dict[str, str | bool | None]:
     """The commit that runs, and whether the tree was clean; None outside a clone."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=True).stdout.strip()
-
     try:
-        return {"commit": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain", "--", ".", ":!results")}
+        return {"commit": _git("rev-parse", "HEAD"), "clean": not _git("status", "--porcelain", "--", ".", ":!results")}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "clean": None}
 
 
 def code_changed_since(earlier: str) -> list[str]:
     """The files that differ between an earlier commit and the present one, without results, tests and Markdown."""
-    words = ["diff", "--name-only", earlier, "HEAD", "--", ".", ":!results", ":!tests", ":!*.md"]
-    changed = subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=True)
-    return changed.stdout.splitlines()
+    return _git("diff", "--name-only", earlier, "HEAD", "--", ".", ":!results", ":!tests", ":!*.md").splitlines()
 
 
 def environment() -> dict[str, str]:

@@ -1,23 +1,19 @@
-"""Catalogue or patch table -> train, val or test for each row, by one of six protocols.
-
-| protocol     | what the parts never share                                                    |
-|--------------|-------------------------------------------------------------------------------|
-| patch        | nothing: a random patch split, as the authors did, with leakage               |
-| photo        | photos                                                                        |
-| scene        | photos, scenes                                                                |
-| device       | photos; test shares no device with train and val                              |
-| scene+device | photos, scenes; test shares no device with train and val (Bondi et al. 2017)  |
-| collection   | photos; of each class: scenes, and test shares no collection with the others  |
-
-The order of the rows does not matter.
-"""
+"""Catalogue or patch table -> train, val or test for each row, by one of six protocols; row order does not matter."""
 
 import numpy as np
 import pandas as pd
 
 from .catalogues import relative_photos
 
-PROTOCOLS = ("patch", "photo", "scene", "device", "scene+device", "collection")  # a draw depends on the position
+KEPT_APART = {  # by protocol: what parts never share beyond photos (device, collection: test with train and val)
+    "patch": [],  # not even photos are kept apart: a random patch split, as the authors did, with leakage
+    "photo": [],
+    "scene": ["scene"],
+    "device": ["device"],
+    "scene+device": ["scene", "device"],  # Bondi et al. 2017
+    "collection": ["collection", "scene"],  # of each class
+}
+PROTOCOLS = tuple(KEPT_APART)  # a draw depends on the position
 LADDER = ("scene+device", "device", "scene", "photo")  # the strictest first
 PARTS = ("train", "val", "test", "unused")
 TRAIN, VAL, TEST, UNUSED = range(4)
@@ -36,16 +32,14 @@ def split(table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_m
 
     Every class of `target` is in every part. FRACTIONS are those of a class's rows (patch) or photos (photo), of the
     scenes of each collection (scene). device: TEST_DEVICES of a camera model's devices are tested; val is other photos
-    of the training devices. Under scene+device, train and val are training devices in training and validation scenes,
-    test is test devices in test scenes, the rest is "unused". Raises ValueError naming what cannot be split.
+    of the training devices. scene+device: train and val are training devices in training and validation scenes, test
+    is test devices in test scenes, the rest is "unused". Raises ValueError naming what cannot be split.
 
-    collection: seeds 0 and 1 (and so on) are two folds: of the collections of each class with LEAST photos or more,
-    every second one, by name, is tested. A class with one such collection is never tested, but is in train and val.
-    val never comes from a tested collection: it is another whole collection of the class where training has two, else
-    one scene of each training collection; so it can choose when to stop, while what to train has to be chosen by the
-    new collections of other classes. One more scene of each training collection is "unused": planning.shared_training
-    tests it. Where several classes share a collection, it may be tested for one and train another, which can only
-    mislead about the first.
+    collection: seeds 0 and 1 (and so on) are two folds: of each class's collections with LEAST photos or more, every
+    second one, by name, is tested, but never the only one. val is another whole collection where training has two, else
+    one scene of each training collection: it can choose when to stop, while what to train has to be chosen by other
+    classes. One more scene of each training collection is "unused": planning.shared_training tests it. Where classes
+    share a collection, it may be tested for one and train another, which can only mislead about the first.
     """
     units, unit_of_row = _units(table, protocol, target)
     _, parts, dropped = _draw_servable(units, protocol, seed)
@@ -98,7 +92,7 @@ def _units(table: pd.DataFrame, protocol: str, target: str) -> tuple[pd.DataFram
     """What is drawn (photos, or rows under patch), whatever the order of the rows, and the unit of each row."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    needed = ["camera_model", *_kept_apart(protocol)]
+    needed = ["camera_model", *KEPT_APART[protocol]]
     lacking = sorted({target, *needed} - set(table.columns))
     if lacking or not {"path", "photo"} & set(table.columns):
         raise ValueError(f"the table lacks the columns {', '.join(lacking or ['path or photo'])}")
@@ -118,17 +112,10 @@ def _units(table: pd.DataFrame, protocol: str, target: str) -> tuple[pd.DataFram
     return pd.DataFrame({new: table[old].to_numpy(dtype=object)[first] for new, old in columns.items()}), unit_of_row
 
 
-def _kept_apart(protocol: str) -> list[str]:
-    """The columns, beyond photo, that a protocol keeps apart."""
-    if protocol == "collection":
-        return ["collection", "scene"]
-    return [column for column in ("scene", "device") if column in protocol.split("+")]
-
-
 def _draw_servable(units: pd.DataFrame, protocol: str, seed: int) -> tuple[pd.DataFrame, np.ndarray | None, Dropped]:
     """The units that can be split, perhaps none, the part of each, and (class, reason) for what was dropped."""
     dropped = []
-    for column in _kept_apart(protocol):
+    for column in KEPT_APART[protocol]:
         unknown = units[column].isna()
         counts = units["class"][unknown].value_counts().sort_index()
         dropped += [(name, f"{count} photos of unknown {column}") for name, count in counts.items()]
@@ -223,18 +210,17 @@ def _partition(codes: dict[str, np.ndarray], protocol: str, rng: np.random.Gener
 
 def _by_collection(codes: dict[str, np.ndarray], fold: int, rng: np.random.Generator) -> np.ndarray:
     """The part of each unit under the protocol collection, in one fold; see `split`."""
-    keys, pair = np.unique(codes["class"] * (codes["collection"].max() + 1) + codes["collection"], return_inverse=True)
-    pairs = pd.DataFrame(
-        {"owner": codes["class"][np.unique(pair, return_index=True)[1]], "drawn": rng.random(len(keys))}
-    )
-    large, by_owner = pd.Series(np.bincount(pair) >= LEAST), pairs["owner"]
-    several = large & (large.groupby(by_owner).transform("sum") > 1)
-    test = several & (several.groupby(by_owner).cumsum() % FOLDS == (fold + 1) % FOLDS)
+    width = codes["collection"].max() + 1
+    keys, pair = np.unique(codes["class"] * width + codes["collection"], return_inverse=True)
+    owner, drawn = keys // width, pd.Series(rng.random(len(keys)))
+    large = pd.Series(np.bincount(pair) >= LEAST)
+    several = large & (large.groupby(owner).transform("sum") > 1)
+    test = several & (several.groupby(owner).cumsum() % FOLDS == (fold + 1) % FOLDS)
     spare = several & ~test
-    spare &= spare.groupby(by_owner).transform("sum") > 1
-    whole = spare & (pairs["drawn"].where(spare).groupby(by_owner).transform("max") == pairs["drawn"])
+    spare &= spare.groupby(owner).transform("sum") > 1
+    whole = spare & (drawn.where(spare).groupby(owner).transform("max") == drawn)
     parts = np.array([TRAIN, UNUSED, VAL])[_assign(_collection_of_scene(codes), KEPT_BLOCKS, rng)][codes["scene"]]
-    validated = whole.groupby(by_owner).transform("any").to_numpy()[pair]
+    validated = whole.groupby(owner).transform("any").to_numpy()[pair]
     parts = np.where(validated & (parts == VAL), TRAIN, parts)
     return np.select([test.to_numpy()[pair], whole.to_numpy()[pair]], [TEST, VAL], parts)
 
@@ -261,8 +247,8 @@ def _assert_disjoint(table: pd.DataFrame, parts: pd.Series, protocol: str) -> No
     """Raises AssertionError if two parts share what the protocol keeps apart."""
     used = table.assign(photo=table["path" if "path" in table else "photo"], part=parts)[parts != "unused"]
     if protocol == "collection":  # of each model
-        used = used.assign(**{name: used["camera_model"] + " " + used[name] for name in _kept_apart(protocol)})
-    for name in [] if protocol == "patch" else ["photo", *_kept_apart(protocol)]:
+        used = used.assign(**{name: used["camera_model"] + " " + used[name] for name in KEPT_APART[protocol]})
+    for name in [] if protocol == "patch" else ["photo", *KEPT_APART[protocol]]:
         sides = used["part"] == "test" if name in ("device", "collection") else used["part"]
         seen_on = sides.groupby(used[name].to_numpy(dtype=object)).nunique()
         if (seen_on > 1).any():

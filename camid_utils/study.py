@@ -220,16 +220,13 @@ def publish(out: Path, profile: str) -> int:
         raise ValueError(f"{out} is not a run of the current code ({', '.join(sorted(code))} changed): run it again")
     for path in find_notebooks():
         renew_prose(path, out)
-    with exclusive_folder(PUBLISHED / profile) as aside:
-        (aside / "new").mkdir()
+    with exclusive_folder(PUBLISHED / profile) as new:
+        new.mkdir()
         for part in COMPARED if profile == "default" else (*PARTS, *["model"] * (out / "model").is_dir()):
             copy = shutil.copytree if (out / part).is_dir() else shutil.copy
-            copy(out / part, aside / "new" / part)
-        for path in (aside / "new").glob("predictions/*.parquet"):
+            copy(out / part, new / part)
+        for path in new.glob("predictions/*.parquet"):
             photo_predictions(path)
-        if (PUBLISHED / profile).exists():
-            (PUBLISHED / profile).rename(aside / "old")
-        (aside / "new").rename(PUBLISHED / profile)
     headlines.update()
     print(f"published: {PUBLISHED / profile}, and README.md")
     return 0

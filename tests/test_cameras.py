@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from camid_utils.simulate import cameras, layouts, scenes
+from camid_utils.simulate import build, cameras, scenes
 
 
 def devices(table, models: int, per_model: int, size=(192, 128)) -> list:
-    return list(layouts.make_devices(table[:models], per_model, size, seed=0).itertuples(index=False))
+    return list(build.make_devices(table[:models], per_model, size, seed=0).itertuples(index=False))
 
 
 def even(height: int, width: int, light: float = 0.5, iso: int = 100) -> scenes.Scene:
@@ -32,7 +32,7 @@ def test_a_jpeg_has_its_models_tables_subsampling_and_exif(table):
 
 
 def test_devices_of_a_model_share_its_pipeline_and_models_do_not():
-    fleet = layouts.make_devices(cameras.COMPACTS, 2, (640, 480), seed=0)
+    fleet = build.make_devices(cameras.COMPACTS, 2, (640, 480), seed=0)
     own = ["device", "blur", "vignette", "wb_red", "wb_blue", "off_x", "off_y"]
     assert (fleet.groupby("model")[own].nunique() == 2).all(axis=None)
     for same_size in ([], ["brand", "model", "width", "height"]):
@@ -92,6 +92,6 @@ def test_noise_has_the_variance_of_its_model():
 
 
 def test_every_data_set_has_scenes_of_its_own():
-    seeds = [[0, *layout.dataset.encode(), 2, scene] for layout in layouts.LAYOUTS.values() for scene in (0, 1)]
+    seeds = [[0, *layout.dataset.encode(), 2, scene] for layout in build.LAYOUTS.values() for scene in (0, 1)]
     alike = np.corrcoef([scenes.make_scene(seed, (96, 64)).light.ravel() for seed in seeds])
     assert alike[np.triu_indices(8, 1)].max() < 0.8

@@ -1,4 +1,4 @@
-"""Loaders: file names decide, whatever is odd is left out with its reason, and catalogues know what is missing."""
+"""Loaders: file names decide, whatever is odd is left out with its reason; catalogues and what was published."""
 
 import io
 import os
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from camid_utils import catalogues, datasets
+from camid_utils import catalogues, datasets, published
 
 LISTING = """filename,brand,model,instance,shot,position_num,position_name,motive_num,motive_name,url
 Nikon_D70_0_1.JPG,Nikon,D70,0,1,12,Theatre,3,Door,http://x
@@ -119,12 +119,11 @@ def test_photos_and_devices_are_counted_beside_the_published_numbers(tmp_path):
     names = [f"Nikon_D70_{number % 2}_{number}.JPG" for number in range(4)] + ["Kodak_M1063_0_1.JPG"]
     table = datasets.load_dresden(plant(tmp_path, names))
     assert catalogues.summary(table).loc["Nikon_D70"].tolist() == [4, 2, 0]
-    status = datasets.compare_with_published(table).set_index("camera_model")["status"]
-    assert status["Nikon_D70"] == "365 photos fewer" and (status == "missing").sum() == 25
-    assert status["Kodak_M1063"] == "4 devices fewer, 2390 photos fewer"
+    assert (datasets.compare_with_published(table)["status"] == "missing").sum() == 25
     assert datasets.published_counts(table).loc["Nikon_D70", "photos"] == 369
     simulated = datasets.load_dresden(plant(tmp_path, ["SIMULATED.txt"]))
-    assert set(simulated["dataset"]) == {"simulated Dresden"} and simulated.attrs["skipped"] == {}
+    assert {*simulated["dataset"], *simulated["collection"]} == {"simulated Dresden"}
+    assert {*table["collection"]} == {"Dresden"} and simulated.attrs["skipped"] == {}
     assert datasets.compare_with_published(simulated).empty and datasets.published_counts(simulated) is None
 
 
@@ -144,8 +143,8 @@ def test_floreview_is_read_in_both_layouts_natural_or_flat(tmp_path):
 
 def test_each_own_folder_is_a_class(tmp_path):
     table = datasets.load_folder(plant(tmp_path / "mine", ["Nikon_D70/deep/DSC_1.JPG", "phone/1.jpg", "stray.jpg"]))
-    labels = table[["dataset", "brand", "camera_model"]].to_numpy().tolist()
-    assert labels == [["mine", "Nikon", "Nikon_D70"], ["mine", "phone", "phone"]]
+    labels = table[["dataset", "collection", "brand", "camera_model"]].to_numpy().tolist()
+    assert labels == [["mine", "mine", "Nikon", "Nikon_D70"], ["mine", "mine", "phone", "phone"]]
     assert table[["device", "scene"]].isna().all(axis=None) and "not in a class's folder" in reasons(table)["stray.jpg"]
 
 
@@ -169,7 +168,7 @@ def public(tmp_path, monkeypatch) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["role", "camera_model", "device", "kind", "block", "collection"])
     table["device"] = table["camera_model"] + "_" + table["device"].astype(str)
     table = table.assign(file=list(files), bytes=[len(data) for data in files.values()])
-    monkeypatch.setattr(datasets.published, "photographs", lambda: table.copy())
+    monkeypatch.setattr(published, "photographs", lambda: table.copy())
     return table
 
 
@@ -188,11 +187,9 @@ def test_public_photographs_are_labelled_by_the_list_and_never_by_their_exif_dat
         "Nikon_D70s_0_002.jpg": [None, "bob/sea", "public photographs"],
         "LG_OptimusL9II_0_005.jpg": [None, "x/y", "public photographs"],
     }
-    table = datasets.load_photographs(tmp_path, kind="flat", role="camera", least=1)
-    assert len(table) == 1 and datasets.load_photographs(tmp_path, least=2).attrs["skipped"] == {
-        "flat (camera)": 1,
-        "flat (phone)": 1,
-    }
+    assert len(datasets.load_photographs(tmp_path, kind="flat", role="camera")) == 1
+    skipped = datasets.load_photographs(tmp_path, least=2).attrs["skipped"]
+    assert skipped == {"flat (camera)": 1, "flat (phone)": 1}
     with pytest.raises(FileNotFoundError, match="no usable photo"):
         datasets.load_photographs(tmp_path, least=3)
     everything = datasets.load_photographs(tmp_path, kind=None)
@@ -220,30 +217,17 @@ def test_public_photographs_that_are_missing_changed_or_unlisted_are_left_out(tm
 
 
 def test_the_list_of_public_photographs_is_complete_and_agrees_with_itself():
-    table = datasets.published.photographs()
-    assert len(table) == 1648 and table.groupby("role")["camera_model"].nunique().to_dict() == {
-        "camera": 23,
-        "phone": 21,
-    }
-    assert (
-        table.drop(columns="block").notna().all(axis=None)
-        and (table["block"].isna() == (table["kind"] == "flat")).all()
-    )
+    table = published.photographs()
+    models = table.groupby("role")["camera_model"].nunique()
+    assert len(table) == 1648 and models.to_dict() == {"camera": 23, "phone": 21}
+    assert table.drop(columns="block").notna().all(axis=None)
+    assert (table["block"].isna() == (table["kind"] == "flat")).all()
     assert table["block"].dropna().isin(range(1, 9)).all() and table["file"].is_unique and table["blob"].is_unique
     assert table["blob"].str.fullmatch("[0-9a-f]{40}").all() and table["commit"].str.fullmatch("[0-9a-f]{40}").all()
     assert (table["file"].str.rsplit("/").str[1].str.rsplit("_", n=1).str[0] == table["device"]).all()
     assert table["device"].str.rsplit("_", n=1).str[0].eq(table["camera_model"]).all()
-    names = set(datasets.published.read("collections")["collection"])
+    names = set(published.read("collections")["collection"])
     assert names == set(table["collection"]) and len(names) == 52
-
-
-def test_every_catalogue_has_a_collection(tmp_path):
-    dresden = datasets.load_dresden(plant(tmp_path / "a", ["Nikon_D70_0_1.JPG"]))
-    simulated = datasets.load_dresden(plant(tmp_path / "a", ["SIMULATED.txt"]))
-    mine = datasets.load_folder(plant(tmp_path / "mine", ["Nikon_D70/1.jpg"]))
-    found = [table["collection"].item() for table in (dresden, simulated, mine)]
-    assert found == ["Dresden", "simulated Dresden", "mine"]
-    assert catalogues.fingerprint(mine.assign(collection="other")) != catalogues.fingerprint(mine)
 
 
 FORCHHEIM = [
@@ -379,36 +363,47 @@ def test_the_fingerprint_changes_with_the_photos_and_not_with_their_order_or_pla
     first = catalogues.fingerprint(here)
     assert catalogues.fingerprint(here[::-1]) == first != catalogues.fingerprint(there)
     assert catalogues.fingerprint(here, with_mtime=False) == catalogues.fingerprint(there, with_mtime=False)
-    assert catalogues.fingerprint(here.assign(scene="1-1")) != first
+    for column in ("scene", "collection"):
+        assert catalogues.fingerprint(here.assign(**{column: "1-1"})) != first
     plant(tmp_path / "there", {"a/X_Y_0_1.JPG": jpeg() + b"x"})
     assert catalogues.fingerprint(here, with_mtime=False) != catalogues.fingerprint(there, with_mtime=False)
+    os.remove(here["path"][0])
+    assert catalogues.fingerprint(here) != first
 
 
-def test_a_catalogue_survives_parquet(tmp_path):
-    table = datasets.load_dresden(plant(tmp_path, ["Nikon_D70_0_1.JPG", "DSC_1.JPG", "a.mp4"]))
-    table.to_parquet(tmp_path / "catalogue.parquet")
-    again = pd.read_parquet(tmp_path / "catalogue.parquet")
-    pd.testing.assert_frame_equal(again, table)
-    assert again.attrs == table.attrs and len(table.attrs["left_out"]) == 1
-
-
-def test_a_description_counts_what_there_is():
+def test_a_description_counts_what_there_is_and_what_is_left_out(tmp_path):
     labels = {name: [f"{i % n}" for i in range(20)] for name, n in (("camera_model", 2), ("device", 4), ("scene", 5))}
     rows = pd.DataFrame(labels | {"dataset": "simulated Dresden"})
     assert catalogues.describe(rows) == "simulated Dresden, 20 photos, 2 camera models, 4 devices, 5 scenes"
     bare = rows.assign(scene=pd.NA, dataset="mine")[:1]
     assert catalogues.describe(bare) == "mine, 1 photo, 1 camera model, 1 device"
-
-
-def test_a_description_names_what_is_left_out(tmp_path):
     files = {"A_1_0_1.JPG": jpeg(), "A_1_0_2.JPG": b"", "B_2_0_1.JPG": b"", "x.jpg": jpeg(), "x.png": jpeg()}
     table = datasets.load_dresden(plant(tmp_path, files))
-    counted = "Dresden, 1 photo, 1 camera model, 1 device, 3 photos left out (none is left of B_2)"
-    assert catalogues.describe(table) == counted
+    words = "Dresden, 1 photo, 1 camera model, 1 device, 3 photos left out (none is left of B_2)"
+    assert catalogues.describe(table) == words
 
 
-def test_a_photo_that_vanishes_changes_the_fingerprint(tmp_path):
-    table = datasets.load_dresden(plant(tmp_path, ["X_Y_0_1.JPG", "X_Y_0_2.JPG"]))
-    before = catalogues.fingerprint(table)
-    os.remove(table["path"][0])
-    assert catalogues.fingerprint(table) != before
+@pytest.mark.parametrize("name", published.TABLES)
+def test_every_table_is_read_without_blanks_at_the_ends_of_its_cells(name):
+    texts = published.read(name).select_dtypes(exclude="number").melt()["value"].dropna().astype(str)
+    assert len(published.read(name)) > 0 and (texts == texts.str.strip()).all()
+
+
+def test_a_catalogue_is_compared_with_the_published_counts_in_words():
+    counts = published.read("dresden_models").set_index("camera_model").drop("Ricoh_GX100")
+    counts.loc["Nikon_D70", "photos"] -= 1
+    counts.loc["Kodak_M1063"] -= [2, 300]
+    counts.loc["Sony_DSC-T77", "photos"] += 2
+    counts.loc["Acme_One"] = [1, 10]
+    photos = counts.loc[counts.index.repeat(counts["photos"])].reset_index()
+    device = photos.groupby("camera_model").cumcount() % photos["devices"]
+    photos = photos.assign(device=photos["camera_model"] + device.astype(str), scene=pd.NA, path="", dataset="Dresden")
+    table = datasets.compare_with_published(photos).set_index("camera_model")
+    assert table["status"][table["status"] != "as published"].to_dict() == {
+        "Acme_One": "extra",
+        "Kodak_M1063": "2 devices fewer, 300 photos fewer",
+        "Nikon_D70": "1 photo fewer",
+        "Ricoh_GX100": "missing",
+        "Sony_DSC-T77": "2 photos more",
+    }
+    assert table.loc["Nikon_D70", ["photos", "published_photos"]].tolist() == [368, 369]

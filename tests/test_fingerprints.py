@@ -10,7 +10,7 @@ from camid_utils import catalogues, datasets
 from camid_utils.analyses import fingerprints
 from camid_utils.analyses.fingerprints import ALARMS, DETECTED, METRICS, QUESTIONS, THRESHOLD, decisions, pce
 from camid_utils.photos import read_photo
-from camid_utils.simulate import build, cameras, layouts
+from camid_utils.simulate import build, cameras
 
 SHAPE = (160, 240)
 NOISE = np.random.default_rng(3).standard_normal((200, *SHAPE)).astype(np.float32)
@@ -178,7 +178,7 @@ def test_simulated_flat_field_frames_show_the_sensor_of_the_phones_that_took_the
     assert frames.groupby("device").size().tolist() == [4, 4] and set(frames["device"]) == set(photos["device"])
     assert frames["scene"].isna().all() and frames["dataset"].eq("simulated FloreView").all()
     found = fingerprints.fingerprints(frames)
-    fleet = layouts.make_devices(cameras.PHONES[:1], 2, (256, 192), 0).itertuples()
+    fleet = build.make_devices(cameras.PHONES[:1], 2, (256, 192), 0).itertuples()
     planted = [cameras.sensor_pattern(camera).ravel() for camera in fleet]
     alike = np.corrcoef([*planted, *(one.ravel() for one in found["fingerprint"])])[:2, 2:]
     assert np.diag(alike).min() > 0.3 and abs(alike[[0, 1], [1, 0]]).max() < 0.05
@@ -187,7 +187,7 @@ def test_simulated_flat_field_frames_show_the_sensor_of_the_phones_that_took_the
 
 
 def test_noise_reduction_leaves_no_fingerprint_in_flat_field_frames():
-    camera = next(layouts.make_devices(cameras.PHONES[:1], 1, (256, 192), 0).itertuples())
+    camera = next(build.make_devices(cameras.PHONES[:1], 1, (256, 192), 0).itertuples())
     wall, alike = cameras.make_wall([1], (256, 192)), []
     for own in (camera, camera._replace(denoise=0.0)):
         rngs = map(np.random.default_rng, range(6))

@@ -190,12 +190,6 @@ def test_a_photo_of_200_megapixels_is_within_the_only_limit(tmp_path):
         assert image.size == (16320, 12240)
 
 
-def test_a_missing_file_is_named_with_the_reason(tmp_path):
-    for read in (read_photo, read_image):
-        with pytest.raises(ValueError, match=r"gone\.jpg: cannot be read \(No such file"):
-            read(tmp_path / "gone.jpg")
-
-
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
 def test_quantisation_tables_written_are_tables_read_without_the_zigzag_order_of_the_file(tmp_path, subsampling):
     written = np.arange(2, 130).reshape(2, 8, 8)  # luma and chroma, which Pillow takes in natural order
@@ -259,7 +253,7 @@ READ = [jpeg(), jpeg(progressive=True), jpeg("L")]
 LEFT_OUT = [data for data, _ in BAD_FILES.values()] + [jpeg()[: len(jpeg()) * i // 16] for i in range(16)]
 LEFT_OUT += [bytes(5000), b"\xff\xd8" + b"\xff\xe1\xff\xff" * 2000]  # the header of the last has no end
 LEFT_OUT += [with_frame(1, b"\xc3"), with_frame(1, b"\xc9")]  # lossless; arithmetic coding
-LEFT_OUT += [with_frame(4, b"\x0c"), with_frame(5, bytes(4))]  # 12 bits per sample; no pixels
+LEFT_OUT += [with_frame(5, bytes(4))]  # no pixels
 ENTRY = """
 import json, resource, sys
 from camid_utils import catalogues, datasets, patches

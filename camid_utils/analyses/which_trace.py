@@ -18,7 +18,7 @@ from ..experiments import Experiment, predict_test
 from ..intervals import bootstrap_weights, interval, judged, two_sided, units
 from ..patches import Store, best_positions, cut_patches, extract
 from ..planning import Plan
-from ..simulate import cameras, layouts, scenes
+from ..simulate import build, cameras, scenes
 from . import baselines
 from .open_set import area
 
@@ -109,7 +109,7 @@ def same_photo(number: int, seed: int, size: tuple[int, int]) -> dict[str, tuple
     scene, table = scenes.make_scene([seed, *b"steps", number], size), cameras.one_step_cameras()
     alike = table.assign(model=table["model"].where(table["model"] == TWIN, BASE))
     taken = {}
-    for name, camera in zip(table["model"], layouts.make_devices(alike, 1, size, seed).itertuples(), strict=True):
+    for name, camera in zip(table["model"], build.make_devices(alike, 1, size, seed).itertuples(), strict=True):
         rng = np.random.default_rng([seed, number])
         raw = cameras.take_photo(scene, camera, cameras.point(scene, camera, rng), rng)
         file = cameras.encode(raw, camera, "2009:04:01 09:00:00", scene.iso, None)

@@ -37,7 +37,7 @@ import filelock
 import pandas as pd
 
 from .. import catalogues
-from ..files import command, lock, write_text
+from ..files import clear_errors, command, lock, write_text
 from ..photos import read_photo
 from ..project import progress
 from . import check, fetch, sources
@@ -54,14 +54,6 @@ FAILED = "failed.txt"  # in the user's folder: what the last run could not downl
 
 @command
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        return check.report(options.folder) if options.what == "check" else download(options)
-    except filelock.Timeout as error:
-        raise ValueError(f"another download into {options.to} is running; wait for it to finish") from error
-
-
-def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m camid_utils.download", description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(dest="what", required=True)
@@ -76,7 +68,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "floreview":
             add("--list", default=sources.FLOREVIEW, metavar="URL", help="another list of addresses")
     commands.add_parser("check", help="what is wrong with a folder").add_argument("folder", type=Path, metavar="DIR")
-    return parser
+    options = parser.parse_args(arguments)
+    try:
+        return check.report(options.folder) if options.what == "check" else download(options)
+    except filelock.Timeout as error:
+        raise ValueError(f"another download into {options.to} is running; wait for it to finish") from error
 
 
 def download(options: argparse.Namespace) -> int:
@@ -102,7 +98,7 @@ def download(options: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         if need > (free := shutil.disk_usage(folder).free):
             raise ValueError(f"{folder} has only {free / 1e9:.2f} GB free; choose --devices or another folder")
-        with lock(folder / ".download.lock", timeout=0):
+        with clear_errors(folder), lock(folder / ".download.lock", timeout=0):
             absent = _absent(absent, folder)  # without what another download has just brought
             failures = fetch_all(absent, folder, sources.fetch_from_kaggle if dresden else from_server)
             if dresden:
@@ -160,9 +156,6 @@ def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable, check: Ca
                     break
         except (KeyboardInterrupt, multiprocessing.TimeoutError) as stop:
             end = f"stopped ({type(stop).__name__}); start the same command again"
-        except OSError as error:
-            advice = f"{folder} cannot be written; make room or choose another one, then start the same command again"
-            raise OSError(f"{error.strerror or error}: {advice}") from error
     return sorted(failures) + [f"the other photos: {end}"] * bool(end)
 
 

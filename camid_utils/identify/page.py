@@ -56,20 +56,17 @@ def build(model: Model, to: Path, network: Path | None = None) -> Path:
 
     network: a file that `export` has made of this model, if there is one.
     """
-    with exclusive_folder(to) as aside:
+    with exclusive_folder(to) as site:
         present = {path.name for path in to.iterdir()} if to.exists() else set()
         files = {path.name for path in WEB.iterdir()}
         if present and not {NETWORK, LOCK, "vendor"} <= present <= files | {NETWORK, "vendor"}:
             raise ValueError(f"{to} contains other files: give a folder that is new, empty, or a page built before")
-        site = shutil.copytree(WEB, aside / "site")
+        shutil.copytree(WEB, site)
         shutil.copy(network, site / NETWORK) if network else export(model, site / NETWORK)
         if present and (to / LOCK).read_bytes() == (WEB / LOCK).read_bytes():
             shutil.copytree(to / "vendor", site / "vendor")
         else:
             _install(site)
-        if to.exists():
-            to.rename(aside / "before")
-        site.rename(to)
     return to
 
 

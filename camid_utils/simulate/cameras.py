@@ -1,7 +1,7 @@
 """Simulated cameras: from linear light to a JPEG file, one small function for each step of a real camera.
 
 Images are float32 `[3, H, W]`; 1 is the sensor's saturation, after white balance display white. `camera` is a row of
-`layouts.make_devices`.
+`build.make_devices`.
 """
 
 import io
