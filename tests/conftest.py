@@ -1,6 +1,7 @@
 """Shared stand-ins: patch tables, a small patch store and its network, predictions, an interrupted training."""
 
 import shutil
+import signal
 from collections import OrderedDict
 from itertools import product
 from unittest.mock import MagicMock
@@ -19,6 +20,7 @@ from camid_utils import evaluation, experiments, patches, project, training
 from camid_utils import study as runner
 from camid_utils.analyses import transfer
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore Ctrl-C
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
     --disable-component-update --disable-sync""".split()
