@@ -471,22 +471,20 @@ def test_the_page_escapes_text_and_links_and_colours_verdicts(simulated):
     assert f'<a href="{others["link"][0]}">Baroffio' in ledger.styled(others, "source").to_html()
 
 
-def test_the_readme_shows_the_most_telling_profile_beside_the_paper(tmp_path):
+def test_the_readme_shows_each_figure_beside_the_papers(tmp_path):
     page, text = tmp_path / "README.md", "# Title\n<!-- results -->\nold\n<!-- /results -->\nend\n"
     page.write_text(text)
     headlines.update(page, tmp_path)
     assert page.read_text() == text  # no results, no change
-    plant(tmp_path / "default" / "metrics")
-    headlines.update(page, tmp_path)
-    assert "ours, `default`" in page.read_text() and "| **50.0 %** (40.0 to 60.0) | 40 photos, " in page.read_text()
     plant(tmp_path / "full" / "metrics", {name: (0.6, 0.1) for name in IDS.index})
-    _, _, head, _, *rows, last, end = headlines.filled(page.read_text(), tmp_path).splitlines()
+    headlines.update(page, tmp_path)
+    _, _, head, _, *rows, last, end = page.read_text().splitlines()
     assert (last, end) == ("<!-- /results -->", "end")
     assert [row.split(" | ")[0] for row in rows] == [f"| {label}" for label in SHOWN["label"]] and len(rows) == 6
-    assert {row.count("|") for row in (head, *rows)} == {6} and "| ours, `full` |" in head and "default" not in head
+    assert {row.count("|") for row in (head, *rows)} == {8} and "| ours, simulated (`full`) |" in head
     ours = "**60.0 %** (50.0 to 70.0)"
-    assert f"| `patch` | 82.0 % | {ours} | patches of 40 photos, simulated Dresden |" in rows[0]
-    assert f"| `best` | not tested | {ours} | 40 photos, simulated FloreView |" in rows[-1]
+    assert f"| `patch` | 82.0 % | - | - | {ours} | patches of 40 photos, simulated Dresden |" in rows[0]
+    assert f"| `best` | not tested | - | - | {ours} | 40 photos, simulated FloreView |" in rows[-1]
     with pytest.raises(ValueError, match="<!-- results -->"):
         headlines.filled("# Title\n", tmp_path)
 

@@ -24,6 +24,7 @@ from ..evaluation import class_names, log_probabilities, vote
 from ..experiments import listed
 from ..files import command, write_text
 from ..project import read_record, resolve
+from .tables import read_tables
 
 WEB, NAME = Path(__file__).parent / "web", "confusion_matrices.html"
 LIMIT, PICTURES = 3_000_000, 1_200_000  # bytes: of the page, and of the thumbnails in it
@@ -47,7 +48,7 @@ def build(out: str | Path) -> Path | None:
     tests = {name: rows for name, table in tables.items() if len(rows := table[table["part"] == "test"])}
     if not tests:
         return None
-    record, scores = read_record(out), _accuracies(out / "metrics")
+    scores = read_tables(out / "metrics").query("metric == 'accuracy' and part == 'test'")
     photos = pd.concat([test[["dataset", "photo", "camera_model", "device"]] for test in tests.values()])
     photos = photos.drop_duplicates(UNIT[:2]).sort_values(UNIT[:2], ignore_index=True)
     datasets, devices = list(photos["dataset"].unique()), pd.factorize(_keys(photos, photos.columns.drop("photo")))
@@ -64,6 +65,7 @@ def build(out: str | Path) -> Path | None:
             "accuracy": {level: row.tolist() for level, row in scored[["value", "low", "high"]].dropna().iterrows()},
         })  # fmt: skip
         found[-1] |= experiment(test, photos, answers.get(found[-1]["protocol"], pd.Series()))
+    record = read_record(out)
     facts = {
         "profile": record.get("profile", out.name),
         "notebooks": dict(name.split("_", 1) for name in record.get("notebooks", {})),
@@ -76,14 +78,6 @@ def build(out: str | Path) -> Path | None:
     shown = "data_dir" in given and given.get("galleries", True)
     pictures = thumbnails(found, photos, resolve(given["data_dir"]), min(PICTURES, room)) if shown else {}
     return write_text(out / "html" / NAME, assemble(facts, pictures))
-
-
-def _accuracies(folder: Path) -> pd.DataFrame:
-    """Test accuracies of all experiments in a folder of metrics, by level; no rows without any."""
-    columns = ["experiment", "level", "protocol", "value", "low", "high", "plateau"]
-    tables = [pd.read_csv(path) for path in sorted(folder.glob("*_metrics.csv"))]
-    table = pd.concat([pd.DataFrame(columns=[*columns, "part", "metric"]), *tables])
-    return table[(table["metric"] == "accuracy") & (table["part"] == "test")][columns]
 
 
 def _keys(table: pd.DataFrame, columns: list[str]) -> pd.MultiIndex:
