@@ -132,7 +132,7 @@ FIGURES = {
     ),
     "robustness": lambda n: results.robustness(experiments(4, min(n, 4)), "Degradations", NOTE),
     "fingerprint_crops": lambda n: scores.fingerprint_crops(dict.fromkeys(PHONES[: min(n, 8)], NOISE), NOTE),
-    "energies": lambda n: scores.energies(pairs(), NOTE),
+    "energies": lambda n: scores.energies(pairs(), NOTE, 60),
     "known_and_unknown": lambda n: scores.known_and_unknown(KNOWN, KNOWN[:1], "agreement", 0.5, NOTE),
     "reliability": lambda n: scores.reliability(experiments(n, 2), NOTE),
     "roc_curves": lambda n: scores.roc_curves({f"curve {i}": ROC for i in range(min(n, 4))}, NOTE),
