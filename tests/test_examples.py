@@ -66,9 +66,9 @@ def store(table: pd.DataFrame) -> SimpleNamespace:
 def test_two_views_are_of_the_same_photo():
     whole = pd.DataFrame({"camera_model": np.repeat(MODELS, 2), "photo": range(6)})
     crops = whole[whole["photo"] != 4].loc[lambda table: table.index.repeat(6)]  # photo 4 is too small to crop
-    rows = photographs.two_views(store(whole), store(crops), count=3)
+    rows = photographs.two_views(store(whole), store(crops))
     assert [caption for caption, _ in rows] == ["Acme A", "Acme B", "Bolt C"]
-    assert [[int(p[0, 0, 0]) for p in pictures] for _, pictures in rows] == [[0] * 4, [2] * 4, [4]]
+    assert [[int(p[0, 0, 0]) for p in pictures] for _, pictures in rows] == [[0] * 5, [2] * 5, [4]]
 
 
 def votes_of(catalogue, wrong: dict[int, tuple[str, float]]) -> pd.DataFrame:

@@ -198,13 +198,13 @@ ROW = "02_metrics experiment=cameraconvnet-patch,part=test,level=patch,metric=ac
 STATEMENTS = [
     ("05_fingerprints: low > 0.5 and high < 1", True),
     ("04_contrasts a=design-scratch,b=design-base: undecided", True),
-    ("04_contrasts a=design-scratch,b=design-base: not undecided", False),
+    ("04_contrasts a=design-scratch,b=design-base: higher", False),
     (f"{ROW}: value > 0.5", False),
     (f"{ROW}: 1 row", True),
     (f"{ROW} vs level=photo: value == other_value", True),
     (f"{ROW} vs 03_metrics experiment=transfer-released-patch: low > other_high", False),
     (f"{ROW} vs table2 model=CameraConvNet, from scratch: high < other_val_accuracy", True),
-    ("04_traces group!=intact: change lower in no rows", True),
+    ("04_traces group!=intact: change_high < 0 in no rows", True),
     ("04_traces: group == 'intact' in some rows", True),
     ("04_traces: group == 'intact' in most rows", False),
 ]
@@ -214,7 +214,7 @@ UNREADABLE = [
     ("04_contrasts is lower", "does not have the form"),
     ("04_contrasts: colour > 1", "'colour' is not defined"),
     ("04_contrasts: 2 * low", "is not a comparison"),
-    ("05_fingerprints: change lower", "change_low"),
+    ("03_epochs: lower", "low"),
 ]
 
 

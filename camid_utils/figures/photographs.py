@@ -166,12 +166,12 @@ def centre_crop(photo: np.ndarray, size: int) -> np.ndarray:
     return photo[top : top + size, left : left + size]
 
 
-def two_views(whole: Store, crops: Store, count: int = 4) -> list[tuple]:
-    """Rows of a gallery: for each of four camera models a squashed photo and `count` native crops of the same photo."""
+def two_views(whole: Store, crops: Store) -> list[tuple]:
+    """Rows of a gallery: for each of four camera models a squashed photo and four native crops of the same photo."""
     rows = []
     for model, photos in list(whole.table.groupby("camera_model")["photo"])[:4]:
         own = np.flatnonzero(crops.table["photo"] == photos.iloc[0])
-        chosen = own[np.linspace(0, len(own) - 1, min(count, len(own))).astype(int)]
+        chosen = own[np.linspace(0, len(own) - 1, min(4, len(own))).astype(int)]
         rows.append((readable([model])[0], [whole.pixels[photos.index[0]], *(crops.pixels[i] for i in chosen)]))
     return rows
 

@@ -1,4 +1,4 @@
-"""The confusion matrices of a run as one page for any browser: `python -m camid_utils.report.matrices RUN`.
+"""The confusion matrices of a run as one page for any browser, which each run ends with.
 
 The page (web/) has its data, script and style inside and loads nothing. It shows simulated photographs as thumbnails;
 real ones are never copied: where they are public, it links to them.
@@ -6,7 +6,6 @@ real ones are never copied: where they are public, it links to them.
 
 import io
 import json
-import sys
 from base64 import b64encode
 from gzip import compress
 from pathlib import Path
@@ -22,7 +21,7 @@ from .. import published
 from ..catalogues import folder_name
 from ..evaluation import class_names, log_probabilities, vote
 from ..experiments import listed
-from ..files import command, write_text
+from ..files import write_text
 from ..project import read_record, resolve
 from .tables import read_tables
 
@@ -200,15 +199,3 @@ def assemble(facts: dict, pictures: dict[int, str]) -> str:
     for place, text in parts.items():
         page = page.replace(place, text)
     return page
-
-
-@command
-def main(arguments: list[str] | None = None) -> int:
-    """The command line: folders of runs; returns the exit code."""
-    for folder in sys.argv[1:] if arguments is None else arguments:
-        print(build(folder) or f"{folder} has no predictions of a test")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
