@@ -172,24 +172,9 @@ def test_without_predictions_there_is_no_page(tmp_path):
 
 
 @pytest.fixture
-def opened(browser, run):
-    """Opens the page at a hash; fails if it reports an error or asks for anything but itself."""
-    faults, contexts = [], []
-
-    def open_page(fragment: str = "", **options):
-        contexts.append(browser.new_context(**options))
-        tab = contexts[-1].new_page()
-        tab.on("request", lambda request: request.url.startswith(("file:", "data:")) or faults.append(request.url))
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        tab.goto(f"{run[0].as_uri()}#{fragment}")
-        expect(tab.locator("body")).to_have_attribute("data-ready", "true")
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not faults
+def opened(opened, run):
+    """Opens the page at a hash."""
+    return lambda fragment, **options: opened(f"{run[0].as_uri()}#{fragment}", **options)
 
 
 def cells(tab) -> tuple[list[str], list[str], np.ndarray]:

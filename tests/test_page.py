@@ -8,7 +8,7 @@ import shutil
 import struct
 import tempfile
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
@@ -96,32 +96,6 @@ def colour_url(site, tmp_path_factory):
     folder = shutil.copytree(site, tmp_path_factory.mktemp("colours") / "page")
     with served(page.server(page.build(colours(), folder))) as address:
         yield address
-
-
-@pytest.fixture
-def opened(browser):
-    """Opens a page and waits until it is ready; fails if the page reports an error or asks another host."""
-    faults = []
-    with ExitStack() as contexts:
-
-        def open_page(address: str, **options):
-            def guard(route):
-                if route.request.url.startswith((address, "data:", "blob:")):
-                    return route.continue_()
-                faults.append(f"asked {route.request.url}")
-                return route.abort()
-
-            context = contexts.enter_context(browser.new_context(**options))
-            context.route("**/*", guard)
-            tab = context.new_page()
-            tab.on("pageerror", lambda error: faults.append(str(error)))
-            tab.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-            tab.goto(address)
-            expect(tab.locator("#status")).to_have_text("Ready.")
-            return tab
-
-        yield open_page
-    assert not faults
 
 
 def give(tab, photos: dict[str, bytes]) -> list:

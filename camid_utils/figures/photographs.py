@@ -99,12 +99,10 @@ def patch_positions(photo: np.ndarray, corners: dict[str, np.ndarray], size: int
     return fig
 
 
-def camera_map(
-    photo: np.ndarray, corners: np.ndarray, log_probs: np.ndarray, class_names: list[str], note: str
-) -> plt.Figure:
+def camera_map(photo: np.ndarray, corners: np.ndarray, logs: np.ndarray, names: list[str], note: str) -> plt.Figure:
     """A photo under a grid of cells, one per patch (corners: y, x), in the colour of the most likely camera."""
-    best, sure = log_probs.argmax(axis=1), np.exp(log_probs.max(axis=1))
-    counts = np.bincount(best, minlength=len(class_names))
+    best, sure = logs.argmax(axis=1), np.exp(logs.max(axis=1))
+    counts = np.bincount(best, minlength=len(names))
     order = [i for i in np.argsort(-counts, kind="stable")[: len(MAP_COLOURS)] if counts[i]]  # others: grey
     colour_of = dict(zip(order, MAP_COLOURS, strict=False))
     cells = np.array([to_rgba(colour_of.get(i, GREY), 0.15 + 0.6 * p) for i, p in zip(best, sure, strict=True)])
@@ -114,10 +112,10 @@ def camera_map(
     for ax in (left, right):
         ax.imshow(_for_screen(photo), extent=(0, width, height, 0))
     right.pcolormesh(_cell_edges(xs, width), _cell_edges(ys, height), cells.reshape(len(ys), len(xs), 4))
-    names = [f"{readable([class_names[i]])[0]}, {counts[i]} patches" for i in order]
-    names.append(f"others, {len(best) - counts[order].sum()}")
+    texts = [f"{name}, {counts[i]} patches" for i, name in zip(order, readable(names[i] for i in order), strict=True)]
+    texts.append(f"others, {len(best) - counts[order].sum()}")
     legend = [Patch(color=colour) for colour in (*colour_of.values(), GREY)]
-    fig.legend(legend, names, loc="outside lower center", ncols=len(names))
+    fig.legend(legend, texts, loc="outside lower center", ncols=len(texts))
     return fig
 
 
