@@ -201,15 +201,13 @@ def test_the_locked_packages_are_those_asked_for():
 def test_the_server_sends_its_headers_and_types_whatever_the_system_says(tmp_path, monkeypatch):
     policy = re.search(r'Content-Security-Policy"\s+content="([^"]+)"', (page.WEB / "index.html").read_text())[1]
     assert policy.startswith(page.HEADERS["Content-Security-Policy"])
-    types = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".css": "text/css",
-             ".html": "text/html", ".onnx": "application/octet-stream"}  # fmt: skip
     mimetypes.init()
-    for ending in types:
+    for ending in page.TYPES:
         (tmp_path / f"file{ending}").write_text("")
         monkeypatch.setitem(mimetypes.types_map, ending, "text/plain")
     with page.server(tmp_path) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        for ending, expected in types.items():
+        for ending, expected in page.TYPES.items():
             with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/file{ending}") as answer:
                 assert answer.headers["Content-Type"] == expected
                 assert page.HEADERS.items() <= dict(answer.headers).items()
