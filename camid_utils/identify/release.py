@@ -55,15 +55,14 @@ commercial use, and a licence for code need not cover photographs.
 def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame, photos: list[str]) -> dict:
     """Write model.safetensors, model.onnx and README.md, the model's card, into `folder`; returns sizes and agreement.
 
-    model: with info["identification"], if notebook 06's limits were measured for it. train: the catalogue's rows of its
+    model: with info["identification"], its limits and what they do to test photos. train: the catalogue's rows of its
     training photos. metrics: its tests (intervals.score) for the card. photos: paths of a few test photos, on which the
     page's network must agree with it. ValueError if it does not, for models of whole photos, and for large ones.
     """
-    limits = dict(model.info.get("identification", {}))
+    limits = dict(model.info["identification"])
     if limits.get("score") != "feature_similarity":
         limits.pop("means", None)  # no answer needs them
-    info = model.info | {"headers": seen_headers(train), "identification": limits}
-    model = model._replace(info=info)
+    model = model._replace(info=model.info | {"headers": seen_headers(train), "identification": limits})
     file, network = folder / FILE, folder / page.NETWORK
     if (size := save_model(model, file).stat().st_size) > MOST:
         raise ValueError(f"{file} has {size / 1e6:.1f} MB, more than {MOST / 1e6:.0f}: train a smaller head")
