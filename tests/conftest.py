@@ -3,6 +3,7 @@
 import shutil
 import signal
 from collections import OrderedDict
+from contextlib import ExitStack
 from itertools import product
 from unittest.mock import MagicMock
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 from lightning_fabric import Fabric
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from scipy.special import log_softmax
 from torch import nn
 
@@ -40,6 +41,27 @@ def browser():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a page and waits until it is ready; fails if it reports an error or asks for anything beside itself."""
+    faults = []
+    with ExitStack() as contexts:
+
+        def open_page(address: str, **options):
+            own = address.partition("#")[0], "data:", "blob:"
+            context = contexts.enter_context(browser.new_context(**options))
+            context.on("request", lambda request: request.url.startswith(own) or faults.append(request.url))
+            tab = context.new_page()
+            tab.on("pageerror", lambda error: faults.append(str(error)))
+            tab.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+            tab.goto(address)
+            expect(tab.locator("#status:text-is('Ready.'), body[data-ready=true]")).to_have_count(1)
+            return tab
+
+        yield open_page
+    assert not faults
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from PIL import Image
 
 from camid_utils import catalogues
 from camid_utils.evaluation import LOG_PROB
-from camid_utils.figures import examples, photographs
+from camid_utils.figures import photographs
 
 MODELS = ["Acme_A", "Acme_B", "Bolt_C"]
 
@@ -27,17 +27,17 @@ def catalogue(tmp_path) -> pd.DataFrame:
 
 
 def test_one_photo_of_each_model_from_the_scene_that_most_have(catalogue):
-    chosen = examples.one_scene(catalogue)
+    chosen = photographs.one_scene(catalogue)
     assert chosen["device"].tolist() == [f"{model}_0" for model in MODELS] and set(chosen["scene"]) == {"0-1"}
-    pd.testing.assert_frame_equal(examples.one_scene(catalogue.sample(frac=1, random_state=0)), chosen)
+    pd.testing.assert_frame_equal(photographs.one_scene(catalogue.sample(frac=1, random_state=0)), chosen)
     without = catalogue.assign(scene=pd.array([pd.NA] * len(catalogue), dtype="string"))
-    assert examples.one_scene(without)["camera_model"].tolist() == MODELS
+    assert photographs.one_scene(without)["camera_model"].tolist() == MODELS
 
 
 def test_a_photo_that_cannot_be_decoded_is_passed_over(catalogue):
     with open(catalogue["path"][2], "r+b") as file:
         file.truncate(len(file.read()) * 3 // 4)
-    chosen = examples.one_scene(catalogue)
+    chosen = photographs.one_scene(catalogue)
     assert chosen["device"].tolist() == ["Acme_A_1", "Acme_B_0", "Bolt_C_0"] and set(chosen["scene"]) == {"0-1"}
 
 
@@ -53,12 +53,9 @@ def test_a_photo_of_200_megapixels_is_drawn_reduced_in_place():
     assert figure.axes[0].get_xlim() == (-0.5, 16319.5) and figure.axes[0].get_ylim() == (12239.5, -0.5)
 
 
-def test_crops_are_the_middle_and_the_textured_part():
+def test_a_centre_crop_is_the_middle():
     photo = np.arange(9 * 12 * 3).reshape(9, 12, 3)
-    np.testing.assert_array_equal(examples.centre_crop(photo, 3), photo[3:6, 4:7])
-    photo = np.full((96, 96, 3), 250, np.uint8)
-    photo[32:64, 64:96] = np.random.default_rng(0).integers(60, 200, (32, 32, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(examples.best_crop(photo, 32), photo[32:64, 64:96])
+    np.testing.assert_array_equal(photographs.centre_crop(photo, 3), photo[3:6, 4:7])
 
 
 def store(table: pd.DataFrame) -> SimpleNamespace:
@@ -69,9 +66,9 @@ def store(table: pd.DataFrame) -> SimpleNamespace:
 def test_two_views_are_of_the_same_photo():
     whole = pd.DataFrame({"camera_model": np.repeat(MODELS, 2), "photo": range(6)})
     crops = whole[whole["photo"] != 4].loc[lambda table: table.index.repeat(6)]  # photo 4 is too small to crop
-    rows = examples.two_views(store(whole), store(crops), count=3)
+    rows = photographs.two_views(store(whole), store(crops))
     assert [caption for caption, _ in rows] == ["Acme A", "Acme B", "Bolt C"]
-    assert [[int(p[0, 0, 0]) for p in pictures] for _, pictures in rows] == [[0] * 4, [2] * 4, [4]]
+    assert [[int(p[0, 0, 0]) for p in pictures] for _, pictures in rows] == [[0] * 5, [2] * 5, [4]]
 
 
 def votes_of(catalogue, wrong: dict[int, tuple[str, float]]) -> pd.DataFrame:
@@ -93,10 +90,10 @@ def colours(pictures) -> list[tuple[int, int]]:
 def test_the_photos_behind_the_largest_confusions_are_shown_most_confident_first(catalogue):
     wrong = {0: ("Bolt_C", 0.5), 1: ("Bolt_C", 0.9), 2: ("Bolt_C", 0.7), 10: ("Acme_B", 0.9)}
     votes = votes_of(catalogue, wrong).sample(frac=1, random_state=0).reset_index(drop=True)
-    (a, first), (b, second) = examples.confused_photos(votes, catalogue, 48, count=2)
+    (a, first), (b, second) = photographs.confused_photos(votes, catalogue, 48, count=2)
     assert [a, b] == ["Acme A classified as Bolt C: 3 photos", "Bolt C classified as Acme B: 1 photo"]
     assert [p.shape for p in first] == [(64, 96, 3), (48, 48, 3)] * 2
     assert colours(first) == [(0, 2), (0, 2), (0, 0), (0, 0)] and colours(second) == [(2, 0)] * 2
     os.remove(catalogue["path"][1])
-    assert colours(examples.confused_photos(votes, catalogue, 48, count=1)[0][1]) == [(0, 0)] * 2
-    assert examples.confused_photos(votes_of(catalogue, {}), catalogue, 48) == []
+    assert colours(photographs.confused_photos(votes, catalogue, 48, count=1)[0][1]) == [(0, 0)] * 2
+    assert photographs.confused_photos(votes_of(catalogue, {}), catalogue, 48) == []

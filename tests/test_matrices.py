@@ -114,15 +114,12 @@ def test_counts_are_those_of_scikit_learn(run, facts, name):
     assert (np.transpose(one["share"]) == most).all()
 
 
-def test_experiments_that_validated_alike_are_tests_of_one_network(facts):
-    network = {one["id"]: one["network"] for one in facts["experiments"]}
-    assert network[BASE] == network[OTHER] != network[RELEASED]
-    assert [one["plateau"] for one in facts["experiments"] if one["id"] in (BASE, OTHER)] == [True, False]
-
-
-def test_the_header_answers_where_the_protocol_is_the_same(facts):
-    header = {one["id"]: one["header"] for one in facts["experiments"]}
-    assert header[BASE] == [0] * 48 and header[OTHER] == header[RELEASED] == []
+def test_tests_that_validated_alike_share_a_network_and_those_of_one_protocol_the_headers_answers(facts):
+    base, other, released = (
+        next(one for one in facts["experiments"] if one["id"] == name) for name in (BASE, OTHER, RELEASED)
+    )
+    assert base["network"] == other["network"] != released["network"] and (base["plateau"], other["plateau"]) == (1, 0)
+    assert base["header"] == [0] * 48 and other["header"] == released["header"] == []
 
 
 def test_confused_classes_become_neighbours():
@@ -175,24 +172,9 @@ def test_without_predictions_there_is_no_page(tmp_path):
 
 
 @pytest.fixture
-def opened(browser, run):
-    """Opens the page at a hash; fails if it reports an error or asks for anything but itself."""
-    faults, contexts = [], []
-
-    def open_page(fragment: str = "", **options):
-        contexts.append(browser.new_context(**options))
-        tab = contexts[-1].new_page()
-        tab.on("request", lambda request: request.url.startswith(("file:", "data:")) or faults.append(request.url))
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        tab.goto(f"{run[0].as_uri()}#{fragment}")
-        expect(tab.locator("body")).to_have_attribute("data-ready", "true")
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not faults
+def opened(opened, run):
+    """Opens the page at a hash."""
+    return lambda fragment, **options: opened(f"{run[0].as_uri()}#{fragment}", **options)
 
 
 def cells(tab) -> tuple[list[str], list[str], np.ndarray]:
@@ -261,9 +243,8 @@ def test_keyboard_moves_opens_a_cell_and_closes_it(opened, run):
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_44_classes_are_readable_and_real_photos_only_linked(opened, scheme):
-    tab = opened(
-        f"experiment={RELEASED}&order=similarity", color_scheme=scheme, viewport={"width": 1000, "height": 700}
-    )
+    size = {"width": 1000, "height": 700}
+    tab = opened(f"experiment={RELEASED}&order=similarity", color_scheme=scheme, viewport=size)
     rows, columns, _ = cells(tab)
     assert rows == columns and sorted(rows) == sorted(name.replace("_", " ") for name in REAL) and rows != sorted(rows)
     expect(tab.locator("#caption")).to_contain_text("REAL photographs (public photographs)")
@@ -282,10 +263,8 @@ def test_44_classes_are_readable_and_real_photos_only_linked(opened, scheme):
     assert len(contrasts) > 88 and min(contrasts) >= 4.5
     tab.locator("td").last.focus()
     tab.keyboard.press("ArrowUp")  # scrolls there; names of the row and the column stay in view, and the cell beside
-    boxes = [
-        tab.locator(place).bounding_box() for place in ("#scroll", "th.here >> nth=1", "th.here >> nth=0", "td:focus")
-    ]
-    frame, row, column, cell = boxes
+    places = "#scroll", "th.here >> nth=1", "th.here >> nth=0", "td:focus"
+    frame, row, column, cell = (tab.locator(place).bounding_box() for place in places)
     assert frame["x"] <= row["x"] < cell["x"] and row["y"] == pytest.approx(cell["y"], abs=2)
     assert frame["y"] <= column["y"] < cell["y"] and cell["y"] + cell["height"] <= frame["y"] + frame["height"]
     tab.locator("td.right:not(:empty)").nth(rows.index(REAL[0].replace("_", " "))).click()

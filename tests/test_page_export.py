@@ -1,6 +1,5 @@
 """The exported network, the folder of the page and its server, without a browser and without npm."""
 
-import io
 import json
 import mimetypes
 import re
@@ -186,9 +185,7 @@ def test_npm_is_needed_once_and_where_it_fails_the_page_before_stays(tmp_path, n
     monkeypatch.setenv("PATH", str(tmp_path))
     assert page.main(arguments) == 2 and "install Node.js" in capsys.readouterr().err
     assert (tmp_path / "page" / page.LOCK).read_text() == "{}" and (tmp_path / "page" / "index.html").is_file()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed := io.BytesIO(), "ascii", write_through=True))
     assert page.main(["--model", str(tmp_path / "größe")]) == 2 and "no model file" in capsys.readouterr().err
-    assert rb"gr\xf6\xdfe" in printed.getvalue()
 
 
 def test_the_locked_packages_are_those_asked_for():
@@ -204,15 +201,13 @@ def test_the_locked_packages_are_those_asked_for():
 def test_the_server_sends_its_headers_and_types_whatever_the_system_says(tmp_path, monkeypatch):
     policy = re.search(r'Content-Security-Policy"\s+content="([^"]+)"', (page.WEB / "index.html").read_text())[1]
     assert policy.startswith(page.HEADERS["Content-Security-Policy"])
-    types = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".css": "text/css",
-             ".html": "text/html", ".onnx": "application/octet-stream"}  # fmt: skip
     mimetypes.init()
-    for ending in types:
+    for ending in page.TYPES:
         (tmp_path / f"file{ending}").write_text("")
         monkeypatch.setitem(mimetypes.types_map, ending, "text/plain")
     with page.server(tmp_path) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        for ending, expected in types.items():
+        for ending, expected in page.TYPES.items():
             with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/file{ending}") as answer:
                 assert answer.headers["Content-Type"] == expected
                 assert page.HEADERS.items() <= dict(answer.headers).items()
@@ -223,8 +218,8 @@ def test_a_port_in_use_is_named_before_the_work_begins(tmp_path, quick, npm, cap
     file = models.save_model(small(), tmp_path / "model.safetensors")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        for number, reason in ((port, "it is in use"), (70_000, "")):
-            with pytest.raises(OSError, match=f"port {number} cannot be used .{reason}.*give another --port"):
+        for number, reason in ((port, "in use"), (70_000, "")):
+            with pytest.raises(OSError, match=f"port {number} cannot be used .*{reason}.*give another --port"):
                 page.server(tmp_path, number)
         assert page.main(["--model", str(file), "--to", str(tmp_path / "page"), "--port", str(port)]) == 2
     assert f"port {port} cannot be used" in capsys.readouterr().err and not (tmp_path / "page").exists()

@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 from .. import catalogues, datasets, evaluation, intervals, patches, published
 from ..evaluation import LOG_PROB
 from ..experiments import CONTRAST_COLUMNS, labels
-from ..figures.examples import centre_crop
+from ..figures.photographs import centre_crop
 from ..photos import read_photo
 
 VERSIONS = {"forchheim": datasets.FORCHHEIM_VERSIONS, "vision": datasets.VISION_VERSIONS}

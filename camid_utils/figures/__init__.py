@@ -1,5 +1,5 @@
 """Figures: every function draws the data it is given and says which data they are."""
 
-from . import curves, examples, photographs, results, scores, style
+from . import curves, photographs, results, scores, style
 
-__all__ = ["curves", "examples", "photographs", "results", "scores", "style"]
+__all__ = ["curves", "photographs", "results", "scores", "style"]

@@ -1,6 +1,7 @@
-"""Figures of photographs and data sets: counts, pictures, spectra, patches, maps of cameras and of splits."""
+"""Figures of photographs and data sets: which photos are shown; counts, pictures, spectra, patches, maps."""
 
 import textwrap
+from itertools import islice
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,7 +9,9 @@ import pandas as pd
 from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.patches import Patch
 
-from .. import catalogues
+from .. import catalogues, evaluation
+from ..patches import Store, best_positions, cut_patches
+from ..photos import read_photo
 from .style import GREY, OURS, PAPER, bare_axes, heading, readable
 
 MAP_COLOURS = (OURS, "#edae49", PAPER)  # of the cameras that most of a photo looks like
@@ -50,21 +53,21 @@ def picture_grid(
     return fig
 
 
-def spectra(by_model: dict[str, np.ndarray], note: str, columns: int = 4) -> plt.Figure:
+def spectra(by_model: dict[str, np.ndarray], note: str) -> plt.Figure:
     """Mean noise-residual spectra [size, size], zero frequency in the middle, all on one colour scale."""
     low, high = np.percentile(np.stack(list(by_model.values())), [2, 99.8])
     scale = dict(scale="magnitude, dB above the mean", vmin=low, vmax=high, extent=(-0.5, 0.5, -0.5, 0.5))
-    fig = picture_grid(list(by_model.values()), by_model, columns, "Noise-residual spectra", note, (2, 2.1), **scale)
+    fig = picture_grid(list(by_model.values()), by_model, 4, "Noise-residual spectra", note, (2, 2.1), **scale)
     fig.axes[0].axis("on")
     fig.axes[0].set(xticks=[-0.5, 0, 0.5], yticks=[-0.5, 0, 0.5], xlabel="cycles per pixel")  # the scale of all
     return fig
 
 
-def jpeg_tables(by_model: dict[str, tuple], note: str, columns: int = 4) -> plt.Figure:
+def jpeg_tables(by_model: dict[str, tuple], note: str) -> plt.Figure:
     """Luma quantisation tables [8, 8] and chroma subsampling, by camera model."""
     tables, names = [table[0] for table in by_model.values()], [f"{name}, {t[2]}" for name, t in by_model.items()]
     colours = dict(norm="log", vmin=1, vmax=(top := max(table.max() for table in tables)), cmap="mako_r")
-    fig = picture_grid(tables, names, columns, "JPEG luma tables and chroma subsampling", note, (2, 2.15), **colours)
+    fig = picture_grid(tables, names, 4, "JPEG luma tables and chroma subsampling", note, (2, 2.15), **colours)
     for ax, table in zip(fig.axes, tables, strict=False):
         for (y, x), q in np.ndenumerate(table):
             ax.text(x, y, int(q), ha="center", va="center", fontsize=5, color="white" if q > top**0.5 else "0.2")
@@ -96,13 +99,11 @@ def patch_positions(photo: np.ndarray, corners: dict[str, np.ndarray], size: int
     return fig
 
 
-def camera_map(
-    photo: np.ndarray, corners: np.ndarray, log_probs: np.ndarray, class_names: list[str], note: str, leading: int = 3
-) -> plt.Figure:
+def camera_map(photo: np.ndarray, corners: np.ndarray, logs: np.ndarray, names: list[str], note: str) -> plt.Figure:
     """A photo under a grid of cells, one per patch (corners: y, x), in the colour of the most likely camera."""
-    best, sure = log_probs.argmax(axis=1), np.exp(log_probs.max(axis=1))
-    counts = np.bincount(best, minlength=len(class_names))
-    order = [i for i in np.argsort(-counts, kind="stable")[:leading] if counts[i]]  # others: grey
+    best, sure = logs.argmax(axis=1), np.exp(logs.max(axis=1))
+    counts = np.bincount(best, minlength=len(names))
+    order = [i for i in np.argsort(-counts, kind="stable")[: len(MAP_COLOURS)] if counts[i]]  # others: grey
     colour_of = dict(zip(order, MAP_COLOURS, strict=False))
     cells = np.array([to_rgba(colour_of.get(i, GREY), 0.15 + 0.6 * p) for i, p in zip(best, sure, strict=True)])
     (height, width), (ys, xs) = photo.shape[:2], map(np.unique, corners.T)
@@ -111,10 +112,10 @@ def camera_map(
     for ax in (left, right):
         ax.imshow(_for_screen(photo), extent=(0, width, height, 0))
     right.pcolormesh(_cell_edges(xs, width), _cell_edges(ys, height), cells.reshape(len(ys), len(xs), 4))
-    names = [f"{readable([class_names[i]])[0]}, {counts[i]} patches" for i in order]
-    names.append(f"others, {len(best) - counts[order].sum()}")
+    texts = [f"{name}, {counts[i]} patches" for i, name in zip(order, readable(names[i] for i in order), strict=True)]
+    texts.append(f"others, {len(best) - counts[order].sum()}")
     legend = [Patch(color=colour) for colour in (*colour_of.values(), GREY)]
-    fig.legend(legend, names, loc="outside lower center", ncols=len(names))
+    fig.legend(legend, texts, loc="outside lower center", ncols=len(texts))
     return fig
 
 
@@ -139,3 +140,53 @@ def split_map(catalogue: pd.DataFrame, parts: dict[str, pd.Series]) -> plt.Figur
         ax.set_title(f"{name}: {sizes}" + " (scenes unknown)" * grid.empty, fontsize=9)
     fig.legend([Patch(color=colour) for colour in PARTS.values()], PARTS, loc="outside lower center", ncols=4)
     return fig
+
+
+def one_scene(catalogue: pd.DataFrame) -> pd.DataFrame:
+    """One photo of each camera model, the first that decodes, all of the scene that most models share (if known)."""
+    shared = catalogue.groupby("scene")["camera_model"].nunique()
+    rows = catalogue[catalogue["scene"] == shared.idxmax()] if len(shared) else catalogue
+    groups = rows.sort_values("path").groupby("camera_model")["path"]
+    chosen = [next((i for i, path in paths.items() if _decodes(path)), None) for _, paths in groups]
+    return rows.loc[[i for i in chosen if i is not None]]
+
+
+def _decodes(path: str) -> bool:
+    try:
+        return read_photo(path, (1, 1)) is not None  # reduced: faster, and as strict
+    except ValueError:
+        return False
+
+
+def centre_crop(photo: np.ndarray, size: int) -> np.ndarray:
+    """The middle [size, size] of a photo or pattern [h, w] or [h, w, 3], or as much as there is."""
+    top, left = (max(0, extent - size) // 2 for extent in photo.shape[:2])
+    return photo[top : top + size, left : left + size]
+
+
+def two_views(whole: Store, crops: Store) -> list[tuple]:
+    """Rows of a gallery: for each of four camera models a squashed photo and four native crops of the same photo."""
+    rows = []
+    for model, photos in list(whole.table.groupby("camera_model")["photo"])[:4]:
+        own = np.flatnonzero(crops.table["photo"] == photos.iloc[0])
+        chosen = own[np.linspace(0, len(own) - 1, min(4, len(own))).astype(int)]
+        rows.append((readable([model])[0], [whole.pixels[photos.index[0]], *(crops.pixels[i] for i in chosen)]))
+    return rows
+
+
+def confused_photos(votes: pd.DataFrame, catalogue: pd.DataFrame, size: int, count: int = 3) -> list[tuple]:
+    """Rows of a gallery: for each of the three largest confusions some photos, most confident first, and best crops."""
+    logs = evaluation.log_probabilities(votes)
+    predictions = np.array(evaluation.class_names(votes))[logs.argmax(1)]
+    path_of = dict(zip(catalogues.relative_photos(catalogue), catalogue["path"], strict=True))
+    rows = []
+    for true, predicted in evaluation.biggest_confusions(votes)[["true", "predicted"]].itertuples(index=False):
+        found = np.flatnonzero((votes["true"] == true) & (predictions == predicted))
+        found = found[np.argsort(-logs.max(1)[found], kind="stable")]
+        paths = (path_of[votes["photo"].iloc[i]] for i in found)
+        photos = list(islice(map(read_photo, filter(_decodes, paths)), count))
+        if photos:
+            text = f"{true} classified as {predicted}: {len(found)} photo{'s' * (len(found) > 1)}"
+            views = [(photo, cut_patches(photo, best_positions(photo, size, 1), size)[0]) for photo in photos]
+            rows.append((readable([text])[0], [view for pair in views for view in pair]))
+    return rows

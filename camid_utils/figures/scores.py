@@ -4,21 +4,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .examples import centre_crop
-from .photographs import picture_grid
+from .photographs import centre_crop, picture_grid
 from .style import DASHES, GREY, MARKERS, OURS, PAPER, SERIES, heading
 
 
-def fingerprint_crops(patterns: dict[str, np.ndarray], note: str, size: int = 96, columns: int = 4) -> plt.Figure:
-    """The middle `size` x `size` pixels of each fingerprint [h, w], in per cent of the light, on one grey scale."""
-    crops = [100 * centre_crop(pattern, size) for pattern in patterns.values()]
+def fingerprint_crops(patterns: dict[str, np.ndarray], note: str) -> plt.Figure:
+    """The middle 96 x 96 pixels of each fingerprint [h, w], in per cent of the light, on one grey scale."""
+    crops = [100 * centre_crop(pattern, 96) for pattern in patterns.values()]
     limit = float(np.percentile(np.abs(np.concatenate([crop.ravel() for crop in crops])), 99))
-    title = f"Sensor-noise fingerprints, the middle {size} x {size} pixels"
+    title = "Sensor-noise fingerprints, the middle 96 x 96 pixels"
     scale = dict(scale="response to light, %", vmin=-limit, vmax=limit, cmap="gray")
-    return picture_grid(crops, patterns, columns, title, note, (2, 2.1), **scale)
+    return picture_grid(crops, patterns, 4, title, note, (2, 2.1), **scale)
 
 
-def energies(table: pd.DataFrame, note: str, limit: float = 60) -> plt.Figure:
+def energies(table: pd.DataFrame, note: str, limit: float) -> plt.Figure:
     """Peak-to-correlation energy of each pair of photo and fingerprint (fingerprints.match), own device or other.
 
     limit: where a dashed line marks the decision.
@@ -34,16 +33,6 @@ def energies(table: pd.DataFrame, note: str, limit: float = 60) -> plt.Figure:
     ax.set_xscale("symlog", linthresh=10)
     ax.xaxis.set_major_formatter("{x:g}")
     ax.axvline(0, color="0.8", lw=0.8, zorder=0)
-    return fig
-
-
-def device_roc(curves: dict[str, pd.DataFrame], note: str) -> plt.Figure:
-    """Receiver operating characteristics of fingerprints (fingerprints.roc) with their 95 % bands."""
-    fig = roc_curves(curves, f"{note}; bands: 95 % intervals")
-    for ax in fig.axes:
-        for line, curve in zip(ax.lines, curves.values(), strict=False):
-            rates, *ends = curve[["false_positive_rate", "low", "high"]].to_numpy().T
-            ax.fill_between(rates, *ends, step="post", color=line.get_color(), alpha=0.15, lw=0)
     return fig
 
 
@@ -87,15 +76,18 @@ def roc_curves(
     curves: dict[str, pd.DataFrame], note: str, title: str = "Same device or another?",
     rates: tuple[str, str] = ("false-positive rate", "true-positive rate"),
 ) -> plt.Figure:  # fmt: skip
-    """Receiver operating characteristics (evaluation.roc_points), the false-positive rate also on a logarithmic axis.
+    """Receiver operating characteristics, the false-positive rate also on a logarithmic axis.
 
-    rates: what the false-positive and the true-positive rate are called.
+    curves: of evaluation.roc_points, or of fingerprints.roc with bands. rates: what the two rates are called.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     for i, (name, curve) in enumerate(curves.items()):
         style = dict(ls=DASHES[i], color=(OURS, PAPER, GREY, SERIES[1])[i], lw=1.8, where="post", label=name)
         for ax in (left, right):
             ax.step(curve["false_positive_rate"], curve["true_positive_rate"], **style)
+            if "low" in curve:
+                band = dict(step="post", color=style["color"], alpha=0.15, lw=0)
+                ax.fill_between(curve["false_positive_rate"], curve["low"], curve["high"], **band)
     left.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
     left.set(xlabel=rates[0], ylabel=rates[1], ylim=(-0.02, 1.02))
     right.axvline(0.01, color="0.8", lw=0.8, zorder=0)

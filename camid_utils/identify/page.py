@@ -1,7 +1,6 @@
 """The web page that names a photo's camera in the browser: `python -m camid_utils.identify.page`."""
 
 import argparse
-import errno
 import json
 import os
 import shutil
@@ -105,9 +104,7 @@ def server(folder: str | Path, port: int = 0) -> ThreadingHTTPServer:
     try:
         return _Server(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
     except (OSError, OverflowError) as error:
-        used = getattr(error, "errno", None) == errno.EADDRINUSE
-        why = "it is in use, perhaps by a page in another terminal" if used else error
-        raise OSError(f"port {port} cannot be used ({why}): give another --port, 0 for any free one") from error
+        raise OSError(f"port {port} cannot be used ({error}): give another --port, 0 for any free one") from error
 
 
 @command

@@ -188,12 +188,12 @@ def describe_model(model: Model) -> str:
     return f"{text}."
 
 
-def newest_model(data: str | Path = "data") -> Path:
-    """The newest model under the data folder: an identifier, else the best network of notebook 04, else PUBLISHED."""
+def newest_model() -> Path:
+    """The newest model under data/: an identifier, else the best network of notebook 04, else PUBLISHED."""
     for name in (IDENTIFIER, "efficientnet-best"):
-        found = resolve(data).glob(f"*/models/*/{name}-[0-9]*.safetensors")
+        found = resolve("data").glob(f"*/models/*/{name}-[0-9]*.safetensors")
         if newest := max(found, key=lambda path: path.stat().st_mtime, default=None):
             return newest
     if (published := resolve(PUBLISHED)).is_file():
         return published
-    raise FileNotFoundError(f"no trained model under {resolve(data)}: run `make study` first, or give --model FILE")
+    raise FileNotFoundError(f"no trained model under {resolve('data')}: run `make study` first, or give --model FILE")

@@ -21,10 +21,10 @@ CARD = """# A classifier that names {classes} camera models
 
 `python -m camid_utils.identify photo.jpg` and `make demo` use it where no model was trained. {about}
 
-- **Files**: `{file}` ({file_size}) and, for the page, `{network}` ({network_size}).
+- **Files**: `model.safetensors` ({file}) and, for the page, `model.onnx` ({network}).
   On {photos} test photos their probabilities differ by at most {difference:.1e}.
 - **Classifier**: `{kind}` of `camid_utils/models.py`, on at most {patches} crops of {size} x {size} pixels, not scaled.
-- **Training**: protocol `{protocol}`, seed {seed}.
+- **Training**: protocol `{info[protocol]}`, seed {info[seed]}.
 
 ## What it must not be used for
 
@@ -36,8 +36,9 @@ no likelihood ratios.
 ## What it reaches
 
 By photo, with 95 % intervals. `photo`: this classifier, on photos set aside. `collection`: others of the same recipe,
-on collections that they were trained without. Of {tested} photos set aside, the limit refused {refused}; of {unknown}
-photos by cameras that it does not know, {accepted} were accepted.
+on collections that they were trained without. Of {limit[photos]} photos set aside, the limit refused \
+{limit[known_refused]:.0%}; of {limit[unknown_photos]}
+photos by cameras that it does not know, {limit[unknown_accepted]:.0%} were accepted.
 
 {reached}
 ## Trained on
@@ -54,15 +55,14 @@ commercial use, and a licence for code need not cover photographs.
 def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame, photos: list[str]) -> dict:
     """Write model.safetensors, model.onnx and README.md, the model's card, into `folder`; returns sizes and agreement.
 
-    model: with info["identification"], if notebook 06's limits were measured for it. train: the catalogue's rows of its
+    model: with info["identification"], its limits and what they do to test photos. train: the catalogue's rows of its
     training photos. metrics: its tests (intervals.score) for the card. photos: paths of a few test photos, on which the
     page's network must agree with it. ValueError if it does not, for models of whole photos, and for large ones.
     """
-    limits = dict(model.info.get("identification", {}))
+    limits = dict(model.info["identification"])
     if limits.get("score") != "feature_similarity":
         limits.pop("means", None)  # no answer needs them
-    info = model.info | {"headers": seen_headers(train), "identification": limits}
-    model = model._replace(info=info)
+    model = model._replace(info=model.info | {"headers": seen_headers(train), "identification": limits})
     file, network = folder / FILE, folder / page.NETWORK
     if (size := save_model(model, file).stat().st_size) > MOST:
         raise ValueError(f"{file} has {size / 1e6:.1f} MB, more than {MOST / 1e6:.0f}: train a smaller head")
@@ -98,23 +98,12 @@ def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) 
     tests.index = [labels().get(name, name) for name in tests.index]
     reached = tests[["protocol"]].assign(right=formatted(tests), photos=tests["photos"], parts=tests["collections"])
     return CARD.format(
-        classes=len(model.class_names), about=describe_model(model), file=FILE, file_size=facts["file"],
-        network=page.NETWORK, network_size=facts["network"], photos=facts["photos"], difference=facts["difference"],
-        kind=model.net.settings["network"],
-        size=model.input_size, protocol=model.info["protocol"], seed=model.info["seed"], trained=len(train),
-        patches=PATCHES, **_limits(model.info["identification"]),
+        **facts, classes=len(model.class_names), about=describe_model(model), kind=model.net.settings["network"],
+        patches=PATCHES, size=model.input_size, info=model.info, limit=model.info["identification"], trained=len(train),
         reached=_markdown(["test", "split", "photos correctly classified", "photos", "collections"], reached),
         sources=_markdown(["collection", "licence", "photos", "camera models"], sources),
         known=_markdown(["camera model", "devices", "collections", "photos"], known.reindex(model.class_names)),
     )  # fmt: skip
-
-
-def _limits(facts: dict) -> dict[str, str]:
-    """What the card says of the limit for unknown cameras: numbers of photos, shares refused and accepted."""
-    shares = {
-        name: f"{facts[key]:.0%}" for name, key in (("refused", "known_refused"), ("accepted", "unknown_accepted"))
-    }
-    return shares | {"tested": facts["photos"], "unknown": facts["unknown_photos"]}
 
 
 def _markdown(head: list[str], rows: pd.DataFrame) -> str:

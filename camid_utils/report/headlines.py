@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..experiments import listed
+from ..experiments import labels, listed
 from ..files import write_text
-from ..intervals import METRIC_COLUMNS, formatted
+from ..intervals import formatted
 from ..project import PROJECT, read_record
-from .tables import accuracy_rows
+from .tables import accuracy_rows, read_tables
 
 README, RESULTS = PROJECT / "README.md", PROJECT / "results"
 PLACE = re.compile(r"(<!-- results.*?-->\n).*?(<!-- /results -->)", re.DOTALL)
-REAL, SIMULATED = "photographs", ("full", "default")  # profiles; of the simulated ones, the most telling first
+REAL, SIMULATED = "photographs", "full"  # profiles
 CONTENT = "content alone, same real photos (per photo)"
-KEYS = ["experiment", "dataset", "protocol", "part", "level", "metric"]
+KEYS = ["experiment", "dataset", "protocol"]
 SPREADS = 3  # standard deviations over seeds, and
 LEAST = 0.02  # smallest tolerance of an accuracy: rounding changes a few votes
 BITWISE, WITHIN, NO = "to the bit", "within the seeds' spread", "no"
@@ -24,29 +24,26 @@ UNKNOWN = "another platform: no spread over seeds is published"
 
 
 def filled(text: str, results: str | Path = RESULTS) -> str:
-    """A README's text with its table filled from the published profiles; unchanged if none is.
+    """A README's text with its table filled from the published results of REAL and SIMULATED; unchanged without any.
 
-    First real photographs, once REAL is published, then simulated ones, the first of SIMULATED that is. One row per
-    number in the column `readme` of experiments.csv: of ids that share one, each profile shows the one that it tested.
-    The table is between the lines `<!-- results -->` and `<!-- /results -->`.
+    One row per number in the column `readme` of experiments.csv: of ids that share one, each profile shows the one that
+    it tested. The table is between the lines `<!-- results -->` and `<!-- /results -->`.
     """
     if not PLACE.search(text):
         raise ValueError("the README has no lines <!-- results --> and <!-- /results --> for its table")
-    found = {name: _cells(Path(results) / name) for name in (REAL, *SIMULATED)}
-    profile = next((name for name in SIMULATED if len(found[name])), SIMULATED[0])
-    real, simulated = found[REAL], found[profile]
+    real, simulated = (_cells(Path(results) / name) for name in (REAL, SIMULATED))
     if real.empty and simulated.empty:
         return text
-    columns = {name: _both(real[name], simulated[name]) for name in ("experiment", "split")}
-    if real.empty:
-        columns |= {"paper, real photographs (validation)": simulated["paper"], f"ours, `{profile}`": simulated["ours"]}
-    else:
-        columns |= {"paper (validation)": real["paper"].combine_first(simulated["paper"])}
-        columns |= {f"ours, real photographs (`{REAL}`)": real["ours"], CONTENT: real["content"]}
-        columns |= {f"ours, simulated (`{profile}`)": simulated["ours"]}
-    columns |= {"tested on": pd.concat([real["tested"], simulated["tested"]]).groupby(level=0).agg("; ".join)}
-    table = pd.DataFrame(columns).sort_index().fillna("-")
-    lines = [table.columns, ["---"] * len(columns), *table.to_numpy()]
+    table = pd.DataFrame({
+        "experiment": _both(real["experiment"], simulated["experiment"]),
+        "split": _both(real["split"], simulated["split"]),
+        "paper (validation)": real["paper"].combine_first(simulated["paper"]),
+        f"ours, real photographs (`{REAL}`)": real["ours"],
+        CONTENT: real["content"],
+        f"ours, simulated (`{SIMULATED}`)": simulated["ours"],
+        "tested on": pd.concat([real["tested"], simulated["tested"]]).groupby(level=0).agg("; ".join),
+    }).sort_index().fillna("-")  # fmt: skip
+    lines = [table.columns, ["---"] * table.shape[1], *table.to_numpy()]
     written = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return PLACE.sub(rf"\g<1>{written}\g<2>", text)
 
@@ -56,7 +53,7 @@ def _cells(folder: Path) -> pd.DataFrame:
 
     Columns: experiment (its label), split, paper, ours, content (content alone, per photo, in the same test), tested.
     """
-    numbers, metrics = listed().query("readme != ''")["readme"].astype(int), _read(folder)
+    numbers, metrics = listed().query("readme != ''")["readme"].astype(int), read_tables(folder / "metrics")
     rows, photo = (accuracy_rows(metrics, level) for level in (None, "photo"))
     photo = photo[photo["label"].str.contains("content alone")]
     rows = rows[rows["experiment"].isin(numbers.index)]
@@ -95,18 +92,16 @@ def compare(published: str | Path, run: str | Path, seeds: str | Path) -> pd.Dat
     standard deviations over the seeds of `seeds`, but at least LEAST. Without published seeds nothing is judged.
     """
     same = read_record(Path(published))["environment"] == read_record(Path(run))["environment"]
-    ours, spread, label = _metrics(run), _metrics(seeds), listed()["label"]
-    rows = []
-    for key, row in _headlines(published).iterrows():
-        known = spread["spread"].get(key, np.nan) if len(spread) else np.nan
-        tolerance = 0.0 if same else np.maximum(LEAST, SPREADS * known)
-        value = ours["value"].get(key, np.nan)
-        gap = abs(value - row["value"])
-        agreement = BITWISE if gap == 0 else WITHIN if gap <= tolerance else NO
-        if gap > 0 and np.isnan(tolerance):
-            agreement = UNKNOWN
-        rows.append([label[key[0]], row["value"], value, gap, tolerance, agreement])
-    return pd.DataFrame(rows, columns=["experiment", "published", "run", "difference", "tolerance", "agreement"])
+    known, ours, repeated = (_headlines(folder) for folder in (published, run, seeds))
+    table = pd.DataFrame({"published": known["value"], "run": ours["value"].reindex(known.index)})
+    table.insert(0, "experiment", known.index.get_level_values("experiment").map(labels()))
+    table["difference"] = (table["run"] - table["published"]).abs()
+    spread = repeated["spread"].reindex(known.index).astype(float)
+    table["tolerance"] = 0.0 if same else (SPREADS * spread).clip(lower=LEAST)
+    gap, tolerance = table["difference"], table["tolerance"]
+    kinds = {BITWISE: gap == 0, WITHIN: gap <= tolerance, UNKNOWN: (gap > 0) & tolerance.isna()}
+    table["agreement"] = np.select(list(kinds.values()), list(kinds), NO)
+    return table.reset_index(drop=True)
 
 
 def by_combination(runs: dict[Path, dict[str, object]]) -> pd.DataFrame:
@@ -134,20 +129,10 @@ def in_words(table: pd.DataFrame) -> str:
 
 
 def _headlines(folder: str | Path) -> pd.DataFrame:
-    table, shown = _metrics(folder), listed().query("readme != ''")["level"]
-    keep = [shown.get(experiment) == level for experiment, *_, level, _ in table.index]
-    return table[np.array(keep, bool)].query("part == 'test' and metric == 'accuracy'")
-
-
-def _metrics(folder: str | Path) -> pd.DataFrame:
-    """Values and spreads of a results folder's metrics files, by KEYS; no rows without any."""
-    return _read(folder).set_index(KEYS)[["value", "spread"]]
-
-
-def _read(folder: str | Path) -> pd.DataFrame:
-    """The metrics files of a results folder, one below the other; no rows without any."""
-    tables = [pd.read_csv(path) for path in sorted((Path(folder) / "metrics").glob("0*_metrics.csv"))]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=METRIC_COLUMNS)
+    """The README's test accuracies among a results folder's metrics, by KEYS."""
+    table = read_tables(Path(folder) / "metrics").query("part == 'test' and metric == 'accuracy'")
+    shown = listed().query("readme != ''")["level"]
+    return table[table["level"] == table["experiment"].map(shown)].set_index(KEYS)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from .statements import Evidence, EvidenceMissing, evaluate
 
 SETTLED, SUPPORTED, CONTRADICTED = "settled by documents", "supported", "contradicted"
 CANNOT, MISSING = "cannot be tested on these data", "evidence missing: run notebook"
-BORNE_OUT = "borne out"  # the opposite of CONTRADICTED in the findings of documents
 COLOURS = {SETTLED: "#e3dcf0", SUPPORTED: "#cfe8dc", CONTRADICTED: "#f6dcc8", UNDECIDED: "#e3f0f4", CANNOT: "#eceff1",
            MISSING: "#fff3bf"}  # fmt: skip
 COLUMNS = ["id", "part", "section", "claim", "paper", "code_or_log", "decides", "ours", "verdict", "link"]
@@ -61,7 +60,7 @@ def judge(evidence: Evidence, claim: dict[str, str]) -> tuple[str, str]:
     figures = [in_words(rows.iloc[0]) for rows in tables] if "{figures}" in template else []
     words = template.format(*map(_facts, tables), figures="; ".join(dict.fromkeys(figures)))
     if claim["part"] == "documents":
-        return f"{BORNE_OUT if supports else CONTRADICTED}: {words}", SETTLED
+        return f"{'borne out' if supports else CONTRADICTED}: {words}", SETTLED
     words += "" if figures else f"; {tables[0]['dataset'].iloc[0]}"
     simulated = ["simulated" in table["dataset"].iloc[0] for table in tables]
     if any(simulated):  # beside real photographs, only the planted leak is

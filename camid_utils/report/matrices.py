@@ -1,4 +1,4 @@
-"""The confusion matrices of a run as one page for any browser: `python -m camid_utils.report.matrices RUN`.
+"""The confusion matrices of a run as one page for any browser, which each run ends with.
 
 The page (web/) has its data, script and style inside and loads nothing. It shows simulated photographs as thumbnails;
 real ones are never copied: where they are public, it links to them.
@@ -6,7 +6,6 @@ real ones are never copied: where they are public, it links to them.
 
 import io
 import json
-import sys
 from base64 import b64encode
 from gzip import compress
 from pathlib import Path
@@ -22,8 +21,9 @@ from .. import published
 from ..catalogues import folder_name
 from ..evaluation import class_names, log_probabilities, vote
 from ..experiments import listed
-from ..files import command, write_text
+from ..files import write_text
 from ..project import read_record, resolve
+from .tables import read_tables
 
 WEB, NAME = Path(__file__).parent / "web", "confusion_matrices.html"
 LIMIT, PICTURES = 3_000_000, 1_200_000  # bytes: of the page, and of the thumbnails in it
@@ -47,7 +47,7 @@ def build(out: str | Path) -> Path | None:
     tests = {name: rows for name, table in tables.items() if len(rows := table[table["part"] == "test"])}
     if not tests:
         return None
-    record, scores = read_record(out), _accuracies(out / "metrics")
+    scores = read_tables(out / "metrics").query("metric == 'accuracy' and part == 'test'")
     photos = pd.concat([test[["dataset", "photo", "camera_model", "device"]] for test in tests.values()])
     photos = photos.drop_duplicates(UNIT[:2]).sort_values(UNIT[:2], ignore_index=True)
     datasets, devices = list(photos["dataset"].unique()), pd.factorize(_keys(photos, photos.columns.drop("photo")))
@@ -64,6 +64,7 @@ def build(out: str | Path) -> Path | None:
             "accuracy": {level: row.tolist() for level, row in scored[["value", "low", "high"]].dropna().iterrows()},
         })  # fmt: skip
         found[-1] |= experiment(test, photos, answers.get(found[-1]["protocol"], pd.Series()))
+    record = read_record(out)
     facts = {
         "profile": record.get("profile", out.name),
         "notebooks": dict(name.split("_", 1) for name in record.get("notebooks", {})),
@@ -76,14 +77,6 @@ def build(out: str | Path) -> Path | None:
     shown = "data_dir" in given and given.get("galleries", True)
     pictures = thumbnails(found, photos, resolve(given["data_dir"]), min(PICTURES, room)) if shown else {}
     return write_text(out / "html" / NAME, assemble(facts, pictures))
-
-
-def _accuracies(folder: Path) -> pd.DataFrame:
-    """Test accuracies of all experiments in a folder of metrics, by level; no rows without any."""
-    columns = ["experiment", "level", "protocol", "value", "low", "high", "plateau"]
-    tables = [pd.read_csv(path) for path in sorted(folder.glob("*_metrics.csv"))]
-    table = pd.concat([pd.DataFrame(columns=[*columns, "part", "metric"]), *tables])
-    return table[(table["metric"] == "accuracy") & (table["part"] == "test")][columns]
 
 
 def _keys(table: pd.DataFrame, columns: list[str]) -> pd.MultiIndex:
@@ -206,15 +199,3 @@ def assemble(facts: dict, pictures: dict[int, str]) -> str:
     for place, text in parts.items():
         page = page.replace(place, text)
     return page
-
-
-@command
-def main(arguments: list[str] | None = None) -> int:
-    """The command line: folders of runs; returns the exit code."""
-    for folder in sys.argv[1:] if arguments is None else arguments:
-        print(build(folder) or f"{folder} has no predictions of a test")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

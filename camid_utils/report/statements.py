@@ -6,13 +6,12 @@ Table: a file of the metrics folder without ".csv", or another name of `read`. T
 excludes. `vs` finds another row, whose columns are called `other_<column>`; what is not given is as in the first: its
 table, and the values of the columns that both have. The condition must hold in each row, or as its end says:
 
-- [not] higher, lower or undecided: what the column `verdict` says, or the interval in `low` and `high` where there is
-  none; `change higher`: the same, with the interval in `change_low` and `change_high`;
+- higher, lower or undecided: what the column `verdict` says, or the interval in `low` and `high` where there is none;
 - a comparison in the language of pandas.eval, such as `low > 1 / classes`, or `6 rows`: this many rows are found.
 
     02_metrics experiment=cameraconvnet-patch,part=test,level=patch,metric=accuracy: value > 0.3
     04_traces experiment=design-base,group=intact vs group=traces destroyed: low > other_high
-    04_robustness experiment=efficientnet-best,kind!=intact: change lower in some rows
+    04_robustness experiment=efficientnet-best,kind!=intact: change_high < 0 in some rows
 
 What a notebook's sentence rests on may begin with one of PROFILES and a slash: whose published tables are meant.
 
@@ -28,7 +27,7 @@ import pandas as pd
 import torch
 
 from .. import published
-from ..intervals import verdict
+from ..intervals import UNDECIDED, verdict
 from ..models import CameraConvNet
 
 Evidence = dict[str, pd.DataFrame]
@@ -40,7 +39,6 @@ _STATEMENT = re.compile(
     r"(?P<table>\w+)(?: (?P<keys>\w+!?=.+?))?(?: vs (?:(?P<other>\w+) )?(?P<other_keys>\w+!?=.+?))?: "
     r"(?P<condition>.+?)(?: in (?P<share>some|most|no) rows)?"
 )
-_VERDICT = re.compile(r"(?:(?!not )(\w+) )?(not )?(higher|lower|undecided)")
 
 
 class EvidenceMissing(LookupError):
@@ -127,11 +125,9 @@ def _holds(rows: pd.DataFrame, condition: str) -> np.ndarray:
     """For each row, whether a condition holds."""
     if count := re.fullmatch(r"(\d+) rows?", condition):
         return np.full(len(rows), len(rows) == int(count[1]))
-    if words := _VERDICT.fullmatch(condition):
-        prefix, negated, wanted = f"{words[1]}_" if words[1] else "", bool(words[2]), words[3]
-        known = prefix in ("", "change_") and "verdict" in rows
-        found = rows["verdict"] if known else map(verdict, rows[f"{prefix}low"], rows[f"{prefix}high"])
-        return np.array([(word == wanted) != negated for word in found])
+    if condition in ("higher", "lower", UNDECIDED):
+        found = rows["verdict"] if "verdict" in rows else map(verdict, rows["low"], rows["high"])
+        return np.array([word == condition for word in found])
     held = np.asarray(rows.eval(condition))
     if held.dtype != bool:
         raise ValueError(f"{condition!r} is not a comparison")
@@ -152,13 +148,10 @@ def check(notebook: str | Path, results: str | Path) -> list[str]:
     evidence = {name: read(Path(results) / name / "metrics") for name in published_profiles(results)}
     cells, problems = enumerate(json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"], 1), []
     for number, statement in [(n, text) for n, cell in cells for text in cell["metadata"].get("rests_on", [])]:
-        profile, own = re.fullmatch(r"(?:(\w+)/)?(.*)", statement).groups()
-        profile = profile or PROFILES[0]
-        if profile in PROFILES and profile not in evidence:
+        profile, own = re.fullmatch(rf"(?:({'|'.join(PROFILES)})/)?(.*)", statement).groups(PROFILES[0])
+        if profile not in evidence:
             continue
         try:
-            if profile not in PROFILES:
-                raise ValueError(f"{profile!r} is not one of the profiles {', '.join(PROFILES)}")
             rows, true = evaluate(evidence[profile], own)
             said = "" if true else f"does not hold: true in {rows['held'].sum()} of {len(rows)} rows"
         except EvidenceMissing:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from .. import published
 from ..experiments import Experiment, Study, labels, listed
-from ..intervals import formatted
+from ..intervals import METRIC_COLUMNS, formatted
 
 BASELINES = ("header alone", "content alone", "residual features")  # labels, without the test
 
@@ -16,16 +16,18 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
     for number in ("02", "03", "04"):
         if not (Path(folder) / f"{number}_metrics.csv").is_file():
             raise FileNotFoundError(f"no metrics of notebook {number} in {folder}: run that notebook first")
-    return _read(folder, "metrics")
+    return read_tables(folder, "0[1-5]_metrics.csv")
 
 
 def read_contrasts(folder: str | Path) -> pd.DataFrame:
     """All contrasts that notebooks 01 to 05 wrote."""
-    return _read(folder, "contrasts")
+    return read_tables(folder, "0[1-5]_contrasts.csv")
 
 
-def _read(folder: str | Path, name: str) -> pd.DataFrame:
-    return pd.concat([pd.read_csv(path) for path in sorted(Path(folder).glob(f"0[1-5]_{name}.csv"))], ignore_index=True)
+def read_tables(folder: str | Path, pattern: str = "*_metrics.csv") -> pd.DataFrame:
+    """The tables of a folder whose names match, one below the other; no rows without any."""
+    tables = [pd.read_csv(path) for path in sorted(Path(folder).glob(pattern))]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=METRIC_COLUMNS)
 
 
 def metrics_of(study: Study, notebook: str) -> pd.DataFrame:
