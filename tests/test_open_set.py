@@ -10,10 +10,11 @@ import simplejpeg
 import torch
 from scipy.special import log_softmax
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from camid_utils import catalogues, evaluation, intervals, patches, planning
-from camid_utils.analyses import calibration, open_set, splices
+from camid_utils.analyses import calibration, open_set
 from camid_utils.evaluation import LOG_PROB
 from camid_utils.models import Model
 
@@ -162,16 +163,16 @@ def test_the_threshold_refuses_the_share_asked_for_and_no_more():
     assert (np.full(10, 0.7) < open_set.threshold(np.full(10, 0.7), 0.05)).sum() == 0
 
 
-@pytest.mark.parametrize("known, unknown, found", [([3, 4], [1, 2], 1), ([1, 2], [3, 4], 0), ([1, 3], [1, 2], 2.5 / 4)])
-def test_the_area_counts_pairs_in_the_right_order(known, unknown, found):
-    known, unknown = np.array(known, float), np.array(unknown, float)
-    assert open_set.area(known, unknown) == pytest.approx(found)
-    assert open_set.area(known, unknown, np.array([0, 0])) == 0
-    weights = np.array([[2, 1], [0, 3]]), np.array([[1, 2], [1, 0]])
-    drawn = open_set.area(known, unknown, weights=weights)
-    for i in (0, 1):
-        repeated = [np.repeat(values, own[i]) for values, own in zip((known, unknown), weights, strict=True)]
-        assert drawn[i] == pytest.approx(open_set.area(*repeated)[0])
+def test_areas_are_sklearns_within_each_fold_and_ties_count_half():
+    rng = np.random.default_rng(0)
+    seen = pd.DataFrame({"fold": np.repeat([1, 0], 60), "known": rng.random(120) < 0.4, "right": False})
+    seen["score"] = rng.integers(0, 6, 120) + 100.0 * seen["fold"]
+    weights = np.vstack([np.ones(120), rng.integers(0, 4, (20, 120))])
+    found, plain = open_set.areas(seen, "score", weights=weights), open_set.areas(seen, "score")
+    for fold, own in seen.groupby("fold"):
+        expected = [roc_auc_score(own["known"], own["score"], sample_weight=drawn[own.index]) for drawn in weights]
+        np.testing.assert_allclose(found[fold], expected)
+        assert plain[fold] == found[fold][0] and open_set.areas(seen, "score", "right")[fold] == 0
 
 
 def folds(rng, photos: int = 400, gap: float = 2.0) -> pd.DataFrame:
@@ -304,22 +305,22 @@ def test_each_readable_photo_gets_a_row(catalogue, model, tmp_path):
 
 def test_the_halves_of_a_splice_are_named_as_their_cameras(catalogue, model, tmp_path):
     known = calibration.calibrate(open_set.predict_photos(catalogue, model, tmp_path), 1.0)
-    pairs = splices.splice_pairs(known, catalogue, 5)
+    pairs = open_set.splice_pairs(known, catalogue, 5)
     assert len(pairs) == 2 and all(a["camera_model"] != b["camera_model"] for a, b in pairs)
     assert len({row["path"] for pair in pairs for row in pair}) == 4
-    assert splices.splice_pairs(known, catalogue.iloc[[0, 2]], 5) == []  # both by one camera
-    spliced = splices.splice_statistics(pairs, model)
+    assert open_set.splice_pairs(known, catalogue.iloc[[0, 2]], 5) == []  # both by one camera
+    spliced = open_set.splice_statistics(pairs, model)
     assert len(spliced) == 2 and (spliced["left"] != spliced["right"]).all() and spliced["named"].all()
     assert (known["parts_statistic"] == 0).all() and (spliced["parts_statistic"] > 1).all()
-    assert not splices.splice_statistics(pairs, model._replace(class_names=CLASSES[::-1]))["named"].any()
-    whole = splices.splice_statistics(pairs, model._replace(info=model.info | {"kind": "resize"}))
+    assert not open_set.splice_statistics(pairs, model._replace(class_names=CLASSES[::-1]))["named"].any()
+    whole = open_set.splice_statistics(pairs, model._replace(info=model.info | {"kind": "resize"}))
     assert (whole["parts_statistic"] == 0).all() and not whole["named"].any()
-    both = splices.splice(halves(BLUE, BLUE, 100, 200), halves(RED, RED, 120, 170))  # what both photos have
+    both = open_set.splice(halves(BLUE, BLUE, 100, 200), halves(RED, RED, 120, 170))  # what both photos have
     assert both.shape == (100, 170, 3) and (both[:, :80] == BLUE).all() and (both[:, 80:] == RED).all()
-    rates = splices.splice_rates(known, spliced, splices.splice_limit(known, 0.05))
+    rates = open_set.splice_rates(known, spliced, open_set.splice_limit(known, 0.05))
     assert rates["value"].tolist() == [0, 1, 1] and rates["n"].tolist() == [4, 2, 2]
 
 
 def test_untouched_photos_exceed_the_limit_of_splices_no_more_often_than_promised():
     untouched = pd.DataFrame({"parts_statistic": np.random.default_rng(0).permutation(100) / 100})
-    assert (untouched["parts_statistic"] > splices.splice_limit(untouched, 0.05)).sum() == 5
+    assert (untouched["parts_statistic"] > open_set.splice_limit(untouched, 0.05)).sum() == 5
