@@ -77,6 +77,18 @@ def test_adaptation_uses_the_statistics_of_the_tested_photos_and_no_others(resul
     assert all(torch.equal(t, before[name]) for name, t in result.models[0].net.state_dict().items())  # not changed
 
 
+def test_adapted_statistics_are_means_over_batches_of_one_size(result, cast, colour_net):
+    model, rows = result.models[0], np.arange(96)
+    adapted = robustness.adapted_network(model, cast, rows)
+    inputs = models.to_input(torch.from_numpy(cast.pixels).permute(0, 3, 1, 2), model.input_range).split(48)
+    means, variances = (torch.stack([take(x, (0, 2, 3)) for x in inputs]).mean(0) for take in (torch.mean, torch.var))
+    torch.testing.assert_close(adapted.features[0].running_mean, means)
+    torch.testing.assert_close(adapted.features[0].running_var, variances)
+    assert not any(part.training for part in adapted.modules())
+    with pytest.raises(ValueError, match="Sequential has no batch normalisation"):
+        robustness.adapted_network(model._replace(net=colour_net(3)), cast, rows)
+
+
 def test_robustness_compares_each_run_with_the_first_under_the_same_degradation(result, store, cast):
     trained = result._replace(metrics=result.metrics.assign(plateau=True))  # nine epochs without patience are none
     stores, conditions = {"": store, "jpeg 70": cast}, [("none", "intact", ""), ("JPEG", "quality 70", "jpeg 70")]

@@ -1,9 +1,6 @@
-"""Transferring a trained network to other cameras: frozen filters, their features, input range and statistics.
+"""Transferring a trained network to other cameras: frozen filters, their features, input range and statistics."""
 
-AdaBN, without labels: Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2016.
-"""
-
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -42,10 +39,10 @@ def features(
     net: CameraConvNet, store: Store, used: np.ndarray, input_range: str, folder: Path, augment=None, copies=0, seed=0,
     batch_size=256,
 ) -> np.ndarray:  # fmt: skip
-    """Output of the convolutions of `net` for a store's patches: float32 [1 + copies, N, d], kept in `folder`.
+    """Output of the convolutions of `net` for a store's patches: float32 [1 + copies, N, d], zero but for rows `used`.
 
-    First the original patches, then copies changed by `augment` (see augmentation; one draw per patch). Rows not in
-    `used` are zero. A second call with the same weights, store, rows and settings opens the file.
+    First the original patches, then copies changed by `augment` (see augmentation; one draw per patch). Kept in
+    `folder`: a second call with the same weights, store, rows and settings opens the file.
     """
     shape = 1 + (copies if augment else 0), len(store.table), net.features[-2].out_features
     fabric = make_fabric()
@@ -93,10 +90,9 @@ def run_frozen(
 
     The epochs use the augmented copies in turn. plateau: see there.
     """
-    known = []
+    known, fed, folder = [], settings["input_range"], study.data / "features"
     for plans in zip(*tests.values(), strict=True):  # those of one seed
         used, seed = np.flatnonzero(np.any([plan.part != "unused" for plan in plans], axis=0)), plans[0].seed
-        fed, folder = settings["input_range"], study.data / "features"
         known.append(features(nets[seed], store, used, fed, folder, augment, copies, seed))
     own = dict(features=known, network=network, plateau=plateau)
     return {
@@ -141,8 +137,8 @@ def channel_statistics(net: CameraConvNet, inputs: Tensor) -> pd.DataFrame:
 def adabn(net: CameraConvNet, source: Tensor, target: Tensor) -> CameraConvNet:
     """A copy of `net` whose activations on `target` have the mean and variance that those of `net` have on `source`.
 
-    Each channel is scaled and shifted before its ReLU, layer by layer; one that is constant on `target` is only
-    shifted. The change is folded into the weights. source, target: inputs [n, 3, 48, 48]; no labels are needed.
+    Each channel is scaled and shifted before its ReLU, layer by layer, by its weights; one that is constant on `target`
+    is only shifted. source, target: inputs [n, 3, 48, 48]; no labels are needed (Li et al. 2016).
     """
     copy = deepcopy(net)
     sides = zip(_convolutions(net, source), _convolutions(copy, target), strict=True)
@@ -155,16 +151,13 @@ def adabn(net: CameraConvNet, source: Tensor, target: Tensor) -> CameraConvNet:
 
 
 def _convolutions(net: CameraConvNet, inputs: Tensor) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
-    """Each convolution, and mean and variance float64 [channels] of its output; it may be changed before the next.
-
-    Statistics are on the CPU: Apple's GPU has no float64.
-    """
+    """Each convolution, with mean and variance float64 [channels] of its output; it may be changed before the next."""
     parts = inputs.split(BLOCK)
     for layer in net.features:
         if isinstance(layer, nn.Conv2d | nn.Linear):  # the third convolution is written as a matrix product
             count, total, squares = 0, 0.0, 0.0
             for part in parts:
-                signal = layer(part).cpu().double().movedim(1, -1).flatten(0, -2)
+                signal = layer(part).cpu().double().movedim(1, -1).flatten(0, -2)  # Apple's GPU has no float64
                 count, total, squares = count + len(signal), total + signal.sum(0), squares + signal.square().sum(0)
             mean = total / count
             yield layer, mean, (squares / count - mean**2).clamp(min=0)
@@ -175,7 +168,7 @@ def _convolutions(net: CameraConvNet, inputs: Tensor) -> Iterator[tuple[nn.Modul
 def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNet:
     """A copy of `net`, trained on the input range `trained`, that gives the same logits when it is fed `fed`.
 
-    The change is folded into the first convolution; this is exact, since that has no padding.
+    By the weights of the first convolution; this is exact, since that has no padding.
     """
     copy = deepcopy(net)
     first, ranges = copy.features[0], (*INPUT_RANGES[trained], *INPUT_RANGES[fed])
@@ -184,21 +177,3 @@ def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNe
     first.bias.copy_(first.bias.cpu() + (weight.sum((2, 3)) * (new_mean - old_mean) / old_std).sum(1))
     first.weight.copy_(weight * (new_std / old_std)[:, None, None])
     return copy
-
-
-@torch.no_grad()
-def adabn_batchnorm(net: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """A copy of `net`, for prediction, whose batch normalisations use the mean and variance of other data (AdaBN).
-
-    batches: inputs [n, 3, h, w] of one size, as each has the same weight. ValueError without batch normalisation.
-    """
-    copy = deepcopy(net).eval()
-    layers = [layer for layer in copy.modules() if isinstance(layer, nn.BatchNorm2d)]
-    if not layers:
-        raise ValueError(f"{type(net).__name__} has no batch normalisation: use `adabn` for a CameraConvNet")
-    for layer in layers:
-        layer.train().reset_running_stats()
-        layer.momentum = None  # the plain average over all batches, not a moving one
-    for batch in batches:
-        copy(batch)
-    return copy.eval()
