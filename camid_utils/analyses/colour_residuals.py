@@ -54,25 +54,20 @@ def _photo_features(path: str) -> np.ndarray | None:
     return ColourResiduals()(torch.from_numpy(crops).permute(0, 3, 1, 2).float()).mean(0).numpy()
 
 
-def model(net: ResidualNet, class_names: list[str], **info) -> Model:
-    """A network of this kind with all that the tool needs to know."""
-    return Model(net.eval(), class_names, SIDE, "0..255", info | {"kind": "grid", "margin": MARGIN})
-
-
 def trained(known: pd.DataFrame, table: pd.DataFrame, plan: Plan) -> Model:
     """The model of a plan's training photos: known: `features`; table: the patch table that the plan is for."""
     own = table.iloc[plan.rows("train")].drop_duplicates("photo").set_index("photo")[plan.target]
     net = discriminant(known, own[own.index.isin(known.index)])
-    facts = dict(target=plan.target, dataset=table["dataset"].iloc[0], protocol=plan.protocol, seed=plan.seed)
-    return model(net, plan.class_names, **facts)
+    info = dict(target=plan.target, dataset=table["dataset"].iloc[0], protocol=plan.protocol, seed=plan.seed,
+                kind="grid", margin=MARGIN)  # fmt: skip
+    return Model(net.eval(), plan.class_names, SIDE, "0..255", info)
 
 
 def discriminant(known: pd.DataFrame, train: pd.Series) -> ResidualNet:
-    """The linear discriminant of training photos (Fisher 1936; Rao 1948).
+    """The linear discriminant of training photos (Fisher 1936; Rao 1948); logits in the classes' alphabetical order.
 
-    known: `features`; train: the classes of the training photos, by name; the logits are in the classes' alphabetical
-    order. Features are standardised, and the covariance within classes is shrunk towards a multiple of the identity,
-    since there are more features than photos.
+    known: `features`; train: the classes of the training photos, by name. Features are standardised, and the covariance
+    within classes is shrunk towards a multiple of the identity, since there are more features than photos.
     """
     from sklearn.covariance import shrunk_covariance  # a second to import
 
