@@ -1,6 +1,8 @@
 """The transfer keeps the filters; features are computed once; planted shifts of the input are undone by adaptation."""
 
+from functools import partial
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -45,7 +47,7 @@ def noise(make_store, patch_table):
 @pytest.mark.parametrize("frozen", [True, False])
 def test_the_transfer_keeps_the_filters_and_renews_the_last_layer(frozen):
     net, patches = make_net(), inputs(2)
-    kept, copy = unchanged(net), transfer.transferred(net, 39, frozen)
+    kept, copy = unchanged(net), transfer.transferred({4: net}, 39, SimpleNamespace(seed=4), frozen)
     assert copy(patches).shape == (2, 39) and torch.equal(copy.features(patches), net.features(patches))
     assert torch.equal(copy.classifier[0].weight, net.classifier[0].weight)
     bound = (6 / (64 + 39)) ** 0.5  # Glorot and Bengio 2010
@@ -91,7 +93,7 @@ def test_a_run_on_frozen_filters_equals_one_through_the_whole_network(noise, stu
     settings, name = dict(input_range="-1..1", epochs=3, batch_size=8, optimizer="adamw"), "transfer-random-patch"
     quick = transfer.run_frozen(study, "random", {name: plans}, nets, noise, settings, None, 0)[name].predictions
     slow = study._replace(data=tmp_path / "slow")
-    whole = experiments.run(slow, name, lambda n, p: transfer.transferred(nets[p.seed], n), noise, plans, settings)
+    whole = experiments.run(slow, name, partial(transfer.transferred, nets), noise, plans, settings)
     logs = [evaluation.log_probabilities(table) for table in (quick, whole.predictions)]
     np.testing.assert_allclose(*logs, atol=1e-2)
     assert np.std(logs[0]) > 0.05 and len(list((study.data / "features").glob("*.npy"))) == 2

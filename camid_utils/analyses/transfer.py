@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,12 @@ BLOCK = 64  # patches that pass through a layer at once: at full width CameraCon
 CONSTANT = 1e-9  # share of a signal's power; below it, float32 cannot tell variation from rounding
 
 
-def transferred(net: CameraConvNet, num_classes: int, frozen: bool = True) -> CameraConvNet:
-    """A copy of `net` with a new last layer (Xavier, Glorot 2010) and, as in the paper, frozen convolutions."""
+def transferred(nets: dict[int, CameraConvNet], num_classes: int, plan: Plan, frozen: bool = True) -> CameraConvNet:
+    """A copy of the network of the plan's seed, with a new last layer (Xavier, Glorot 2010).
+
+    Its convolutions are frozen, as in the paper, or trained, too.
+    """
+    net = nets[plan.seed]
     copy = CameraConvNet(num_classes, net.settings["width"])
     own = {name: t for name, t in net.state_dict().items() if not name.startswith("1.3.")}
     copy.load_state_dict(own, strict=False)
@@ -63,11 +68,6 @@ def features(
     return np.load(path, mmap_mode="r")
 
 
-def thawed(nets: dict[int, CameraConvNet], num_classes: int, plan: Plan) -> CameraConvNet:
-    """As `transferred` from the network of the plan's seed, with all layers to be trained: for experiments.run."""
-    return transferred(nets[plan.seed], num_classes, frozen=False)
-
-
 def adapted(
     model: Model, familiar: Store, store: Store, rows: np.ndarray, trained_range: str, fed_range: str
 ) -> CameraConvNet:
@@ -94,18 +94,12 @@ def run_frozen(
     for plans in zip(*tests.values(), strict=True):  # those of one seed
         used, seed = np.flatnonzero(np.any([plan.part != "unused" for plan in plans], axis=0)), plans[0].seed
         known.append(features(nets[seed], store, used, fed, folder, augment, copies, seed))
-    own = dict(features=known, network=network, plateau=plateau)
-    return {
-        name: run(study, name, lambda n, p: transferred(nets[p.seed], n), store, plans, settings, **own)
-        for name, plans in tests.items()
-    }
+    make_net, own = partial(transferred, nets), dict(features=known, network=network, plateau=plateau)
+    return {name: run(study, name, make_net, store, plans, settings, **own) for name, plans in tests.items()}
 
 
 def activation_shift(source: tuple, target: tuple) -> pd.DataFrame:
-    """`channel_statistics` on two data sets: columns layer, channel, mean_ and variance_ of source and target.
-
-    source: network, store, input range; target: network, store, rows of it, input range.
-    """
+    """`channel_statistics` of (network, store, input range) and (network, store, rows, input range), side by side."""
     net, store, fed = source
     sides = (net, store, range(len(store.table)), fed), target
     known, new = (channel_statistics(net, sample(store, rows, fed)) for net, store, rows, fed in sides)

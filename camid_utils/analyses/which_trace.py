@@ -93,7 +93,7 @@ def retrained(
 def same_photo(number: int, seed: int, size: tuple[int, int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """One photo by each camera, uint8 [h, w, 3], before JPEG and as its file is decoded: scene, view and noise alike.
 
-    All are the same device except for the step; only the twin is a device of its own.
+    So is the device, except for the step; only the twin is a device of its own.
     """
     scene, table = scenes.make_scene([seed, *b"steps", number], size), cameras.one_step_cameras()
     alike = table.assign(model=table["model"].where(table["model"] == TWIN, BASE))
@@ -109,16 +109,15 @@ def same_photo(number: int, seed: int, size: tuple[int, int]) -> dict[str, tuple
 def strengths(photos: list[dict[str, tuple[np.ndarray, np.ndarray]]]) -> pd.DataFrame:
     """How much each step changes photos (`same_photo`): one row per camera but the base.
 
-    Columns: step, changed (columns of models.csv), before_jpeg and rms (root mean square difference from the base, in
-    grey levels, before and after JPEG), psnr (peak signal-to-noise ratio after JPEG, dB), photos.
+    changed: columns of models.csv; before_jpeg, rms: root mean square difference from the base, in grey levels, before
+    and after JPEG; psnr: peak signal-to-noise ratio after JPEG, dB.
     """
     table, rows = cameras.one_step_cameras().set_index("model"), []
     for name, (step, columns) in cameras.STEPS.iloc[1:].iterrows():
-        pairs = [(column, *table.loc[[BASE, name], column]) for column in columns.split()]
-        changes = [f"{column} {old} → {new}" for column, old, new in pairs if old != new]
-        gaps = [
-            [np.mean((a.astype(float) - b) ** 2) for a, b in zip(own[BASE], own[name], strict=True)] for own in photos
-        ]
+        values = [(column, *table.loc[[BASE, name], column]) for column in columns.split()]
+        changes = [f"{column} {old} → {new}" for column, old, new in values if old != new]
+        pairs = [zip(own[BASE], own[name], strict=True) for own in photos]  # before and after JPEG
+        gaps = [[np.mean((a.astype(float) - b) ** 2) for a, b in pair] for pair in pairs]
         before, after = np.sqrt(np.mean(gaps, axis=0))
         text = ", ".join(changes) or "only the device"
         rows.append([step, text, before, after, 20 * np.log10(255 / after), len(photos)])
