@@ -81,8 +81,7 @@ def _experiment(study: Study, name: str, plan: Plan, tables: list[pd.DataFrame])
 def header_keys(catalogue: pd.DataFrame) -> pd.DataFrame:
     """What each photo's JPEG header says, as text, index photo; unreadable tables are one more kind of table.
 
-    luma: the luma quantisation table; tables: also the chroma table and the subsampling; size: also the shorter and the
-    longer side, in this order, as photos are upright or not.
+    luma: the luma table; tables: also chroma table and subsampling; size: also both sides, upright or not.
     """
     rows = []
     for path, *sides in catalogue[["path", "width", "height"]].itertuples(index=False):
@@ -99,8 +98,8 @@ def look_up(keys: pd.DataFrame, train: pd.Series) -> pd.DataFrame:
     """Log-probability of each class (columns log_prob:<class>) for all photos of `header_keys`.
 
     A class is as probable as among the training photos (`train`: their classes) with the same key and one more, which
-    is divided as at the next coarser level. So a key that training never saw falls back on that level, and the coarsest
-    on class frequencies, by Laplace's rule of succession.
+    is divided as at the next coarser level. So new keys fall back on that level; the coarsest on class frequencies, by
+    Laplace's rule of succession.
     """
     counts = train.value_counts().sort_index() + 1
     shares = np.tile(counts / counts.sum(), (len(keys), 1))
@@ -117,10 +116,7 @@ def crop_store(catalogue: pd.DataFrame, folder: Path, degrade: str = "") -> Stor
 
 
 def features(store: Store, kind: str) -> list[pd.DataFrame]:
-    """What to train with and what to test with: float32 features, one row per photo, index photo.
-
-    Means over every other crop of the photo; one alone serves both. A second call reads them from the store's folder.
-    """
+    """Features float32 to train with and to test with, index photo: means over every other crop; kept in a file."""
     path = store.folder / f"{kind}-{best_device()}-{FORMAT}.npy"
     photo = store.table["photo"]
     if not path.is_file():
@@ -135,7 +131,7 @@ def features(store: Store, kind: str) -> list[pd.DataFrame]:
 
 
 def without_traces(crop: np.ndarray) -> np.ndarray:
-    """A square crop uint8 [n, n, 3] reduced to an eighth and enlarged again, uint8 [VIEW, VIEW, 3]: no texture remains.
+    """A crop uint8 [n, n, 3] reduced to an eighth and enlarged again, uint8 [VIEW, VIEW, 3]: no texture remains.
 
     Unlike whole photos, crops are changed alike whatever the size of the photo, which could name the camera.
     """
@@ -163,10 +159,9 @@ def cooccurrences(crops: np.ndarray) -> np.ndarray:
 
 
 def linear(known: pd.DataFrame, tested: pd.DataFrame, train: pd.Series, val: pd.Series) -> pd.DataFrame:
-    """Log-probability of each class (columns log_prob:<class>) for all photos `tested`.
+    """Log-probability of each class (columns log_prob:<class>) for all photos `tested`; train, val: classes by photo.
 
-    A logistic regression on the standardised square roots of `features`; train, val: the classes of photos, by name.
-    Of STRENGTHS the one with the lowest log loss on val is taken.
+    By logistic regression on the standardised square roots of `features`; of STRENGTHS with the lowest log loss on val.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss

@@ -43,8 +43,7 @@ def weights_of(table: pd.DataFrame, seed: int) -> np.ndarray:
 def reliability(table: pd.DataFrame, name: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Accuracy in BINS groups of equal size by confidence, and the expected calibration error over them.
 
-    That is the mean distance between accuracy and confidence (Guo et al. 2017, who take groups of equal width). Columns
-    of both: name, confidence (mean), value, low, high, n.
+    That is the mean distance between accuracy and confidence (Guo et al. 2017, who take groups of equal width).
     """
     table = table.sort_values("confidence", kind="stable")
     weights, rows, gaps = weights_of(table, seed), [], 0.0
@@ -58,11 +57,10 @@ def reliability(table: pd.DataFrame, name: str, seed: int) -> tuple[pd.DataFrame
 
 
 def trials(table: pd.DataFrame) -> pd.DataFrame:
-    """One row for each photo and each class as the hypothesis "this photo is from this model".
+    """One row for each photo and each class as the hypothesis "this photo is from this model", with its llr.
 
-    Columns: the photo's, hypothesis, same (whether it is true) and llr, the logarithm of p(photo | hypothesis) /
-    p(photo | another known class): of the class's probability to the mean of the others', as the network takes all
-    classes for equally likely before it sees the photo.
+    That is the log of p(photo | hypothesis) / p(photo | another known class): of the class's probability to the mean of
+    the others', as the network takes all classes for equally likely before it sees the photo. same: whether it is true.
     """
     names, logs = np.array(class_names(table)), log_probabilities(table)
     others = logsumexp(logs[:, None, :], axis=2, b=1 - np.eye(len(names))) - np.log(len(names) - 1)
@@ -103,8 +101,7 @@ def equal_error_rate(llr: np.ndarray, same: np.ndarray, weights: np.ndarray) -> 
 def ratio_metrics(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Cllr and equal error rate of test trials, with intervals; false hypotheses are about known or unknown cameras.
 
-    Columns: false_hypotheses, metric, value, low, high, same and different (numbers of trials). Cllr is 1 for an
-    examiner who learns nothing, and more for a misled one.
+    Cllr is 1 for an examiner who learns nothing, more for a misled one. same, different: numbers of trials.
     """
     found, tested = [], rows[rows["part"] == "test"].sort_values("llr", kind="stable")
     for name, known in (("of known cameras", True), ("of unknown cameras", False)):

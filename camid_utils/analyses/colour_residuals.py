@@ -29,10 +29,7 @@ FORMAT = 1  # part of the name of kept features: raise it when the same photos w
 
 
 def features(study: Study, catalogue: pd.DataFrame) -> pd.DataFrame:
-    """models.ColourResiduals, float32, one row per photo, index photo: means over its crops.
-
-    Photos that cannot be read or are smaller than a crop are missing. A second call reads the table from its file.
-    """
+    """models.ColourResiduals, float32, index photo: means over crops of the usable photos; kept in a file."""
     path = study.data / "features" / f"colour-{FORMAT}-{fingerprint(catalogue)[:16]}.parquet"
     if not path.is_file():
         jobs = map(joblib.delayed(_photo_features), catalogue["path"])
@@ -66,8 +63,8 @@ def trained(known: pd.DataFrame, table: pd.DataFrame, plan: Plan) -> Model:
 def discriminant(known: pd.DataFrame, train: pd.Series) -> ResidualNet:
     """The linear discriminant of training photos (Fisher 1936; Rao 1948); logits in the classes' alphabetical order.
 
-    known: `features`; train: the classes of the training photos, by name. Features are standardised, and the covariance
-    within classes is shrunk towards a multiple of the identity, since there are more features than photos.
+    known: `features`; train: the photos' classes, by name. Features are standardised, and the covariance within classes
+    is shrunk towards a multiple of the identity, since there are more features than photos.
     """
     from sklearn.covariance import shrunk_covariance  # a second to import
 
@@ -100,10 +97,7 @@ def outputs(net: ResidualNet, known: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
 
 
 def classify(known: pd.DataFrame, train: pd.Series, val: pd.Series) -> pd.DataFrame:
-    """Log-probability of each class (columns log_prob:<class>) for all photos `known`, by `discriminant`.
-
-    train, val: the classes of photos, by name; the temperature is the best one on val.
-    """
+    """Log-probabilities of all photos by the `discriminant` of `train`, calibrated on `val`: classes by photo."""
     logits, names = outputs(discriminant(known, train), known)[0], sorted(train.unique())
     temperature = fit_temperature(_log_probabilities(logits, known.index, names).loc[val.index].assign(true=val))
     return _log_probabilities(logits / temperature, known.index, names)

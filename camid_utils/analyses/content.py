@@ -71,10 +71,9 @@ def brands(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen_elsewhere(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """The recipe for each class, chosen by the others, and its accuracy there: columns recipe, value; index as given.
+    """The recipe for each class and its accuracy there, chosen by the other classes: leave one out.
 
-    accuracy: of each recipe (column) on new collections of each class (index). A class's own photos have no say in the
-    choice (leave one out), so the mean of `value` is not that of a recipe picked by its test.
+    accuracy: of each recipe (column) on new collections of each class (index).
     """
     recipes = [accuracy.drop(index=name).mean().idxmax() for name in accuracy.index]
     values = [accuracy.loc[name, recipe] for name, recipe in zip(accuracy.index, recipes, strict=True)]
@@ -97,10 +96,7 @@ def of_chosen(predictions: dict[str, pd.DataFrame], recipe: pd.Series) -> pd.Dat
 def scores(
     predictions: dict[str, pd.DataFrame], groups: dict[str, pd.Series], protocol: str, pooled: str = ""
 ) -> pd.DataFrame:
-    """Metrics per photo (intervals.score) of each experiment's predictions in each of its groups, named in `group`.
-
-    pooled: the name of one more group, of all rows together. Columns plateau and published are missing.
-    """
+    """Metrics per photo (intervals.score) of each experiment in each of its groups, and if `pooled` in all together."""
     rows = []
     for name, table in predictions.items():
         parts = [*table.groupby(groups[name].to_numpy()), *([(pooled, table)] if pooled else [])]

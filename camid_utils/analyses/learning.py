@@ -47,10 +47,7 @@ def rate_runs(study: Study, make_net: Callable, store: Store, plan: Plan, settin
 
 
 def rates_table(runs: dict[tuple[float, str], History], classes: int) -> pd.DataFrame:
-    """One row per run, named by learning rate and input range: its epoch of lowest validation loss, and its end.
-
-    left_start: whether that loss is below nine tenths of the loss of guessing; plateau: see training.History.
-    """
+    """One row per run: its epoch of lowest validation loss, and whether that is below nine tenths of guessing's."""
     rows = []
     for (rate, fed), history in runs.items():
         epochs, guess = history.epochs, np.log(classes)
@@ -76,8 +73,8 @@ def accuracy_by_votes(
 ) -> pd.DataFrame:
     """Accuracy per photo by the number of voting patches: choice, patches, value, low, high (95 %), photos.
 
-    predictions: one row per patch that may vote. scores: for each named choice one value per row; the highest vote
-    first. The choice "random" is added: the mean over `draws` orders. A photo with fewer patches votes with all.
+    predictions: one row per patch that may vote. scores: for each choice one value per row; the highest vote first, in
+    a small photo all. The choice "random" is added: the mean over `draws` orders.
     """
     rng = np.random.default_rng([seed, 64])
     orders = {"random": [rng.random(len(predictions)) for _ in range(draws)]} | {k: [v] for k, v in scores.items()}

@@ -46,8 +46,7 @@ def without(plan: Plan, left_out: list[str]) -> Plan:
 def photo_outputs(model: Model, store: Store, rows: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
     """A network's outputs for the photos of a store's patches `rows`: means over each photo's patches.
 
-    One row per photo: the patch table's columns, true, `log_prob:<class>`, energy (see predict.SCORES); and features
-    float [photos, d], the input of the network's classifier.
+    One row per photo (true, `log_prob:<class>`, energy: see predict.SCORES), and the classifier's input [photos, d].
     """
     fabric, net = make_fabric(), model.net
     backbone = fabric.setup_module(net.features.to(memory_format=layout(fabric.device)))
@@ -65,8 +64,7 @@ def photo_outputs(model: Model, store: Store, rows: np.ndarray) -> tuple[pd.Data
 def feature_scores(features: np.ndarray, known: np.ndarray, labels: pd.Series) -> pd.DataFrame:
     """Minus the distance of features [n, d] to the nearest class mean of the training photos `known` [m, d].
 
-    Columns: feature_similarity (Euclidean), mahalanobis (Lee et al. 2018, by the covariance within all classes, shrunk
-    as in Ledoit and Wolf 2004: there are fewer photos than features).
+    mahalanobis: Lee et al. 2018; of more features than photos, so the covariance is shrunk (Ledoit and Wolf 2004).
     """
     from sklearn.covariance import LedoitWolf  # a second to import
 
@@ -108,7 +106,7 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 
 
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
-    """The tool's output, one row per readable photo; kept in `folder`, and read there by the next call of its kind.
+    """The tool's output, one row per readable photo; kept in `folder`.
 
     Columns: the catalogue's, photo, true, protocol (the model's), KEPT and the mean `log_prob:<class>`. attrs:
     left_out, the photos that cannot be read; ValueError if none can.
@@ -210,10 +208,7 @@ def error_rates(decided: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def compare_scores(seen: pd.DataFrame, refused: float, seed: int) -> pd.DataFrame:
-    """How each of COMPARED performs on test photos: rows (score, metric, value, low, high, known, unknown answers).
-
-    AUROC and OSCR area are means over folds, the error rates at the folds' limits are pooled.
-    """
+    """Each of COMPARED on test photos: AUROC and OSCR area, means over folds, and error rates at the folds' limits."""
     test, rows = seen[seen["part"] == "test"], []
     weights = weights_of(test, seed)
     for name in COMPARED:
@@ -231,8 +226,7 @@ def limits(
 ) -> tuple[dict, pd.DataFrame]:
     """The facts that the tool tells of a model, and its error rates (`error_rates`), measured as the tool is used.
 
-    photos: catalogues `val` and `test`, of cameras that the model knows, and `unknown`. The val photos fix temperature
-    and limit, the others are only tested. folder: where `predict_photos` keeps its tables.
+    photos: catalogues `val`, which fixes temperature and limit, `test`, both of known cameras, and `unknown`.
     """
     raw = {part: predict_photos(own, model, folder) for part, own in photos.items()}
     temperature = round(fit_temperature(raw["val"]), 6)

@@ -28,10 +28,7 @@ def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:
 
 @torch.no_grad()
 def adapted_network(model: Model, store: Store, rows: np.ndarray) -> nn.Module:
-    """A copy of the network whose batch normalisations use the mean and variance of the store's `rows`.
-
-    AdaBN, without labels (Li et al. 2016). ValueError if it has no batch normalisation.
-    """
+    """A copy of the network, batch normalised by the statistics of the store's `rows` (AdaBN, Li et al. 2016)."""
     net = deepcopy(model.net).eval()
     layers = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
     if not layers:
@@ -46,10 +43,7 @@ def adapted_network(model: Model, store: Store, rows: np.ndarray) -> nn.Module:
 
 
 def without_traces(runs: dict[str, Experiment], stores: Callable[[str, str], Store]) -> pd.DataFrame:
-    """Accuracy per photo of labelled runs under CONDITIONS; stores(label, degradation): what the run sees.
-
-    change: minus the same run's on intact photos; p_holm and verdict: of all changes together (intervals.judged).
-    """
+    """Accuracy per photo of labelled runs under CONDITIONS, on stores(label, degradation); change: from INTACT."""
     rows = []
     for label, run in runs.items():
         seen = {group: predict_test(run, stores(label, how)) for group, how in CONDITIONS.items()}
@@ -62,8 +56,7 @@ def without_traces(runs: dict[str, Experiment], stores: Callable[[str, str], Sto
 def robustness(runs: dict[str, Experiment], stores: Callable, conditions: list[tuple]) -> pd.DataFrame:
     """Accuracy per photo of each run, as trained and adapted, on the test photos of stores(degradation).
 
-    conditions: (kind, setting, degradation). change: minus the first run, not adapted, under the same degradation;
-    p_holm and verdict: of all changes together.
+    conditions: (kind, setting, degradation). change: minus the first run, not adapted, under the same degradation.
     """
     rows, plateau = [], all(run.plateau for run in runs.values())
     for kind, setting, how in conditions:
@@ -79,7 +72,7 @@ def robustness(runs: dict[str, Experiment], stores: Callable, conditions: list[t
 
 
 def _judged(rows: list[pd.DataFrame], column: str, reference: str) -> pd.DataFrame:
-    """The rows with the verdict on their changes; those where `column` is `reference` have no change to judge."""
+    """The rows with the verdict on their changes, judged together; where `column` is `reference` there is none."""
     table = pd.concat(rows, ignore_index=True)
     compared = table[table[column] != reference].assign(difference=table["change"])
     return table.join(intervals.judged(compared)[["p_holm", "verdict"]]).fillna({"verdict": ""})

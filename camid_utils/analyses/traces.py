@@ -13,9 +13,9 @@ NOISE_DEVIATION = 5.0  # grey levels of sensor noise: the assumption of Lukas, F
 
 
 def noise_residual(photo: np.ndarray) -> np.ndarray:
-    """The green of a photo uint8 [h, w, 3] minus its denoised green: float32 [h, w], grey levels.
+    """The green of a photo uint8 [h, w, 3] minus its denoised green (5 x 5 Wiener filter): float32 [h, w], grey levels.
 
-    A local Wiener filter of 5 x 5 pixels. Green: half of a sensor's pixels measure it, subsampling affects it least.
+    Half of a sensor's pixels measure green, and subsampling affects it least.
     """
     green = photo[..., 1].astype(np.float32)
     mean = uniform_filter(green, 5)
@@ -41,8 +41,8 @@ def _crop_spectra(path: str, size: int, per_photo: int) -> list[np.ndarray]:
 def spectra(catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo: int = 4) -> dict[str, np.ndarray]:
     """Mean spectrum of the noise residual of each camera model: float [size, size], zero frequency in the middle.
 
-    Decibels around the mean, steps of 1 / size cycles per pixel; from crops of `photos` evenly spaced photos, if any is
-    usable. Where all photos are too small, `size` is halved, down to 16.
+    In decibels around the mean; from crops of `photos` evenly spaced photos, if any is usable. Where all photos are too
+    small, `size` is halved, down to 16.
     """
     found = {}
     for model, paths in catalogue.sort_values("path").groupby("camera_model", observed=True)["path"]:
@@ -56,10 +56,7 @@ def spectra(catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo
 
 
 def jpeg_table_summary(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """JPEG settings from photo headers: one row per camera model, in alphabetical order.
-
-    photos: with a readable header; distinct_tables: pairs of luma and chroma; mean_luma, mean_chroma: quantiser steps.
-    """
+    """JPEG settings from readable headers, one row per camera model; tables are pairs, their means quantiser steps."""
     tasks = map(joblib.delayed(_photo_settings), catalogue["path"], catalogue["camera_model"].astype(str))
     found = filter(None, joblib.Parallel(n_jobs=-1, backend="threading")(tasks))
     rows = pd.DataFrame(found, columns=["camera_model", "tables", "luma", "chroma", "subsampling"])

@@ -25,10 +25,7 @@ CONSTANT = 1e-9  # share of a signal's power; below it, float32 cannot tell vari
 
 
 def transferred(nets: dict[int, CameraConvNet], num_classes: int, plan: Plan, frozen: bool = True) -> CameraConvNet:
-    """A copy of the network of the plan's seed, with a new last layer (Xavier, Glorot 2010).
-
-    Its convolutions are frozen, as in the paper, or trained, too.
-    """
+    """A copy of the plan's net with a new last layer (Xavier, Glorot 2010) and, as in the paper, frozen convolutions."""
     net = nets[plan.seed]
     copy = CameraConvNet(num_classes, net.settings["width"])
     own = {name: t for name, t in net.state_dict().items() if not name.startswith("1.3.")}
@@ -86,10 +83,7 @@ def run_frozen(
     study: Study, network: str, tests: dict[str, list[Plan]], nets: dict, store: Store, settings: dict, augment, copies,
     plateau=True,
 ) -> dict[str, Experiment]:  # fmt: skip
-    """As `experiments.run` for several tests (name -> plans) of one classifier on frozen filters, `nets` by seed.
-
-    The epochs use the augmented copies in turn. plateau: see there.
-    """
+    """As `experiments.run` for several tests (name -> plans) of one classifier on frozen filters, `nets` by seed."""
     known, fed, folder = [], settings["input_range"], study.data / "features"
     for plans in zip(*tests.values(), strict=True):  # those of one seed
         used, seed = np.flatnonzero(np.any([plan.part != "unused" for plan in plans], axis=0)), plans[0].seed
@@ -160,10 +154,7 @@ def _convolutions(net: CameraConvNet, inputs: Tensor) -> Iterator[tuple[nn.Modul
 
 @torch.no_grad()
 def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNet:
-    """A copy of `net`, trained on the input range `trained`, that gives the same logits when it is fed `fed`.
-
-    By the weights of the first convolution; this is exact, since that has no padding.
-    """
+    """A copy of `net`, which was trained on `trained`, with the same logits when fed `fed`: exact without padding."""
     copy = deepcopy(net)
     first, ranges = copy.features[0], (*INPUT_RANGES[trained], *INPUT_RANGES[fed])
     old_mean, old_std, new_mean, new_std = torch.tensor(ranges, dtype=torch.float64)

@@ -72,10 +72,7 @@ def retrained(
     catalogue: pd.DataFrame, table: pd.DataFrame, plans: list[Plan], folder: Path, conditions: dict[str, str],
     seed: int, **labels,
 ) -> pd.DataFrame:  # fmt: skip
-    """`told_apart` of the residual baseline, trained, validated and tested on photos degraded alike, per degradation.
-
-    table: the patch table that the plans (one per seed) are for; folder: of patch stores.
-    """
+    """`told_apart` of the residual baseline, trained and tested on photos degraded alike; plans: of `table`."""
     own, found = table.drop_duplicates("photo").set_index("photo"), []
     used = table["photo"][np.any([plan.part != "unused" for plan in plans], axis=0)]
     catalogue = catalogue[relative_photos(catalogue).isin(used)]
@@ -91,10 +88,7 @@ def retrained(
 
 
 def same_photo(number: int, seed: int, size: tuple[int, int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """One photo by each camera, uint8 [h, w, 3], before JPEG and as its file is decoded: scene, view and noise alike.
-
-    So is the device, except for the step; only the twin is a device of its own.
-    """
+    """One photo by each camera, uint8 [h, w, 3], before JPEG and decoded; all but the step and the twin's device alike."""
     scene, table = scenes.make_scene([seed, *b"steps", number], size), cameras.one_step_cameras()
     alike = table.assign(model=table["model"].where(table["model"] == TWIN, BASE))
     taken = {}
