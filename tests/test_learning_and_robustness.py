@@ -20,9 +20,8 @@ def test_the_epochs_of_best_accuracy_and_of_lowest_loss_are_reported():
     epochs = pd.DataFrame({"epoch": [1, 2, 3], "train_accuracy": [0.5, 0.9, 1.0], "val_accuracy": [0.6, 0.8, 0.7],
                            "val_loss": [1.0, 1.5, 2.0]})  # fmt: skip
     model = models.Model(None, [], 8, "0..1", {"seed": 5})
-    runs = [
-        experiments.Experiment("cameraconvnet-photo", "photo", [model], [History(None, epochs, 2, True)], None, None)
-    ]
+    history = History(None, epochs, 2, True)
+    runs = [experiments.Experiment("cameraconvnet-photo", "photo", [model], [history], None, None)]
     assert learning.two_epochs(runs).loc[0].tolist() == ["cameraconvnet-photo", 5, 3, 2, 0.8, 1.5, 1, 0.6, 1.0]
     log, printed = published.read("dresden_log"), published.read("table2").iloc[0]
     accuracy, loss = (log.set_index("epoch").loc[epoch] for epoch in learning.published_pair(log, printed).values())
@@ -41,11 +40,9 @@ def test_rate_runs_differ_only_in_rate_and_input_range(store, study, colour_net)
 
 def test_the_table_of_rates_says_which_runs_left_the_start_and_which_diverged():
     losses = {(0.001, "0..255"): [2.0, 1.2, 1.5], (0.001, "0..1"): [1.39, 1.3, 1.38], (0.01, "0..1"): [np.nan] * 3}
+    epochs = pd.DataFrame({"epoch": [1, 2, 3], "val_accuracy": [0.2, 0.7, 0.6]})
     runs = {
-        setting: History(
-            None, pd.DataFrame({"epoch": [1, 2, 3], "val_accuracy": [0.2, 0.7, 0.6], "val_loss": own}), 2, i < 1
-        )
-        for i, (setting, own) in enumerate(losses.items())
+        setting: History(None, epochs.assign(val_loss=own), 2, i < 1) for i, (setting, own) in enumerate(losses.items())
     }
     table = learning.rates_table(runs, 4)  # guessing has a loss of 1.39, nine tenths of it are 1.25
     assert table["run"].tolist() == ["0.001, 0..255", "0.001, 0..1", "0.01, 0..1"]

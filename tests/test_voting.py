@@ -61,14 +61,6 @@ def test_bootstrap_samples_without_any_photo_are_left_out():
     assert (row["value"], row["low"], row["high"]) == (0.5, 0, 1)
 
 
-def test_intervals_are_over_photos_not_patches():
-    """100 photos, half of them correct: about +- 1.96 x 0.5 / 10, also where each has nine patches."""
-    table = predictions({f"{i:03}.jpg": [1 if i % 2 else -1] * 9 for i in range(100)})
-    (row,) = learning.accuracy_by_votes(table, {}, counts=(4,), draws=2).to_dict("records")
-    assert (row["value"], row["photos"]) == (0.5, 100)
-    assert row["low"] == pytest.approx(0.402, abs=0.03) and row["high"] == pytest.approx(0.598, abs=0.03)
-
-
 def test_seeds_vote_separately_and_are_drawn_as_a_whole():
     """Every photo is correct under one seed and wrong under the other: half, or all or none where one is drawn."""
     tables = [predictions({f"{i}.jpg": [lead] * 2 for i in range(10)}, seed) for seed, lead in enumerate((3.0, -4.0))]

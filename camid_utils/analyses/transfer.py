@@ -25,7 +25,7 @@ CONSTANT = 1e-9  # share of a signal's power; below it, float32 cannot tell vari
 
 
 def transferred(nets: dict[int, CameraConvNet], num_classes: int, plan: Plan, frozen: bool = True) -> CameraConvNet:
-    """A copy of the plan's net with a new last layer (Xavier, Glorot 2010) and, as in the paper, frozen convolutions."""
+    """A copy of the plan's net with a new last layer (Xavier, Glorot 2010) and, as in the paper, frozen filters."""
     net = nets[plan.seed]
     copy = CameraConvNet(num_classes, net.settings["width"])
     own = {name: t for name, t in net.state_dict().items() if not name.startswith("1.3.")}

@@ -88,7 +88,7 @@ def retrained(
 
 
 def same_photo(number: int, seed: int, size: tuple[int, int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """One photo by each camera, uint8 [h, w, 3], before JPEG and decoded; all but the step and the twin's device alike."""
+    """One photo by each camera, uint8 [h, w, 3], before JPEG and decoded; alike but for step and twin's device."""
     scene, table = scenes.make_scene([seed, *b"steps", number], size), cameras.one_step_cameras()
     alike = table.assign(model=table["model"].where(table["model"] == TWIN, BASE))
     taken = {}
