@@ -80,13 +80,9 @@ def discriminant(known: pd.DataFrame, train: pd.Series) -> ResidualNet:
     space = np.linalg.qr((whitened - whitened.mean(axis=0))[1:].T)[0]  # that of the classes' means
     turn, net = white @ space / scale[:, None], ResidualNet(len(means))
     bias = np.log(shares.to_numpy()) - ((whitened @ space) ** 2).sum(axis=1) / 2
-    _set(net.features[1], turn.T, -centre @ turn)
-    _set(net.classifier, whitened @ space, bias)
+    for layer, *arrays in ((net.features[1], turn.T, -centre @ turn), (net.classifier, whitened @ space, bias)):
+        layer.weight.data, layer.bias.data = (torch.from_numpy(array).float() for array in arrays)
     return net
-
-
-def _set(layer: torch.nn.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
-    layer.weight.data, layer.bias.data = (torch.from_numpy(array).float() for array in (weight, bias))
 
 
 @torch.inference_mode()

@@ -142,7 +142,6 @@ def threshold(scores: np.ndarray, refused: float) -> float:
 
 
 @np.errstate(invalid="ignore")  # a draw without unknown photos
-@np.errstate(invalid="ignore")  # a draw without unknown photos
 def areas(seen: pd.DataFrame, name: str, credit: str = "known", weights: np.ndarray | None = None) -> dict:
     """For each fold the probability [draws] that a known photo scores higher than an unknown one; ties count half.
 
