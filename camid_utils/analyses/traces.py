@@ -1,5 +1,7 @@
 """What a camera leaves in a photo: the spectrum of its noise residual and its JPEG settings."""
 
+from contextlib import suppress
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -57,20 +59,14 @@ def spectra(catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo
 
 def jpeg_table_summary(catalogue: pd.DataFrame) -> pd.DataFrame:
     """JPEG settings from readable headers, one row per camera model; tables are pairs, their means quantiser steps."""
-    tasks = map(joblib.delayed(_photo_settings), catalogue["path"], catalogue["camera_model"].astype(str))
-    found = filter(None, joblib.Parallel(n_jobs=-1, backend="threading")(tasks))
+    found = []
+    for path, model in zip(catalogue["path"], catalogue["camera_model"].astype(str), strict=True):
+        with suppress(ValueError):  # an unreadable header
+            luma, chroma, subsampling = quantisation_tables(path)
+            means = luma.mean(), np.nan if chroma is None else chroma.mean()
+            found.append([model, str((luma, chroma)), *means, subsampling])
     rows = pd.DataFrame(found, columns=["camera_model", "tables", "luma", "chroma", "subsampling"])
     return rows.groupby("camera_model", as_index=False).agg(
         photos=("tables", "size"), distinct_tables=("tables", "nunique"), mean_luma=("luma", "mean"),
         mean_chroma=("chroma", "mean"), subsampling=("subsampling", lambda kinds: ", ".join(kinds.value_counts().index))
     )  # fmt: skip
-
-
-def _photo_settings(path: str, camera_model: str) -> list | None:
-    """Both tables as one text, their mean steps, and the subsampling; None if the header is unreadable."""
-    try:
-        luma, chroma, subsampling = quantisation_tables(path)
-    except ValueError:
-        return None
-    tables = luma.tolist(), None if chroma is None else chroma.tolist()
-    return [camera_model, str(tables), luma.mean(), np.nan if chroma is None else chroma.mean(), subsampling]
