@@ -30,9 +30,9 @@ The map, in the order in which a photograph passes through; no module imports fr
 |                  | model that is published, and its card)                                                     |
 | `analyses/`      | `baselines` (header, content, residuals), `colour_residuals` (the published model's        |
 |                  | recipe), `traces` (spectra of noise residuals), `content` (tests it cannot pass),          |
-|                  | `learning`, `voting` (how many patches a photo needs), `transfer`, `robustness`,           |
-|                  | `fingerprints` (of sensors), `open_set`, `calibration` (and likelihood ratios), `splices`, |
-|                  | `which_trace` (cameras that differ in one step), `other_corpora`                           |
+|                  | `learning` (and votes: how many patches a photo needs), `transfer`, `robustness`,          |
+|                  | `fingerprints` (of sensors), `open_set` (and splices), `calibration` (and likelihood       |
+|                  | ratios), `which_trace` (cameras that differ in one step), `other_corpora`                  |
 | `report/`        | `tables`, `statements` (language of the rules), `ledger`, `headlines` (README),            |
 |                  | `matrices` (the page of confusion matrices; `web/`)                                        |
 | `benchmark`      | ours beside the plain recipe: `python -m camid_utils.benchmark`                            |

@@ -39,7 +39,7 @@ def test_the_network_answers_for_a_photo_as_its_features_do(catalogue, study, tm
     net = colour_residuals.discriminant(known, labels[:12])
     logits, features = colour_residuals.outputs(net, known)
     assert features.shape == (24, 2) and (np.array([*"ABC"])[logits.argmax(axis=1)] == labels).all()
-    model = colour_residuals.model(net, [*"ABC"])
+    model = models.Model(net.eval(), [*"ABC"], colour_residuals.SIDE, "0..255", {"kind": "grid", "margin": 0.1})
     model = models.load_model(models.save_model(model, tmp_path / "model.safetensors"))
     page.export(model, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")

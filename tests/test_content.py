@@ -85,12 +85,10 @@ def test_the_recipe_of_a_class_is_chosen_by_the_others():
     assert chosen["value"].mean() < accuracy["lucky"].mean()
 
 
-def test_protocols_of_a_catalogue_include_new_collections_only_where_there_are_several():
+def test_protocols_of_a_catalogue_include_new_collections():
     table = public({"A/0": ["museum"], "A/1": ["garden"], "B/0": ["lake"], "B/1": ["zoo"]})
     table = table.assign(path="root/" + table["photo"], dataset="public", brand="Acme", width=64, height=64)
     assert list(planning.protocol_parts(table[catalogues.COLUMNS], 0)[0])[-1] == "collection"
-    table["collection"] = "Dresden"
-    assert "collection" not in planning.protocol_parts(table[catalogues.COLUMNS], 0)[1]["protocol"].to_list()
 
 
 def test_each_class_is_scored_by_the_recipe_that_others_chose_for_it():

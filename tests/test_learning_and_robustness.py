@@ -20,9 +20,8 @@ def test_the_epochs_of_best_accuracy_and_of_lowest_loss_are_reported():
     epochs = pd.DataFrame({"epoch": [1, 2, 3], "train_accuracy": [0.5, 0.9, 1.0], "val_accuracy": [0.6, 0.8, 0.7],
                            "val_loss": [1.0, 1.5, 2.0]})  # fmt: skip
     model = models.Model(None, [], 8, "0..1", {"seed": 5})
-    runs = [
-        experiments.Experiment("cameraconvnet-photo", "photo", [model], [History(None, epochs, 2, True)], None, None)
-    ]
+    history = History(None, epochs, 2, True)
+    runs = [experiments.Experiment("cameraconvnet-photo", "photo", [model], [history], None, None)]
     assert learning.two_epochs(runs).loc[0].tolist() == ["cameraconvnet-photo", 5, 3, 2, 0.8, 1.5, 1, 0.6, 1.0]
     log, printed = published.read("dresden_log"), published.read("table2").iloc[0]
     accuracy, loss = (log.set_index("epoch").loc[epoch] for epoch in learning.published_pair(log, printed).values())
@@ -41,11 +40,9 @@ def test_rate_runs_differ_only_in_rate_and_input_range(store, study, colour_net)
 
 def test_the_table_of_rates_says_which_runs_left_the_start_and_which_diverged():
     losses = {(0.001, "0..255"): [2.0, 1.2, 1.5], (0.001, "0..1"): [1.39, 1.3, 1.38], (0.01, "0..1"): [np.nan] * 3}
+    epochs = pd.DataFrame({"epoch": [1, 2, 3], "val_accuracy": [0.2, 0.7, 0.6]})
     runs = {
-        setting: History(
-            None, pd.DataFrame({"epoch": [1, 2, 3], "val_accuracy": [0.2, 0.7, 0.6], "val_loss": own}), 2, i < 1
-        )
-        for i, (setting, own) in enumerate(losses.items())
+        setting: History(None, epochs.assign(val_loss=own), 2, i < 1) for i, (setting, own) in enumerate(losses.items())
     }
     table = learning.rates_table(runs, 4)  # guessing has a loss of 1.39, nine tenths of it are 1.25
     assert table["run"].tolist() == ["0.001, 0..255", "0.001, 0..1", "0.01, 0..1"]
@@ -75,6 +72,18 @@ def test_adaptation_uses_the_statistics_of_the_tested_photos_and_no_others(resul
     assert [photo_accuracy(table)["value"][0] for table in (plain, adapted)] == pytest.approx([1 / 3, 1])
     assert adapted["photo"].tolist() == plain["photo"].tolist() and set(adapted["part"]) == {"test"}
     assert all(torch.equal(t, before[name]) for name, t in result.models[0].net.state_dict().items())  # not changed
+
+
+def test_adapted_statistics_are_means_over_batches_of_one_size(result, cast, colour_net):
+    model, rows = result.models[0], np.arange(96)
+    adapted = robustness.adapted_network(model, cast, rows)
+    inputs = models.to_input(torch.from_numpy(cast.pixels).permute(0, 3, 1, 2), model.input_range).split(48)
+    means, variances = (torch.stack([take(x, (0, 2, 3)) for x in inputs]).mean(0) for take in (torch.mean, torch.var))
+    torch.testing.assert_close(adapted.features[0].running_mean, means)
+    torch.testing.assert_close(adapted.features[0].running_var, variances)
+    assert not any(part.training for part in adapted.modules())
+    with pytest.raises(ValueError, match="Sequential has no batch normalisation"):
+        robustness.adapted_network(model._replace(net=colour_net(3)), cast, rows)
 
 
 def test_robustness_compares_each_run_with_the_first_under_the_same_degradation(result, store, cast):

@@ -1,6 +1,8 @@
 """The transfer keeps the filters; features are computed once; planted shifts of the input are undone by adaptation."""
 
+from functools import partial
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -45,7 +47,7 @@ def noise(make_store, patch_table):
 @pytest.mark.parametrize("frozen", [True, False])
 def test_the_transfer_keeps_the_filters_and_renews_the_last_layer(frozen):
     net, patches = make_net(), inputs(2)
-    kept, copy = unchanged(net), transfer.transferred(net, 39, frozen)
+    kept, copy = unchanged(net), transfer.transferred({4: net}, 39, SimpleNamespace(seed=4), frozen)
     assert copy(patches).shape == (2, 39) and torch.equal(copy.features(patches), net.features(patches))
     assert torch.equal(copy.classifier[0].weight, net.classifier[0].weight)
     bound = (6 / (64 + 39)) ** 0.5  # Glorot and Bengio 2010
@@ -91,7 +93,7 @@ def test_a_run_on_frozen_filters_equals_one_through_the_whole_network(noise, stu
     settings, name = dict(input_range="-1..1", epochs=3, batch_size=8, optimizer="adamw"), "transfer-random-patch"
     quick = transfer.run_frozen(study, "random", {name: plans}, nets, noise, settings, None, 0)[name].predictions
     slow = study._replace(data=tmp_path / "slow")
-    whole = experiments.run(slow, name, lambda n, p: transfer.transferred(nets[p.seed], n), noise, plans, settings)
+    whole = experiments.run(slow, name, partial(transfer.transferred, nets), noise, plans, settings)
     logs = [evaluation.log_probabilities(table) for table in (quick, whole.predictions)]
     np.testing.assert_allclose(*logs, atol=1e-2)
     assert np.std(logs[0]) > 0.05 and len(list((study.data / "features").glob("*.npy"))) == 2
@@ -169,22 +171,3 @@ def test_a_folded_input_range_gives_the_same_logits_for_the_same_pixels(trained,
     folded = transfer.fold_input_range(net, trained, fed)
     torch.testing.assert_close(folded(to_input(pixels, fed)), logits, rtol=1e-4, atol=1e-4)
     assert kept() and (net(to_input(pixels, fed)) - logits).abs().max() > 1e-2
-
-
-@torch.no_grad()
-def test_adapted_batch_normalisation_recovers_the_accuracy_lost_to_a_shift():
-    """Two classes, bright and dark, told apart after a batch normalisation fitted to inputs of mean 0."""
-    net = nn.Sequential(nn.BatchNorm2d(3, momentum=0.1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
-    net[3].load_state_dict({"weight": torch.tensor([[-1.0] * 3, [1.0] * 3]), "bias": torch.zeros(2)})
-    kept, labels = unchanged(net), torch.arange(200) % 2
-    patches = inputs(200)[..., :8, :8] - 0.5 + (2.0 * labels - 1)[:, None, None, None]
-    shifted = patches / 50 + 3
-    adapted = transfer.adabn_batchnorm(net, shifted.split(50))
-    cases = ((net, patches), (net, shifted), (adapted, shifted))
-    assert [(one(x).argmax(1) == labels).float().mean() for one, x in cases] == [1, 0.5, 1]
-    means, variances = zip(*((b.mean((0, 2, 3)), b.var((0, 2, 3))) for b in shifted.split(50)), strict=True)
-    torch.testing.assert_close(adapted[0].running_mean, torch.stack(means).mean(0))
-    torch.testing.assert_close(adapted[0].running_var, torch.stack(variances).mean(0))
-    assert kept() and not any(m.training for m in adapted.modules())
-    with pytest.raises(ValueError, match="CameraConvNet has no batch normalisation: use `adabn`"):
-        transfer.adabn_batchnorm(make_net(), [inputs(2)])

@@ -5,6 +5,7 @@ Each is trained once per seed, on the photos that the network is trained on, and
 
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -40,15 +41,15 @@ def run(
     table: the one that the plans split (planning.shared_training), of patches of the catalogue's photos or of photos.
     Under "patch" header and colour see the training photos themselves; content and residual see other crops of them.
     """
-    if kind not in KINDS:
-        raise ValueError(f"there is no baseline {kind!r}; choose one of {', '.join(KINDS)}")
     match kind:
         case "header":
             known, classify = [header_keys(catalogue)], lambda keys, train, _: look_up(keys, train)
         case "colour":
             known, classify = [colour_residuals.features(study, catalogue)], colour_residuals.classify
+        case "content" | "residual":
+            known, classify = features(crop_store(catalogue, study.data / "patches"), kind), linear
         case _:
-            known, classify = features(crop_store(study, catalogue), kind), linear
+            raise ValueError(f"there is no baseline {kind!r}; choose one of {', '.join(KINDS)}")
     photos = table.drop_duplicates("photo").set_index("photo")
     photos, found = photos[photos.index.isin(known[-1].index)], {test: [] for test in plans}  # not those without a crop
     for same in zip(*plans.values(), strict=True):  # those of one seed
@@ -78,28 +79,27 @@ def _experiment(study: Study, name: str, plan: Plan, tables: list[pd.DataFrame])
 
 
 def header_keys(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """What each photo's JPEG header says, as text: columns LEVELS, index photo.
+    """What each photo's JPEG header says, as text, index photo; unreadable tables are one more kind of table.
 
-    luma: the luma quantisation table; tables: also the chroma table and the subsampling; size: also the shorter and the
-    longer side, in this order, as photos are upright or not. Unreadable tables count as one more kind of table.
+    luma: the luma table; tables: also chroma table and subsampling; size: also both sides, upright or not.
     """
     rows = []
     for path, *sides in catalogue[["path", "width", "height"]].itertuples(index=False):
         try:
-            luma, chroma, subsampling = quantisation_tables(path)
+            header = quantisation_tables(path)
         except ValueError:
-            luma = chroma = subsampling = None
-        tables = [None if one is None else one.tolist() for one in (luma, chroma)]
-        rows.append([str(key) for key in (tables[0], [*tables, subsampling], [*tables, subsampling, sorted(sides)])])
+            header = (None,) * 3
+        words = list(map(str, [*header, sorted(sides)]))  # luma table, chroma table, subsampling, sides
+        rows.append([" ".join(words[:count]) for count in (1, 3, 4)])
     return pd.DataFrame(rows, pd.Index(relative_photos(catalogue), name="photo"), list(LEVELS))
 
 
 def look_up(keys: pd.DataFrame, train: pd.Series) -> pd.DataFrame:
     """Log-probability of each class (columns log_prob:<class>) for all photos of `header_keys`.
 
-    train: the classes of the training photos, by name. A class is as probable as it is among training photos with the
-    same key and one more, which is divided among the classes as at the next coarser level. So a key that training never
-    saw falls back on that level. The coarsest falls back on class frequencies, by Laplace's rule of succession.
+    A class is as probable as among the training photos (`train`: their classes) with the same key and one more, which
+    is divided as at the next coarser level. So new keys fall back on that level; the coarsest on class frequencies, by
+    Laplace's rule of succession.
     """
     counts = train.value_counts().sort_index() + 1
     shares = np.tile(counts / counts.sum(), (len(keys), 1))
@@ -110,16 +110,13 @@ def look_up(keys: pd.DataFrame, train: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(np.log(shares), keys.index, counts.index).add_prefix(LOG_PROB)
 
 
-def crop_store(study: Study, catalogue: pd.DataFrame) -> Store:
+def crop_store(catalogue: pd.DataFrame, folder: Path, degrade: str = "") -> Store:
     """The crops that content and residual are computed from; notebooks with the same catalogue share them."""
-    return extract(catalogue, study.data / "patches", kind="grid", size=SIDE, per_photo=CROPS)
+    return extract(catalogue, folder, kind="grid", size=SIDE, per_photo=CROPS, degrade=degrade)
 
 
 def features(store: Store, kind: str) -> list[pd.DataFrame]:
-    """What to train with and what to test with: float32 features, one row per photo, index photo.
-
-    Means over every other crop of the photo; one alone serves both. A second call reads them from the store's folder.
-    """
+    """Features float32 to train with and to test with, index photo: means over every other crop; kept in a file."""
     path = store.folder / f"{kind}-{best_device()}-{FORMAT}.npy"
     photo = store.table["photo"]
     if not path.is_file():
@@ -134,10 +131,9 @@ def features(store: Store, kind: str) -> list[pd.DataFrame]:
 
 
 def without_traces(crop: np.ndarray) -> np.ndarray:
-    """A square crop uint8 [n, n, 3] reduced to an eighth and enlarged again, uint8 [VIEW, VIEW, 3].
+    """A crop uint8 [n, n, 3] reduced to an eighth and enlarged again, uint8 [VIEW, VIEW, 3]: no texture remains.
 
-    No texture remains of the camera, only its colours, tones and vignetting. Unlike whole photos, crops are changed
-    alike whatever the size of the photo, which could name the camera.
+    Unlike whole photos, crops are changed alike whatever the size of the photo, which could name the camera.
     """
     side = max(1, len(crop) // 8)
     return resize(resize(crop, side, side), VIEW, VIEW)
@@ -163,10 +159,9 @@ def cooccurrences(crops: np.ndarray) -> np.ndarray:
 
 
 def linear(known: pd.DataFrame, tested: pd.DataFrame, train: pd.Series, val: pd.Series) -> pd.DataFrame:
-    """Log-probability of each class (columns log_prob:<class>) for all photos `tested`.
+    """Log-probability of each class (columns log_prob:<class>) for all photos `tested`; train, val: classes by photo.
 
-    A logistic regression on the standardised square roots of `features`; train, val: the classes of photos, by name.
-    Of STRENGTHS the one with the lowest log loss on val is taken.
+    By logistic regression on the standardised square roots of `features`; of STRENGTHS with the lowest log loss on val.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
@@ -176,9 +171,8 @@ def linear(known: pd.DataFrame, tested: pd.DataFrame, train: pd.Series, val: pd.
     fits = []
     for strength in STRENGTHS:
         last = LogisticRegression(C=strength, max_iter=STEPS)
-        fits.append(make_pipeline(FunctionTransformer(np.sqrt), StandardScaler(), last))
-        fits[-1].fit(known.loc[train.index], train.to_numpy())
-    losses = [log_loss(val, fit.predict_proba(tested.loc[val.index]), labels=fit.classes_) for fit in fits]
-    best = fits[int(np.argmin(losses))]
+        fit = make_pipeline(FunctionTransformer(np.sqrt), StandardScaler(), last)
+        fits.append(fit.fit(known.loc[train.index], train.to_numpy()))
+    best = min(fits, key=lambda fit: log_loss(val, fit.predict_proba(tested.loc[val.index]), labels=fit.classes_))
     logs = np.log(best.predict_proba(tested).clip(1e-12))
     return pd.DataFrame(logs, tested.index, best.classes_).add_prefix(LOG_PROB)

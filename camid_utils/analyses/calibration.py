@@ -25,7 +25,7 @@ def calibrate(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
 def fit_temperature(table: pd.DataFrame) -> float:
     """The temperature with the smallest log loss over known photos (Guo et al. 2017, who divide logits by it).
 
-    Searched from 1 / PATCHES (as if patches were independent) to 20: without misclassified photos there is no minimum.
+    From 1 / PATCHES (as if patches were independent) to 20: without misclassified photos there is no minimum.
     """
     logs, true = log_probabilities(table), pd.Index(class_names(table)).get_indexer(table["true"])
     rows, bounds = np.arange(len(true)), (-np.log(PATCHES), np.log(20))
@@ -43,8 +43,7 @@ def weights_of(table: pd.DataFrame, seed: int) -> np.ndarray:
 def reliability(table: pd.DataFrame, name: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Accuracy in BINS groups of equal size by confidence, and the expected calibration error over them.
 
-    Columns of both: name, confidence (mean; of all photos), value, low, high, n. The error is the mean distance between
-    accuracy and confidence (Guo et al. 2017, who take groups of equal width).
+    That is the mean distance between accuracy and confidence (Guo et al. 2017, who take groups of equal width).
     """
     table = table.sort_values("confidence", kind="stable")
     weights, rows, gaps = weights_of(table, seed), [], 0.0
@@ -58,17 +57,15 @@ def reliability(table: pd.DataFrame, name: str, seed: int) -> tuple[pd.DataFrame
 
 
 def trials(table: pd.DataFrame) -> pd.DataFrame:
-    """One row for each photo and each class as the hypothesis "this photo is from this model".
+    """One row for each photo and each class as the hypothesis "this photo is from this model", with its llr.
 
-    Columns: photo, camera_model, device, scene, collection, part, protocol, known, hypothesis, same (whether it is
-    true) and llr, the logarithm of p(photo | hypothesis) / p(photo | another known class): of the class's probability
-    to the mean of the others', as the network takes all classes for equally likely before it sees the photo.
+    That is the log of p(photo | hypothesis) / p(photo | another known class): of the class's probability to the mean of
+    the others', as the network takes all classes for equally likely before it sees the photo. same: whether it is true.
     """
     names, logs = np.array(class_names(table)), log_probabilities(table)
     others = logsumexp(logs[:, None, :], axis=2, b=1 - np.eye(len(names))) - np.log(len(names) - 1)
     kept = ["photo", "camera_model", "device", "scene", "collection", "part", "protocol", "known"]
-    rows = table.reindex(columns=kept)
-    rows = rows.loc[rows.index.repeat(len(names))].reset_index(drop=True)
+    rows = table.reindex(columns=kept).loc[table.index.repeat(len(names))].reset_index(drop=True)
     rows = rows.assign(hypothesis=np.tile(names, len(table)), llr=(logs - others).ravel())
     return rows.assign(same=rows["hypothesis"] == rows["camera_model"])
 
@@ -104,8 +101,7 @@ def equal_error_rate(llr: np.ndarray, same: np.ndarray, weights: np.ndarray) -> 
 def ratio_metrics(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Cllr and equal error rate of test trials, with intervals; false hypotheses are about known or unknown cameras.
 
-    Columns: false_hypotheses ("of known cameras", "of unknown cameras": of their photos), metric, value, low, high,
-    same and different (numbers of trials). Cllr is 1 for an examiner who learns nothing, and more for a misled one.
+    Cllr is 1 for an examiner who learns nothing, more for a misled one. same, different: numbers of trials.
     """
     found, tested = [], rows[rows["part"] == "test"].sort_values("llr", kind="stable")
     for name, known in (("of known cameras", True), ("of unknown cameras", False)):

@@ -29,10 +29,7 @@ FORMAT = 1  # part of the name of kept features: raise it when the same photos w
 
 
 def features(study: Study, catalogue: pd.DataFrame) -> pd.DataFrame:
-    """models.ColourResiduals, float32, one row per photo, index photo: means over its crops.
-
-    Photos that cannot be read or are smaller than a crop are missing. A second call reads the table from its file.
-    """
+    """models.ColourResiduals, float32, index photo: means over crops of the usable photos; kept in a file."""
     path = study.data / "features" / f"colour-{FORMAT}-{fingerprint(catalogue)[:16]}.parquet"
     if not path.is_file():
         jobs = map(joblib.delayed(_photo_features), catalogue["path"])
@@ -54,25 +51,20 @@ def _photo_features(path: str) -> np.ndarray | None:
     return ColourResiduals()(torch.from_numpy(crops).permute(0, 3, 1, 2).float()).mean(0).numpy()
 
 
-def model(net: ResidualNet, class_names: list[str], **info) -> Model:
-    """A network of this kind with all that the tool needs to know."""
-    return Model(net.eval(), class_names, SIDE, "0..255", info | {"kind": "grid", "margin": MARGIN})
-
-
 def trained(known: pd.DataFrame, table: pd.DataFrame, plan: Plan) -> Model:
     """The model of a plan's training photos: known: `features`; table: the patch table that the plan is for."""
     own = table.iloc[plan.rows("train")].drop_duplicates("photo").set_index("photo")[plan.target]
     net = discriminant(known, own[own.index.isin(known.index)])
-    facts = dict(target=plan.target, dataset=table["dataset"].iloc[0], protocol=plan.protocol, seed=plan.seed)
-    return model(net, plan.class_names, **facts)
+    info = dict(target=plan.target, dataset=table["dataset"].iloc[0], protocol=plan.protocol, seed=plan.seed,
+                kind="grid", margin=MARGIN)  # fmt: skip
+    return Model(net.eval(), plan.class_names, SIDE, "0..255", info)
 
 
 def discriminant(known: pd.DataFrame, train: pd.Series) -> ResidualNet:
-    """The linear discriminant of training photos (Fisher 1936; Rao 1948).
+    """The linear discriminant of training photos (Fisher 1936; Rao 1948); logits in the classes' alphabetical order.
 
-    known: `features`; train: the classes of the training photos, by name; the logits are in the classes' alphabetical
-    order. Features are standardised, and the covariance within classes is shrunk towards a multiple of the identity,
-    since there are more features than photos.
+    known: `features`; train: the photos' classes, by name. Features are standardised, and the covariance within classes
+    is shrunk towards a multiple of the identity, since there are more features than photos.
     """
     from sklearn.covariance import shrunk_covariance  # a second to import
 
@@ -88,13 +80,9 @@ def discriminant(known: pd.DataFrame, train: pd.Series) -> ResidualNet:
     space = np.linalg.qr((whitened - whitened.mean(axis=0))[1:].T)[0]  # that of the classes' means
     turn, net = white @ space / scale[:, None], ResidualNet(len(means))
     bias = np.log(shares.to_numpy()) - ((whitened @ space) ** 2).sum(axis=1) / 2
-    _set(net.features[1], turn.T, -centre @ turn)
-    _set(net.classifier, whitened @ space, bias)
+    for layer, *arrays in ((net.features[1], turn.T, -centre @ turn), (net.classifier, whitened @ space, bias)):
+        layer.weight.data, layer.bias.data = (torch.from_numpy(array).float() for array in arrays)
     return net
-
-
-def _set(layer: torch.nn.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
-    layer.weight.data, layer.bias.data = (torch.from_numpy(array).float() for array in (weight, bias))
 
 
 @torch.inference_mode()
@@ -105,10 +93,7 @@ def outputs(net: ResidualNet, known: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
 
 
 def classify(known: pd.DataFrame, train: pd.Series, val: pd.Series) -> pd.DataFrame:
-    """Log-probability of each class (columns log_prob:<class>) for all photos `known`, by `discriminant`.
-
-    train, val: the classes of photos, by name; the temperature is the best one on val.
-    """
+    """Log-probabilities of all photos by the `discriminant` of `train`, calibrated on `val`: classes by photo."""
     logits, names = outputs(discriminant(known, train), known)[0], sorted(train.unique())
     temperature = fit_temperature(_log_probabilities(logits, known.index, names).loc[val.index].assign(true=val))
     return _log_probabilities(logits / temperature, known.index, names)

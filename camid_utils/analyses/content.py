@@ -16,18 +16,18 @@ SAME, ANOTHER = "same body", "another body"
 
 
 def matched(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The rows of collections from which a seed tests two or more classes; column `group` names these classes.
+    """The rows of collections from which a seed tests two or more classes, which the column `group` names.
 
-    Answers are among the classes of the group: the others get the log-probability -inf, the rest are normalised.
+    Answers are among these classes: the others get the log-probability -inf, the rest are normalised.
     """
     groups = predictions.groupby(["seed", "collection"])["true"]
     rows = predictions[groups.transform("nunique") > 1].reset_index(drop=True)
     names = rows.groupby(["seed", "collection"])["true"].agg(lambda true: sorted(set(true)))
     own = [names[key] for key in zip(rows["seed"], rows["collection"], strict=True)]
-    columns = [LOG_PROB + name for name in class_names(rows)]
-    inside = np.array([[name in group for name in class_names(rows)] for group in own]).reshape(len(rows), len(columns))
-    logs = np.where(inside, rows[columns].to_numpy(float), -np.inf)
-    rows[columns] = logs - np.logaddexp.reduce(logs, axis=1, keepdims=True)
+    for name in class_names(rows):
+        rows.loc[[name not in group for group in own], LOG_PROB + name] = -np.inf
+    logs = log_probabilities(rows)
+    rows[list(rows.filter(like=LOG_PROB))] = logs - np.logaddexp.reduce(logs, axis=1, keepdims=True)
     return rows.assign(group=[", ".join(group) for group in own])
 
 
@@ -41,8 +41,8 @@ def bodies(predictions: pd.DataFrame, table: pd.DataFrame, plans: list[Plan]) ->
 def no_content(table: pd.DataFrame, seed: int) -> Plan:
     """A plan for flat fields, all classes of which have photos enough: seeds 0 and 1 (and so on) are two folds.
 
-    Tested are every second device of a class, or, of a single device, the later or the earlier half of its photos, in
-    the order of their names. Of the rest, the third that is nearest to the test in this order is for validation.
+    Tested are every second device of a class, or, of a single device, the later or the earlier half of its photos by
+    name. Of the rest, the third that is nearest to the test in this order is for validation.
     """
     photos = table.drop_duplicates("photo").sort_values(["device", "photo"])
     part = pd.Series("train", photos["photo"].to_numpy(), name="part")
@@ -80,16 +80,13 @@ def together(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen_elsewhere(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """The recipe for each class and its accuracy there, chosen by the others: columns recipe, value; index as given.
+    """The recipe for each class and its accuracy there, chosen by the other classes: leave one out.
 
-    accuracy: of each recipe (column) on the new collections of each class (index). A class's own photos have no say in
-    the choice (leave one out), so the mean of `value` is not that of a recipe picked by its test.
+    accuracy: of each recipe (column) on new collections of each class (index).
     """
-    rows = {}
-    for name in accuracy.index:
-        recipe = accuracy.drop(index=name).mean().idxmax()
-        rows[name] = [recipe, accuracy.loc[name, recipe]]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["recipe", "value"]).rename_axis(accuracy.index.name)
+    recipes = [accuracy.drop(index=name).mean().idxmax() for name in accuracy.index]
+    values = [accuracy.loc[name, recipe] for name, recipe in zip(accuracy.index, recipes, strict=True)]
+    return pd.DataFrame({"recipe": recipes, "value": values}, accuracy.index)
 
 
 def by_class(predictions: pd.DataFrame) -> pd.Series:
@@ -108,10 +105,7 @@ def of_chosen(predictions: dict[str, pd.DataFrame], recipe: pd.Series) -> pd.Dat
 def scores(
     predictions: dict[str, pd.DataFrame], groups: dict[str, pd.Series], protocol: str, pooled: str = ""
 ) -> pd.DataFrame:
-    """Metrics per photo (intervals.score) of each experiment's predictions in each of its groups, named in `group`.
-
-    pooled: the name of one more group, of all rows together. Columns plateau and published are missing.
-    """
+    """Metrics per photo (intervals.score) of each experiment in each of its groups, and if `pooled` in all together."""
     rows = []
     for name, table in predictions.items():
         parts = [*table.groupby(groups[name].to_numpy()), *([(pooled, table)] if pooled else [])]

@@ -1,4 +1,4 @@
-"""How training went: the epochs behind a reported figure, and runs with several learning rates and input ranges."""
+"""What lies behind a reported figure: the epoch, the learning rate and input range, the number of voting patches."""
 
 from collections.abc import Callable
 from itertools import product
@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..evaluation import class_names, log_probabilities
 from ..experiments import Experiment, Study, epochs_of
-from ..patches import Store
+from ..intervals import bootstrap_weights, units
+from ..patches import Store, patch_entropy, patch_quality
 from ..planning import Plan
 from ..training import History, fit
 
 RATES, RANGES = (0.001, 0.01), ("0..255", "0..1")  # the paper's and its code's
+COUNTS = (1, 2, 4, 8, 16, 32, 64)  # voting patches
 
 
 def two_epochs(runs: list[Experiment]) -> pd.DataFrame:
@@ -32,10 +35,7 @@ def published_pair(log: pd.DataFrame, printed: pd.Series) -> dict[str, int]:
 
 
 def rate_runs(study: Study, make_net: Callable, store: Store, plan: Plan, settings: dict) -> dict:
-    """A History for each of RATES and RANGES: trainings with SGD on the same patches.
-
-    make_net(classes, plan, input_range=...) returns the network.
-    """
+    """A History for each of RATES and RANGES: trainings of make_net(classes, plan, input_range=...) with SGD."""
     histories = {}
     for rate, fed in product(RATES, RANGES):
         torch.manual_seed(plan.seed)
@@ -47,10 +47,7 @@ def rate_runs(study: Study, make_net: Callable, store: Store, plan: Plan, settin
 
 
 def rates_table(runs: dict[tuple[float, str], History], classes: int) -> pd.DataFrame:
-    """One row per run, named by learning rate and input range: its epoch of lowest validation loss, and its end.
-
-    left_start: whether that loss is below nine tenths of the loss of guessing; plateau: see training.History.
-    """
+    """One row per run: its epoch of lowest validation loss, and whether that is below nine tenths of guessing's."""
     rows = []
     for (rate, fed), history in runs.items():
         epochs, guess = history.epochs, np.log(classes)
@@ -59,3 +56,45 @@ def rates_table(runs: dict[tuple[float, str], History], classes: int) -> pd.Data
         rows.append([f"{rate}, {fed}", rate, fed, *figures])
     columns = ["run", "learning_rate", "input_range", "epochs", "val_accuracy", "val_loss", "left_start", "plateau"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def vote_scores(predictions: pd.DataFrame, store: Store) -> dict[str, np.ndarray]:
+    """Quality and entropy of the patch of each row of predictions of a grid store; ValueError if it is not there."""
+    scores = {"quality": patch_quality(store.pixels), "entropy": patch_entropy(store.pixels)}
+    place = ["photo", "y", "x"]
+    own = predictions[place].merge(store.table[place].assign(**scores), how="left", validate="many_to_one")
+    if own.isna().any(axis=None):
+        raise ValueError(f"predictions of patches that are not in {store.folder}: give the store that was predicted")
+    return {name: own[name].to_numpy() for name in scores}
+
+
+def accuracy_by_votes(
+    predictions: pd.DataFrame, scores: dict[str, np.ndarray], counts: tuple = COUNTS, draws: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """Accuracy per photo by the number of voting patches: choice, patches, value, low, high (95 %), photos.
+
+    predictions: one row per patch that may vote. scores: for each choice one value per row; the highest vote first, in
+    a small photo all. The choice "random" is added: the mean over `draws` orders.
+    """
+    rng = np.random.default_rng([seed, 64])
+    orders = {"random": [rng.random(len(predictions)) for _ in range(draws)]} | {k: [v] for k, v in scores.items()}
+    code, found = units(predictions)
+    weights, rows = bootstrap_weights(found, [seed, 95]), []
+    for choice, values in orders.items():
+        correct = np.mean([_correct_votes(predictions, code, order, counts) for order in values], axis=0)
+        with np.errstate(invalid="ignore"):  # a sample may miss every photo
+            shares = weights @ correct / weights.sum(axis=1, keepdims=True)
+        value, (low, high) = shares[0], np.nanpercentile(shares[1:], [2.5, 97.5], axis=0)
+        photos = found["photo"].nunique()
+        rows += [[choice, count, value[i], low[i], high[i], photos] for i, count in enumerate(counts)]
+    return pd.DataFrame(rows, columns=["choice", "patches", "value", "low", "high", "photos"])
+
+
+def _correct_votes(predictions: pd.DataFrame, code: np.ndarray, score: np.ndarray, counts: tuple) -> np.ndarray:
+    """Whether the first patches of each unit (intervals.units) vote for the true class: float [units, counts]."""
+    order = np.lexsort((-score, code))
+    sums = pd.DataFrame(log_probabilities(predictions)[order]).groupby(code[order]).cumsum().to_numpy()
+    hit = sums.argmax(1) == pd.Index(class_names(predictions)).get_indexer(predictions["true"].to_numpy()[order])
+    sizes = np.bincount(code)
+    last = (np.cumsum(sizes) - sizes)[:, None] + np.minimum(np.array(counts), sizes[:, None]) - 1
+    return hit[last].astype(float)

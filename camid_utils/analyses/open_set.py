@@ -1,4 +1,4 @@
-"""When the answer must be "none of the known cameras": models left out within a data set, scores, limits, errors."""
+"""When the answer must be "none of the known cameras", or two: models left out, scores, limits, errors, splices."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +13,8 @@ from ..batches import layout, logits_of, make_fabric
 from ..catalogues import fingerprint, relative_photos
 from ..evaluation import LOG_PROB, digest
 from ..files import atomic_path
-from ..identify.predict import SCORES, combine, compare_parts, predict_photo
-from ..intervals import interval
+from ..identify.predict import SCORES, combine, parts_statistic, predict_photo
+from ..intervals import interval, wilson
 from ..models import Model
 from ..patches import Store
 from ..photos import read_image
@@ -46,12 +46,11 @@ def without(plan: Plan, left_out: list[str]) -> Plan:
 def photo_outputs(model: Model, store: Store, rows: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
     """A network's outputs for the photos of a store's patches `rows`: means over each photo's patches.
 
-    One row per photo: the patch table's columns, true, `log_prob:<class>`, energy (see predict.SCORES); and features
-    float [photos, d], the input of the network's classifier.
+    One row per photo (true, `log_prob:<class>`, energy: see predict.SCORES), and the classifier's input [photos, d].
     """
     fabric, net = make_fabric(), model.net
     backbone = fabric.setup_module(net.features.to(memory_format=layout(fabric.device)))
-    features = logits_of(backbone, fabric, store.pixels, rows, 64, model.input_range).float()
+    features = logits_of(backbone, fabric, store.pixels, rows, 64, model.input_range)
     with torch.inference_mode():
         logits = net.classifier.cpu().eval()(features).double().numpy()
     patches = store.table.iloc[rows].drop(columns=["y", "x"])
@@ -65,19 +64,15 @@ def photo_outputs(model: Model, store: Store, rows: np.ndarray) -> tuple[pd.Data
 def feature_scores(features: np.ndarray, known: np.ndarray, labels: pd.Series) -> pd.DataFrame:
     """Minus the distance of features [n, d] to the nearest class mean of the training photos `known` [m, d].
 
-    Columns: feature_similarity (Euclidean), mahalanobis (Lee et al. 2018, by the covariance within all classes, shrunk
-    as in Ledoit and Wolf 2004: there are fewer photos than features).
+    mahalanobis: Lee et al. 2018; of more features than photos, so the covariance is shrunk (Ledoit and Wolf 2004).
     """
     from sklearn.covariance import LedoitWolf  # a second to import
 
     means = pd.DataFrame(known).groupby(labels.to_numpy())
     scatter = LedoitWolf(store_precision=False, assume_centered=True).fit(known - means.transform("mean").to_numpy())
-    white = np.linalg.inv(np.linalg.cholesky(scatter.covariance_)).T
-    centres, found = means.mean().to_numpy(), {}
-    for name, turn in (("feature_similarity", None), ("mahalanobis", white)):
-        sides = (features, centres) if turn is None else (features @ turn, centres @ turn)
-        found[name] = -cdist(*sides).min(axis=1)
-    return pd.DataFrame(found)
+    white, centres = np.linalg.inv(np.linalg.cholesky(scatter.covariance_)).T, means.mean().to_numpy()
+    similarity, mahalanobis = -cdist(features, centres), -cdist(features @ white, centres @ white)
+    return pd.DataFrame({"feature_similarity": similarity.max(axis=1), "mahalanobis": mahalanobis.max(axis=1)})
 
 
 def fold_photos(model: Model, store: Store, plan: Plan, outputs: Callable = photo_outputs) -> pd.DataFrame:
@@ -111,11 +106,10 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 
 
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
-    """The tool's output, one row per readable photo.
+    """The tool's output, one row per readable photo; kept in `folder`.
 
     Columns: the catalogue's, photo, true, protocol (the model's), KEPT and the mean `log_prob:<class>`. attrs:
-    left_out, the photos that cannot be read; ValueError if none can. The table is kept in `folder`, and a second call
-    with the same photos and model reads it.
+    left_out, the photos that cannot be read; ValueError if none can.
     """
     path = Path(folder) / f"photos-{digest(model, fingerprint(catalogue), KEPT)}.parquet"
     if path.is_file():
@@ -129,9 +123,9 @@ def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) ->
             reason = str(error).removeprefix(f"{row['path']}: ")
             left_out.append({"photo": row["photo"], "camera_model": row["camera_model"], "reason": reason})
             continue
-        logs = log_softmax(logits.mean(axis=0))
-        row.update(zip([LOG_PROB + name for name in model.class_names], logs, strict=True))
-        found = combine(logits, features, model) | compare_parts(corners, logits, model)
+        found = combine(logits, features, model) | {"parts_statistic": parts_statistic(corners, logits)[0]}
+        logs = zip(model.class_names, log_softmax(logits.mean(axis=0)), strict=True)
+        row |= {LOG_PROB + name: value for name, value in logs}
         rows.append(row | {name: found[name] for name in KEPT if name in found})
     if not rows:
         raise ValueError(f"none of {len(catalogue)} photos can be used: too few camera models, damaged or too small")
@@ -148,35 +142,27 @@ def threshold(scores: np.ndarray, refused: float) -> float:
 
 
 @np.errstate(invalid="ignore")  # a draw without unknown photos
-def area(known: np.ndarray, unknown: np.ndarray, credit=1.0, weights: tuple | None = None) -> np.ndarray:
-    """Probability that a known photo scores higher than an unknown one, ties count half, times the known one's credit.
+def areas(seen: pd.DataFrame, name: str, credit: str = "known", weights: np.ndarray | None = None) -> dict:
+    """For each fold the probability [draws] that a known photo scores higher than an unknown one; ties count half.
 
-    Credit 1: area under the ROC. Credit 1 where correctly classified, else 0: area under the curve of correct
-    classification over false acceptance (OSCR; Dhamija et al. 2018). weights: [draws, known], [draws, unknown].
+    Times the known photo's `credit`: with the column "known" it is the area under the ROC, with "right" that under the
+    curve of correct classification over false acceptance (OSCR; Dhamija et al. 2018). weights: [draws, rows].
     """
-    of_known, of_unknown = weights or (np.ones((1, len(known))), np.ones((1, len(unknown))))
-    order = np.argsort(unknown, kind="stable")
-    below = np.pad(of_unknown[:, order].cumsum(axis=1), ((0, 0), (1, 0)))
-    ends = [below[:, np.searchsorted(unknown[order], known, side)] for side in ("left", "right")]
-    return (of_known * credit * (ends[0] + ends[1]) / 2).sum(1) / (of_known.sum(1) * of_unknown.sum(1))
-
-
-def areas(seen: pd.DataFrame, name: str, credit: str = "", weights: np.ndarray | None = None) -> dict:
-    """`area` of a score within each fold, [draws]; credit: the column that holds it; weights: [draws, rows]."""
-    found = {}
+    weights, found = np.ones((1, len(seen))) if weights is None else weights, {}
+    values, credits = seen[name].to_numpy(), seen[credit].to_numpy()
     for fold in seen["fold"].unique():
         known, unknown = ((seen["fold"] == fold).to_numpy() & (seen["known"] == side).to_numpy() for side in (1, 0))
-        values, own = seen[name].to_numpy(), seen[credit].to_numpy()[known] if credit else 1.0
-        drawn = None if weights is None else (weights[:, known], weights[:, unknown])
-        found[fold] = area(values[known], values[unknown], own, drawn)
+        of_known, of_unknown = weights[:, known], weights[:, unknown]
+        order = np.argsort(values[unknown], kind="stable")
+        below = np.pad(of_unknown[:, order].cumsum(axis=1), ((0, 0), (1, 0)))
+        ends = [np.searchsorted(values[unknown][order], values[known], side) for side in ("left", "right")]
+        hits = of_known * credits[known] * (below[:, ends[0]] + below[:, ends[1]]) / 2
+        found[fold] = hits.sum(1) / (of_known.sum(1) * of_unknown.sum(1))
     return found
 
 
 def curves(seen: pd.DataFrame, names: tuple[str, ...], credit: str = "known") -> dict[str, pd.DataFrame]:
-    """For each score the mean over folds of the curve under which `areas` lie, at 501 false-acceptance rates.
-
-    Columns as in evaluation.roc_points, without thresholds.
-    """
+    """For each score the mean over folds of the curves of `areas`: evaluation.roc_points, but without thresholds."""
     grid, found = np.linspace(0, 1, 501), {}
     for name in names:
         heights = []
@@ -192,8 +178,7 @@ def curves(seen: pd.DataFrame, names: tuple[str, ...], credit: str = "known") ->
 def decide(seen: pd.DataFrame, chosen: dict, refused: float) -> pd.DataFrame:
     """The photos with the columns margin and accepted (margin >= 0): by each fold's `chosen` score, minus its limit.
 
-    The limit is the threshold that refuses the share `refused` of the fold's known val photos; a margin is in standard
-    deviations of their scores.
+    The limit refuses the share `refused` of the fold's known val photos; margins are in deviations of their scores.
     """
     parts = []
     for fold, own in seen.groupby("fold"):
@@ -206,10 +191,7 @@ def decide(seen: pd.DataFrame, chosen: dict, refused: float) -> pd.DataFrame:
 
 @np.errstate(invalid="ignore")  # a draw without such photos
 def error_rates(decided: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """What the limits do to test photos (`decide`): rows (question, value, low, high, n), all folds pooled.
-
-    n: answers; a photo has one of each fold.
-    """
+    """What limits do to test photos (`decide`): rows (question, value, low, high, n), all folds' answers pooled."""
     decided = decided[decided["part"] == "test"]
     weights, known, passed, right = weights_of(decided, seed), *(decided[c] for c in ("known", "accepted", "right"))
     rows = []
@@ -225,21 +207,17 @@ def error_rates(decided: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def compare_scores(seen: pd.DataFrame, refused: float, seed: int) -> pd.DataFrame:
-    """How each of COMPARED performs on test photos: rows (score, metric, value, low, high, known, unknown).
-
-    AUROC and OSCR area: means over folds; the error rates at the folds' limits: pooled. known, unknown: numbers of
-    answers.
-    """
-    test, rows = seen["part"] == "test", []
-    weights = weights_of(seen[test], seed)
+    """Each of COMPARED on test photos: AUROC and OSCR area, means over folds, and error rates at the folds' limits."""
+    test, rows = seen[seen["part"] == "test"], []
+    weights = weights_of(test, seed)
     for name in COMPARED:
-        for metric, credit in (("AUROC", ""), ("OSCR area", "right")):
-            found = np.mean(list(areas(seen[test], name, credit, weights).values()), axis=0)
+        for metric, credit in (("AUROC", "known"), ("OSCR area", "right")):
+            found = np.mean(list(areas(test, name, credit, weights).values()), axis=0)
             rows.append([name, metric, *interval(found)])
         rates = error_rates(decide(seen, dict.fromkeys(seen["fold"], name), refused), seed).iloc[:2]
         rows += [[name, *row] for row in rates[["question", "value", "low", "high"]].to_numpy()]
     found = pd.DataFrame(rows, columns=["score", "metric", "value", "low", "high"])
-    return found.assign(known=int((test & seen["known"]).sum()), unknown=int((test & ~seen["known"]).sum()))
+    return found.assign(known=int(test["known"].sum()), unknown=int((~test["known"]).sum()))
 
 
 def limits(
@@ -247,14 +225,12 @@ def limits(
 ) -> tuple[dict, pd.DataFrame]:
     """The facts that the tool tells of a model, and its error rates (`error_rates`), measured as the tool is used.
 
-    photos: catalogues `val` and `test`, of cameras that the model knows, and `unknown`. The val photos fix temperature
-    and limit, the others are only tested. folder: where `predict_photos` keeps its tables.
+    photos: catalogues `val`, which fixes temperature and limit, `test`, both of known cameras, and `unknown`.
     """
     raw = {part: predict_photos(own, model, folder) for part, own in photos.items()}
     temperature = round(fit_temperature(raw["val"]), 6)
-    parts = {"val": "val", "test": "test", "unknown": "test"}
     answers = [
-        calibrate(own, temperature).assign(part=parts[name], known=name != "unknown", fold=0)
+        calibrate(own, temperature).assign(part="val" if name == "val" else "test", known=name != "unknown", fold=0)
         for name, own in raw.items()
     ]
     rates = error_rates(decide(pd.concat(answers, ignore_index=True), {0: score}, refused), seed)
@@ -263,3 +239,49 @@ def limits(
                  photos=len(raw["test"]), known_refused=found["known cameras refused"],
                  unknown_photos=len(raw["unknown"]), unknown_accepted=found["unknown cameras accepted"])  # fmt: skip
     return facts, rates
+
+
+def splice(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The left half of one photo and the right half of another, in their places; the seam is between JPEG blocks."""
+    height, width = np.minimum(left.shape[:2], right.shape[:2])  # from the top left corner: JPEG grids stay in place
+    seam = width // 16 * 8
+    return np.concatenate([left[:height, :seam], right[:height, seam:width]], axis=1)
+
+
+def splice_pairs(known: pd.DataFrame, catalogue: pd.DataFrame, most: int) -> list[tuple[pd.Series, pd.Series]]:
+    """At most `most` pairs of photos by different cameras, most confident answers first; each photo is used once."""
+    photos = catalogue.assign(photo=relative_photos(catalogue)).merge(known[["photo", "confidence"]], on="photo")
+    left = [row for _, row in photos.sort_values("confidence", ascending=False, kind="stable").iterrows()]
+    pairs = []
+    while left and len(pairs) < most:
+        one = left.pop(0)
+        others = (i for i, two in enumerate(left) if two["camera_model"] != one["camera_model"])
+        if (i := next(others, None)) is not None:
+            pairs.append((one, left.pop(i)))
+    return pairs
+
+
+def splice_statistics(pairs: list[tuple[pd.Series, pd.Series]], model: Model) -> pd.DataFrame:
+    """One row per splice: left and right (cameras), parts_statistic, named (whether its sides are named as these)."""
+    rows = []
+    for pair in pairs:
+        corners, logits, _ = predict_photo(splice(*(read_image(one["path"]) for one in pair)), model)
+        statistic, sides = parts_statistic(corners, logits)
+        left, right = (one["camera_model"] for one in pair)
+        named = [(side, model.class_names[i]) for side, i in sides] == [("left", left), ("right", right)]
+        rows.append([left, right, statistic, named])
+    return pd.DataFrame(rows, columns=["left", "right", "parts_statistic", "named"])
+
+
+def splice_limit(untouched: pd.DataFrame, share: float) -> float:
+    """The parts_statistic that at most this share of untouched photos (`predict_photos`) exceeds."""
+    return -threshold(-untouched["parts_statistic"].to_numpy(), share)
+
+
+def splice_rates(untouched: pd.DataFrame, spliced: pd.DataFrame, limit: float) -> pd.DataFrame:
+    """What a limit of the parts_statistic does: rows (question, value, low, high, n) with 95 % intervals (Wilson)."""
+    alarms, found = untouched["parts_statistic"] > limit, spliced["parts_statistic"] > limit
+    answers = {"untouched photos called spliced": alarms, "splices detected": found,
+               "detected splices with both cameras named": spliced.loc[found, "named"]}  # fmt: skip
+    rows = [[question, *wilson(int(each.sum()), len(each)), len(each)] for question, each in answers.items()]
+    return pd.DataFrame(rows, columns=["question", "value", "low", "high", "n"])

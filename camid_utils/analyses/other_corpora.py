@@ -60,7 +60,7 @@ def compare(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Metrics and contrasts, <corpus>-all and <corpus>-common (see restrict_classes), of photos of the classes `names`.
 
-    own: predictions of the models' own test photos; other: those of another corpus. Contrasts: accuracy per photo there
+    own, other: predictions of the models' own test photos and of another corpus. Contrasts: accuracy per photo there
     minus here: CONTRAST_COLUMNS, models and devices of the other corpus. plateau: whether the trainings reached it.
     """
     metrics, contrasts = [], []
@@ -69,8 +69,8 @@ def compare(
         name = f"{corpus}-{choice}"
         samples = {OTHER: restrict_classes(other, names, choice), protocol: restrict_classes(own, names, choice)}
         for (used, sample), level in product(samples.items(), ("patch", "photo")):
-            labels = dict(experiment=name, protocol=used, level=level, seed=seed, plateau=plateau)
-            metrics.append(intervals.score(sample, **labels))
+            options = dict(protocol=used, level=level, seed=seed, plateau=plateau)
+            metrics.append(intervals.score(sample, experiment=name, **options))
         a, b = map(evaluation.vote, samples.values())
         row = [name, OTHER, name, protocol, a["dataset"].iloc[0], "photo", *intervals.difference(a, b, seed)]
         contrasts.append([*row, a["photo"].nunique(), b["photo"].nunique(), plateau, len(names), a["device"].nunique()])
@@ -104,9 +104,8 @@ def compare_versions(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Accuracy per photo of each (model, version) on the photos that are in every table, and its differences.
 
-    First table: model, version, dataset, value, low, high, n (photos), crops (mean number of votes). Second: each minus
-    the same model on the first version, and minus the first model on the same version: model, version, minus, dataset,
-    difference, low, high, p, plateau, p_holm and verdict (intervals.judged). plateau: of each model's trainings.
+    First table: with n photos and crops (mean number of votes). Second (intervals.judged): each minus the same model on
+    the first version, and minus the first model on the same version. plateau: of each model's trainings.
     """
     named = {key: t.assign(photo=t["device"].astype(str) + " " + t["scene"].astype(str)) for key, t in tables.items()}
     common = set.intersection(*(set(table["photo"]) for table in named.values()))
@@ -149,8 +148,8 @@ def example_versions(copies: dict[str, pd.DataFrame], size: int) -> list[tuple[s
 def common_models(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     """The camera models in both catalogues, compared by `datasets.spelling`: one row per pair of names.
 
-    Columns: camera_model, photos, devices (of `a`), other, other_photos, other_devices (of `b`). ValueError where `a`
-    spells one model in two ways, as they would be two classes.
+    camera_model, photos and devices are those of `a`, other, other_photos and other_devices of `b`. ValueError where
+    `a` spells one model in two ways, as they would be two classes.
     """
     ours, theirs = (catalogues.summary(table)[["photos", "devices"]].reset_index() for table in (a, b))
     ours["spelling"], theirs["spelling"] = (table["camera_model"].map(datasets.spelling) for table in (ours, theirs))
@@ -158,8 +157,8 @@ def common_models(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     if len(twice):
         raise ValueError(f"one camera model has several names: {', '.join(twice['camera_model'])}; rename its folder")
     theirs = theirs.rename(columns={"camera_model": "other", "photos": "other_photos", "devices": "other_devices"})
-    table = ours.merge(theirs, on="spelling").drop(columns="spelling")
-    return table.sort_values(["camera_model", "other"], ignore_index=True)
+    both = ours.merge(theirs, on="spelling").drop(columns="spelling")
+    return both.sort_values(["camera_model", "other"], ignore_index=True)
 
 
 def photos_in_common(b: pd.DataFrame, common: pd.DataFrame) -> pd.DataFrame:

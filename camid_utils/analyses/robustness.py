@@ -1,9 +1,11 @@
 """Robustness of trained networks: test photos without traces, recompressed, downscaled, sent by a messenger."""
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from .. import intervals
@@ -12,7 +14,6 @@ from ..experiments import Experiment, predict_test
 from ..intervals import formatted, photo_accuracy
 from ..models import Model, to_input
 from ..patches import Store
-from .transfer import adabn_batchnorm
 
 INTACT = "intact"
 CONDITIONS = {INTACT: "", "traces destroyed": "traces 0.5 90", "content alone": "traces 0.125 95"}
@@ -25,19 +26,24 @@ def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:
     return table.sort_values(["accuracy", "log loss"], ascending=[False, True]).index[0]
 
 
-def adapted_network(model: Model, store: Store, rows: np.ndarray, batch_size: int = 64) -> nn.Module:
-    """The model's network with batch normalisation statistics of the store's `rows` (AdaBN, no labels)."""
-    device = next(model.net.parameters()).device
-    chunks = np.array_split(rows, -(-len(rows) // batch_size))  # of about equal size, as each counts equally
-    inputs = (to_input(batch, model.input_range) for _, batch in batches(store.pixels, chunks, device))
-    return adabn_batchnorm(model.net, inputs)
+@torch.no_grad()
+def adapted_network(model: Model, store: Store, rows: np.ndarray) -> nn.Module:
+    """A copy of the network, batch normalised by the statistics of the store's `rows` (AdaBN, Li et al. 2016)."""
+    net = deepcopy(model.net).eval()
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
+    if not layers:
+        raise ValueError(f"{type(net).__name__} has no batch normalisation: use transfer.adabn for a CameraConvNet")
+    for layer in layers:
+        layer.train().reset_running_stats()
+        layer.momentum = None  # the plain average over all batches, not a moving one
+    chunks = np.array_split(rows, -(-len(rows) // 64))  # of about equal size, as each counts equally
+    for _, batch in batches(store.pixels, chunks, next(net.parameters()).device):
+        net(to_input(batch, model.input_range))
+    return net.eval()
 
 
 def without_traces(runs: dict[str, Experiment], stores: Callable[[str, str], Store]) -> pd.DataFrame:
-    """Accuracy per photo of labelled runs under CONDITIONS; stores(label, degradation): what the run sees.
-
-    change: minus the same run's on intact photos; p_holm and verdict: of all changes together (intervals.judged).
-    """
+    """Accuracy per photo of labelled runs under CONDITIONS, on stores(label, degradation); change: from INTACT."""
     rows = []
     for label, run in runs.items():
         seen = {group: predict_test(run, stores(label, how)) for group, how in CONDITIONS.items()}
@@ -50,8 +56,7 @@ def without_traces(runs: dict[str, Experiment], stores: Callable[[str, str], Sto
 def robustness(runs: dict[str, Experiment], stores: Callable, conditions: list[tuple]) -> pd.DataFrame:
     """Accuracy per photo of each run, as trained and adapted, on the test photos of stores(degradation).
 
-    conditions: (kind, setting, degradation). change: minus the first run, not adapted, under the same degradation;
-    p_holm and verdict: of all changes together.
+    conditions: (kind, setting, degradation). change: minus the first run, not adapted, under the same degradation.
     """
     rows, plateau = [], all(run.plateau for run in runs.values())
     for kind, setting, how in conditions:
@@ -67,7 +72,7 @@ def robustness(runs: dict[str, Experiment], stores: Callable, conditions: list[t
 
 
 def _judged(rows: list[pd.DataFrame], column: str, reference: str) -> pd.DataFrame:
-    """The rows with the verdict on their changes; those where `column` is `reference` have no change to judge."""
+    """The rows with the verdict on their changes, judged together; where `column` is `reference` there is none."""
     table = pd.concat(rows, ignore_index=True)
     compared = table[table[column] != reference].assign(difference=table["change"])
     return table.join(intervals.judged(compared)[["p_holm", "verdict"]]).fillna({"verdict": ""})

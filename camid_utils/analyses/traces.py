@@ -1,5 +1,7 @@
 """What a camera leaves in a photo: the spectrum of its noise residual and its JPEG settings."""
 
+from contextlib import suppress
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -13,9 +15,9 @@ NOISE_DEVIATION = 5.0  # grey levels of sensor noise: the assumption of Lukas, F
 
 
 def noise_residual(photo: np.ndarray) -> np.ndarray:
-    """The green of a photo uint8 [h, w, 3] minus its denoised green: float32 [h, w], grey levels.
+    """The green of a photo uint8 [h, w, 3] minus its denoised green (5 x 5 Wiener filter): float32 [h, w], grey levels.
 
-    A local Wiener filter of 5 x 5 pixels. Green: half of a sensor's pixels measure it, subsampling affects it least.
+    Half of a sensor's pixels measure green, and subsampling affects it least.
     """
     green = photo[..., 1].astype(np.float32)
     mean = uniform_filter(green, 5)
@@ -41,8 +43,8 @@ def _crop_spectra(path: str, size: int, per_photo: int) -> list[np.ndarray]:
 def spectra(catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo: int = 4) -> dict[str, np.ndarray]:
     """Mean spectrum of the noise residual of each camera model: float [size, size], zero frequency in the middle.
 
-    Decibels around the mean, steps of 1 / size cycles per pixel; from crops of `photos` evenly spaced photos, if any is
-    usable. Where all photos are too small, `size` is halved, down to 16.
+    In decibels around the mean; from crops of `photos` evenly spaced photos, if any is usable. Where all photos are too
+    small, `size` is halved, down to 16.
     """
     found = {}
     for model, paths in catalogue.sort_values("path").groupby("camera_model", observed=True)["path"]:
@@ -56,24 +58,15 @@ def spectra(catalogue: pd.DataFrame, photos: int = 8, size: int = 128, per_photo
 
 
 def jpeg_table_summary(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """JPEG settings from photo headers: one row per camera model, in alphabetical order.
-
-    photos: with a readable header; distinct_tables: pairs of luma and chroma; mean_luma, mean_chroma: quantiser steps.
-    """
-    tasks = map(joblib.delayed(_photo_settings), catalogue["path"], catalogue["camera_model"].astype(str))
-    found = filter(None, joblib.Parallel(n_jobs=-1, backend="threading")(tasks))
+    """JPEG settings from readable headers, one row per camera model; tables are pairs, their means quantiser steps."""
+    found = []
+    for path, model in zip(catalogue["path"], catalogue["camera_model"].astype(str), strict=True):
+        with suppress(ValueError):  # an unreadable header
+            luma, chroma, subsampling = quantisation_tables(path)
+            means = luma.mean(), np.nan if chroma is None else chroma.mean()
+            found.append([model, str((luma, chroma)), *means, subsampling])
     rows = pd.DataFrame(found, columns=["camera_model", "tables", "luma", "chroma", "subsampling"])
     return rows.groupby("camera_model", as_index=False).agg(
         photos=("tables", "size"), distinct_tables=("tables", "nunique"), mean_luma=("luma", "mean"),
         mean_chroma=("chroma", "mean"), subsampling=("subsampling", lambda kinds: ", ".join(kinds.value_counts().index))
     )  # fmt: skip
-
-
-def _photo_settings(path: str, camera_model: str) -> list | None:
-    """Both tables as one text, their mean steps, and the subsampling; None if the header is unreadable."""
-    try:
-        luma, chroma, subsampling = quantisation_tables(path)
-    except ValueError:
-        return None
-    tables = luma.tolist(), None if chroma is None else chroma.tolist()
-    return [camera_model, str(tables), luma.mean(), np.nan if chroma is None else chroma.mean(), subsampling]

@@ -1,10 +1,8 @@
-"""Transferring a trained network to other cameras: frozen filters, their features, input range and statistics.
+"""Transferring a trained network to other cameras: frozen filters, their features, input range and statistics."""
 
-AdaBN, without labels: Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2016.
-"""
-
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +24,9 @@ BLOCK = 64  # patches that pass through a layer at once: at full width CameraCon
 CONSTANT = 1e-9  # share of a signal's power; below it, float32 cannot tell variation from rounding
 
 
-def transferred(net: CameraConvNet, num_classes: int, frozen: bool = True) -> CameraConvNet:
-    """A copy of `net` with a new last layer (Xavier, Glorot 2010) and, as in the paper, frozen convolutions."""
+def transferred(nets: dict[int, CameraConvNet], num_classes: int, plan: Plan, frozen: bool = True) -> CameraConvNet:
+    """A copy of the plan's net with a new last layer (Xavier, Glorot 2010) and, as in the paper, frozen filters."""
+    net = nets[plan.seed]
     copy = CameraConvNet(num_classes, net.settings["width"])
     own = {name: t for name, t in net.state_dict().items() if not name.startswith("1.3.")}
     copy.load_state_dict(own, strict=False)
@@ -42,10 +41,10 @@ def features(
     net: CameraConvNet, store: Store, used: np.ndarray, input_range: str, folder: Path, augment=None, copies=0, seed=0,
     batch_size=256,
 ) -> np.ndarray:  # fmt: skip
-    """Output of the convolutions of `net` for a store's patches: float32 [1 + copies, N, d], kept in `folder`.
+    """Output of the convolutions of `net` for a store's patches: float32 [1 + copies, N, d], zero but for rows `used`.
 
-    First the original patches, then copies changed by `augment` (see augmentation; one draw per patch). Rows not in
-    `used` are zero. A second call with the same weights, store, rows and settings opens the file.
+    First the original patches, then copies changed by `augment` (see augmentation; one draw per patch). Kept in
+    `folder`: a second call with the same weights, store, rows and settings opens the file.
     """
     shape = 1 + (copies if augment else 0), len(store.table), net.features[-2].out_features
     fabric = make_fabric()
@@ -66,11 +65,6 @@ def features(
     return np.load(path, mmap_mode="r")
 
 
-def thawed(nets: dict[int, CameraConvNet], num_classes: int, plan: Plan) -> CameraConvNet:
-    """As `transferred` from the network of the plan's seed, with all layers to be trained: for experiments.run."""
-    return transferred(nets[plan.seed], num_classes, frozen=False)
-
-
 def adapted(
     model: Model, familiar: Store, store: Store, rows: np.ndarray, trained_range: str, fed_range: str
 ) -> CameraConvNet:
@@ -89,27 +83,17 @@ def run_frozen(
     study: Study, network: str, tests: dict[str, list[Plan]], nets: dict, store: Store, settings: dict, augment, copies,
     plateau=True,
 ) -> dict[str, Experiment]:  # fmt: skip
-    """As `experiments.run` for several tests (name -> plans) of one classifier on frozen filters, `nets` by seed.
-
-    The epochs use the augmented copies in turn. plateau: see there.
-    """
-    known = []
+    """As `experiments.run` for several tests (name -> plans) of one classifier on frozen filters, `nets` by seed."""
+    known, fed, folder = [], settings["input_range"], study.data / "features"
     for plans in zip(*tests.values(), strict=True):  # those of one seed
         used, seed = np.flatnonzero(np.any([plan.part != "unused" for plan in plans], axis=0)), plans[0].seed
-        fed, folder = settings["input_range"], study.data / "features"
         known.append(features(nets[seed], store, used, fed, folder, augment, copies, seed))
-    own = dict(features=known, network=network, plateau=plateau)
-    return {
-        name: run(study, name, lambda n, p: transferred(nets[p.seed], n), store, plans, settings, **own)
-        for name, plans in tests.items()
-    }
+    make_net, own = partial(transferred, nets), dict(features=known, network=network, plateau=plateau)
+    return {name: run(study, name, make_net, store, plans, settings, **own) for name, plans in tests.items()}
 
 
 def activation_shift(source: tuple, target: tuple) -> pd.DataFrame:
-    """`channel_statistics` on two data sets: columns layer, channel, mean_ and variance_ of source and target.
-
-    source: network, store, input range; target: network, store, rows of it, input range.
-    """
+    """`channel_statistics` of (network, store, input range) and (network, store, rows, input range), side by side."""
     net, store, fed = source
     sides = (net, store, range(len(store.table)), fed), target
     known, new = (channel_statistics(net, sample(store, rows, fed)) for net, store, rows, fed in sides)
@@ -141,8 +125,8 @@ def channel_statistics(net: CameraConvNet, inputs: Tensor) -> pd.DataFrame:
 def adabn(net: CameraConvNet, source: Tensor, target: Tensor) -> CameraConvNet:
     """A copy of `net` whose activations on `target` have the mean and variance that those of `net` have on `source`.
 
-    Each channel is scaled and shifted before its ReLU, layer by layer; one that is constant on `target` is only
-    shifted. The change is folded into the weights. source, target: inputs [n, 3, 48, 48]; no labels are needed.
+    Each channel is scaled and shifted before its ReLU, layer by layer, by its weights; one that is constant on `target`
+    is only shifted. source, target: inputs [n, 3, 48, 48]; no labels are needed (Li et al. 2016).
     """
     copy = deepcopy(net)
     sides = zip(_convolutions(net, source), _convolutions(copy, target), strict=True)
@@ -155,16 +139,13 @@ def adabn(net: CameraConvNet, source: Tensor, target: Tensor) -> CameraConvNet:
 
 
 def _convolutions(net: CameraConvNet, inputs: Tensor) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
-    """Each convolution, and mean and variance float64 [channels] of its output; it may be changed before the next.
-
-    Statistics are on the CPU: Apple's GPU has no float64.
-    """
+    """Each convolution, with mean and variance float64 [channels] of its output; it may be changed before the next."""
     parts = inputs.split(BLOCK)
     for layer in net.features:
         if isinstance(layer, nn.Conv2d | nn.Linear):  # the third convolution is written as a matrix product
             count, total, squares = 0, 0.0, 0.0
             for part in parts:
-                signal = layer(part).cpu().double().movedim(1, -1).flatten(0, -2)
+                signal = layer(part).cpu().double().movedim(1, -1).flatten(0, -2)  # Apple's GPU has no float64
                 count, total, squares = count + len(signal), total + signal.sum(0), squares + signal.square().sum(0)
             mean = total / count
             yield layer, mean, (squares / count - mean**2).clamp(min=0)
@@ -173,10 +154,7 @@ def _convolutions(net: CameraConvNet, inputs: Tensor) -> Iterator[tuple[nn.Modul
 
 @torch.no_grad()
 def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNet:
-    """A copy of `net`, trained on the input range `trained`, that gives the same logits when it is fed `fed`.
-
-    The change is folded into the first convolution; this is exact, since that has no padding.
-    """
+    """A copy of `net`, which was trained on `trained`, with the same logits when fed `fed`: exact without padding."""
     copy = deepcopy(net)
     first, ranges = copy.features[0], (*INPUT_RANGES[trained], *INPUT_RANGES[fed])
     old_mean, old_std, new_mean, new_std = torch.tensor(ranges, dtype=torch.float64)
@@ -184,21 +162,3 @@ def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNe
     first.bias.copy_(first.bias.cpu() + (weight.sum((2, 3)) * (new_mean - old_mean) / old_std).sum(1))
     first.weight.copy_(weight * (new_std / old_std)[:, None, None])
     return copy
-
-
-@torch.no_grad()
-def adabn_batchnorm(net: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """A copy of `net`, for prediction, whose batch normalisations use the mean and variance of other data (AdaBN).
-
-    batches: inputs [n, 3, h, w] of one size, as each has the same weight. ValueError without batch normalisation.
-    """
-    copy = deepcopy(net).eval()
-    layers = [layer for layer in copy.modules() if isinstance(layer, nn.BatchNorm2d)]
-    if not layers:
-        raise ValueError(f"{type(net).__name__} has no batch normalisation: use `adabn` for a CameraConvNet")
-    for layer in layers:
-        layer.train().reset_running_stats()
-        layer.momentum = None  # the plain average over all batches, not a moving one
-    for batch in batches:
-        copy(batch)
-    return copy.eval()

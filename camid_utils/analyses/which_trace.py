@@ -1,8 +1,8 @@
 """Which steps of a camera's processing leave detectable traces, and which of these survive degradation.
 
-Simulated cameras each differ from a base in one step (simulate.cameras.STEPS), a twin in nothing. Each is compared with
-the base: does a score separate the photos of the two? The area under the ROC answers this (0.5: they cannot be told
-apart; 1: always). It needs no threshold, which degradation would invalidate, as it shifts all scores of a network.
+Simulated cameras each differ from a base in one step (simulate.cameras.STEPS), a twin in nothing. The area under the
+ROC says how well a score separates photos by the base and by one of these (0.5: not at all; 1: always). It needs no
+threshold, which degradation would invalidate, as it shifts all scores of a network.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from ..catalogues import relative_photos
 from ..evaluation import LOG_PROB, vote
 from ..experiments import Experiment, predict_test
 from ..intervals import bootstrap_weights, interval, judged, two_sided, units
-from ..patches import Store, best_positions, cut_patches, extract
+from ..patches import Store, best_positions, cut_patches
 from ..planning import Plan
 from ..simulate import build, cameras, scenes
 from . import baselines
-from .open_set import area
+from .open_set import areas
 
 BASE, TWIN = cameras.STEPS.index[:2]
 TRACE_COLUMNS = ["network", "step", "degradation", "value", "low", "high", "p", "n", "devices", "scenes", "plateau"]
@@ -29,25 +29,25 @@ TRACE_COLUMNS = ["network", "step", "degradation", "value", "low", "high", "p", 
 def told_apart(predictions: pd.DataFrame, seed: int = 0, **labels) -> pd.DataFrame:
     """How well the base and each other camera are told apart: TRACE_COLUMNS, one row per step.
 
-    predictions: per patch, of all cameras, at one degradation; each photo's patches vote. value: area under the ROC of
-    log p(other) - log p(base) over the `n` photos of the pair, with its 95 % interval over devices and scenes, and p of
-    its being 0.5; where it is 0 or 1 all bootstrap samples are alike, so the interval is Wilson's and p that of a sign
-    test (as many trials as one camera has photos).
+    predictions: per patch, of all cameras, at one degradation. value: area under the ROC of log p(other) - log p(base)
+    over the `n` photos of the pair, with its 95 % interval over devices and scenes, and p of its being 0.5. Where it is
+    0 or 1 all samples are alike: Wilson's interval and a sign test, of as many trials as one camera has photos.
     """
-    votes, rows = vote(predictions), []
-    cells = {name: votes[f"{LOG_PROB}Base_{name}"] for name in cameras.STEPS.index if f"{LOG_PROB}Base_{name}" in votes}
-    for name in [name for name in cells if name != BASE]:
-        own = votes[votes["true"].isin([f"Base_{BASE}", f"Base_{name}"])]
-        score, other = (cells[name] - cells[BASE])[own.index].to_numpy(), (own["true"] != f"Base_{BASE}").to_numpy()
+    votes, rows, base = vote(predictions), [], f"Base_{BASE}"
+    for name, step in cameras.STEPS["step"].drop(BASE).items():
+        other = f"Base_{name}"
+        own = votes[votes["true"].isin([base, other])]
         code, found = units(own)
-        groups = found["seed"].to_numpy()[code]
-        draws = weighted_auc(score, other, bootstrap_weights(found, [seed, 97], 2000)[:, code], groups)
-        trials = min(other.sum(), (~other).sum())
+        weights = bootstrap_weights(found, [seed, 97], 2000)[:, code]
+        score, known = own[LOG_PROB + other] - own[LOG_PROB + base], own["true"] == other
+        own = own.assign(score=score, known=known, fold=found["seed"].to_numpy()[code])  # compared within a seed
+        draws = pd.DataFrame(areas(own, "score", weights=weights)).mean(axis=1).to_numpy()  # over the seeds drawn
+        trials = min(known.sum(), (~known).sum())
         value, low, high = interval(draws, trials)
         p = max(two_sided(draws[1:] - 0.5), 2 * 0.5**trials)
         low, high = min(low, value), max(high, value)  # with two scenes a draw has the pairs of one
         counts = [own[column].nunique() for column in ("photo", "device", "scene")]
-        rows.append([cameras.STEPS.loc[name, "step"], value, low, high, p, *counts])
+        rows.append([step, value, low, high, p, *counts])
     columns = ["step", "value", "low", "high", "p", "n", "devices", "scenes"]
     return pd.DataFrame(rows, columns=columns).assign(**labels)
 
@@ -58,23 +58,13 @@ def judge(traces: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True).drop(columns="difference")
 
 
-def weighted_auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Area under the ROC for each row of `weights` [draws, n], within each group and then the mean over them."""
-    found = []
-    for each in np.unique(groups):
-        one, two = positive & (groups == each), ~positive & (groups == each)
-        found.append(area(score[one], score[two], weights=(weights[:, one], weights[:, two])))
-    return np.mean(found, axis=0)
-
-
 def after_degradation(
     run: Experiment, stores: Callable[..., Store], conditions: dict[str, str], seed: int, **labels
 ) -> pd.DataFrame:
     """`told_apart` of a trained network on its test photos in stores(degrade=...), for each labelled degradation."""
-    rows = [
-        told_apart(predict_test(run, stores(degrade=how)), seed, degradation=name, plateau=run.plateau, **labels)
-        for name, how in conditions.items()
-    ]
+    labels |= dict(plateau=run.plateau)
+    tested = {name: predict_test(run, stores(degrade=how)) for name, how in conditions.items()}
+    rows = [told_apart(own, seed, degradation=name, **labels) for name, own in tested.items()]
     return pd.concat(rows, ignore_index=True)[TRACE_COLUMNS]
 
 
@@ -82,16 +72,12 @@ def retrained(
     catalogue: pd.DataFrame, table: pd.DataFrame, plans: list[Plan], folder: Path, conditions: dict[str, str],
     seed: int, **labels,
 ) -> pd.DataFrame:  # fmt: skip
-    """`told_apart` of the residual baseline, trained, validated and tested on photos degraded alike, per degradation.
-
-    table: the patch table that the plans (one per seed) are for; folder: of patch stores.
-    """
+    """`told_apart` of the residual baseline, trained and tested on photos degraded alike; plans: of `table`."""
     own, found = table.drop_duplicates("photo").set_index("photo"), []
     used = table["photo"][np.any([plan.part != "unused" for plan in plans], axis=0)]
     catalogue = catalogue[relative_photos(catalogue).isin(used)]
     for name, how in conditions.items():
-        options = dict(kind="grid", size=baselines.SIDE, per_photo=baselines.CROPS, degrade=how)
-        known, tested = baselines.features(extract(catalogue, folder, **options), "residual")
+        known, tested = baselines.features(baselines.crop_store(catalogue, folder, how), "residual")
         tables = []
         for plan in plans:
             train, val, test = (own.loc[table["photo"][plan.rows(part)].unique()] for part in ("train", "val", "test"))
@@ -102,10 +88,7 @@ def retrained(
 
 
 def same_photo(number: int, seed: int, size: tuple[int, int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """One photo by each camera, uint8 [h, w, 3], before JPEG and as its file is decoded: scene, view and noise alike.
-
-    All are the same device except for the step; only the twin is a device of its own.
-    """
+    """One photo by each camera, uint8 [h, w, 3], before JPEG and decoded; alike but for step and twin's device."""
     scene, table = scenes.make_scene([seed, *b"steps", number], size), cameras.one_step_cameras()
     alike = table.assign(model=table["model"].where(table["model"] == TWIN, BASE))
     taken = {}
@@ -120,16 +103,15 @@ def same_photo(number: int, seed: int, size: tuple[int, int]) -> dict[str, tuple
 def strengths(photos: list[dict[str, tuple[np.ndarray, np.ndarray]]]) -> pd.DataFrame:
     """How much each step changes photos (`same_photo`): one row per camera but the base.
 
-    Columns: step, changed (columns of models.csv), before_jpeg and rms (root mean square difference from the base, in
-    grey levels, before and after JPEG), psnr (peak signal-to-noise ratio after JPEG, dB), photos.
+    changed: columns of models.csv; before_jpeg, rms: root mean square difference from the base, in grey levels, before
+    and after JPEG; psnr: peak signal-to-noise ratio after JPEG, dB.
     """
     table, rows = cameras.one_step_cameras().set_index("model"), []
     for name, (step, columns) in cameras.STEPS.iloc[1:].iterrows():
-        pairs = [(column, *table.loc[[BASE, name], column]) for column in columns.split()]
-        changes = [f"{column} {old} → {new}" for column, old, new in pairs if old != new]
-        gaps = [
-            [np.mean((a.astype(float) - b) ** 2) for a, b in zip(own[BASE], own[name], strict=True)] for own in photos
-        ]
+        values = [(column, *table.loc[[BASE, name], column]) for column in columns.split()]
+        changes = [f"{column} {old} → {new}" for column, old, new in values if old != new]
+        pairs = [zip(own[BASE], own[name], strict=True) for own in photos]  # before and after JPEG
+        gaps = [[np.mean((a.astype(float) - b) ** 2) for a, b in pair] for pair in pairs]
         before, after = np.sqrt(np.mean(gaps, axis=0))
         text = ", ".join(changes) or "only the device"
         rows.append([step, text, before, after, 20 * np.log10(255 / after), len(photos)])
