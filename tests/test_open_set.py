@@ -217,6 +217,21 @@ def test_limits_are_those_of_each_folds_known_validation_photos_only():
     assert none["n"].tolist() == [800, 800, 800, 0] and none["value"].isna().tolist() == [False] * 3 + [True]
 
 
+def test_the_limit_in_a_model_file_is_that_of_validation_photos(model, catalogue, tmp_path):
+    """Test photos are less certain than all of validation, so a limit that refuses hardly any of these refuses all."""
+    paths = [tmp_path / f"dull-{i}.jpg" for i in range(4)]
+    for path, row in zip(paths, catalogue["camera_model"], strict=True):
+        colour = np.array({"Cold_Blue": BLUE, "Warm_Red": RED}[row]) // 4 + 90
+        path.write_bytes(simplejpeg.encode_jpeg(halves(colour, colour), 95))
+    dull = catalogue.assign(path=list(map(str, paths)))
+    val = catalogue.assign(camera_model=[*CLASSES, CLASSES[0], CLASSES[0]])  # one is wrong, so no answer is certain
+    shown = {"test": dull, "unknown": dull.iloc[:2], "val": val}
+    facts, rates = open_set.limits(model, shown, tmp_path, "confidence", 0.05, seed=0)
+    seen = open_set.calibrate(open_set.predict_photos(val, model, tmp_path), facts["temperature"])
+    assert facts["threshold"] == pytest.approx(seen["confidence"].min())
+    assert rates["value"].iloc[:2].tolist() == [1, 0] == [facts["known_refused"], facts["unknown_accepted"]]
+
+
 def test_a_miscalibrated_answer_has_the_planted_error():
     rng = np.random.default_rng(3)
     sure = rng.uniform(0.5, 1, 2000)

@@ -229,13 +229,16 @@ def limits(
     """
     raw = {part: predict_photos(own, model, folder) for part, own in photos.items()}
     temperature = round(fit_temperature(raw["val"]), 6)
-    answers = [
-        calibrate(own, temperature).assign(part="val" if name == "val" else "test", known=name != "unknown", fold=0)
+    answers = {
+        name: calibrate(own, temperature).assign(
+            part="val" if name == "val" else "test", known=name != "unknown", fold=0
+        )
         for name, own in raw.items()
-    ]
+    }
+    limit = threshold(answers["val"][score], refused)
     rates = error_rates(decide(pd.concat(answers, ignore_index=True), {0: score}, refused), seed)
     found = rates.set_index("question")["value"].round(4)
-    facts = dict(temperature=temperature, score=score, threshold=threshold(answers[0][score], refused), own=True,
+    facts = dict(temperature=temperature, score=score, threshold=limit, own=True,
                  photos=len(raw["test"]), known_refused=found["known cameras refused"],
                  unknown_photos=len(raw["unknown"]), unknown_accepted=found["unknown cameras accepted"])  # fmt: skip
     return facts, rates
