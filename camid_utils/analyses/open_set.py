@@ -173,10 +173,7 @@ def areas(seen: pd.DataFrame, name: str, credit: str = "", weights: np.ndarray |
 
 
 def curves(seen: pd.DataFrame, names: tuple[str, ...], credit: str = "known") -> dict[str, pd.DataFrame]:
-    """For each score the mean over folds of the curve under which `areas` lie, at 501 false-acceptance rates.
-
-    Columns as in evaluation.roc_points, without thresholds.
-    """
+    """For each score the mean over folds of the curve under which `areas` lie, at 501 false-acceptance rates."""
     grid, found = np.linspace(0, 1, 501), {}
     for name in names:
         heights = []

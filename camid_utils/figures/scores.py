@@ -87,9 +87,9 @@ def roc_curves(
     curves: dict[str, pd.DataFrame], note: str, title: str = "Same device or another?",
     rates: tuple[str, str] = ("false-positive rate", "true-positive rate"),
 ) -> plt.Figure:  # fmt: skip
-    """Receiver operating characteristics (evaluation.roc_points), the false-positive rate also on a logarithmic axis.
+    """Receiver operating characteristics, the false-positive rate also on a logarithmic axis.
 
-    rates: what the false-positive and the true-positive rate are called.
+    curves: tables with false_positive_rate and true_positive_rate. rates: what these two are called.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     for i, (name, curve) in enumerate(curves.items()):
