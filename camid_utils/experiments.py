@@ -84,40 +84,38 @@ def labels() -> dict[str, str]:
     return listed()["label"].to_dict()
 
 
-def photographs(study: Study, kind: str, root: str = "", **options) -> pd.DataFrame:
-    """Catalogue of a data set's photos (see `photo_folder`); kind and options: of a datasets.load_<kind>.
+def photographs(study: Study, kind: str, root: str = "") -> pd.DataFrame:
+    """Catalogue of a data set's photos (see `photo_folder`), by datasets.load_<kind>.
 
     In a study of the public photographs, those by cameras stand in for Dresden and those by phones for FloreView,
     unless these have a `root` of their own ("public": both), without models of fewer than splits.LEAST photos.
     """
     if study.public and not root and kind in (*PUBLIC_ROLES, "public"):
-        options = dict(role=PUBLIC_ROLES.get(kind), least=splits.LEAST) | options
-        return datasets.load_photographs(study.public, **options)
-    return getattr(datasets, f"load_{kind}")(photo_folder(study, kind, root), **options)
+        return datasets.load_photographs(study.public, role=PUBLIC_ROLES.get(kind), least=splits.LEAST)
+    return getattr(datasets, f"load_{kind}")(photo_folder(study, kind, root))
 
 
 def photo_folder(study: Study, kind: str, root: str = "") -> Path:
-    """The folder of a data set's photos: `root`, or a simulated one, which is made if it is not there yet.
-
-    The corpora that test other users' phones have a third as many scenes, and devices of their own.
-    """
+    """The folder of a data set's photos: `root`, or a simulated one, which is made if it is not there yet."""
     if root:
         return resolve(root)
-    settings = study.simulation
-    if kind in ("forchheim", "vision"):
-        settings = settings | dict(scenes=max(1, settings["scenes"] // 3), shots=1)
-    return simulated(study, kind, f"simulated-{kind}", **settings)
+    change = {}
+    if kind in ("forchheim", "vision"):  # they test other users' phones
+        change = dict(scenes=max(1, study.simulation["scenes"] // 3), shots=1)
+    return simulated(study, kind, f"simulated-{kind}", **change)
 
 
-def simulated(study: Study, kind: str, name: str, *, width: int, **settings) -> Path:
-    """The folder `name` of simulated photos, `width` pixels wide; kind and settings: see simulate.build.simulate."""
+def simulated(study: Study, kind: str, name: str, **change) -> Path:
+    """The folder `name` of simulated photos; kind and changes of the study's settings: see simulate.build.simulate."""
+    settings = study.simulation | change
+    width = settings.pop("width")
     return build.simulate(kind, study.data / name, size=(width, width * 3 // 4), **settings)
 
 
 def planted(study: Study, scenes: int) -> pd.DataFrame:
     """Catalogue of photos by the simulated Dresden cameras, each model of `scenes` of its own: a planted leak."""
-    settings = study.simulation | dict(scenes=scenes, own_scenes=True)
-    catalogue = datasets.load_dresden(simulated(study, "dresden", "simulated-dresden-own-scenes", **settings))
+    folder = simulated(study, "dresden", "simulated-dresden-own-scenes", scenes=scenes, own_scenes=True)
+    catalogue = datasets.load_dresden(folder)
     return catalogue.assign(dataset=catalogue["dataset"] + ", own scenes")
 
 

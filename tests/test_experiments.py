@@ -197,8 +197,6 @@ def test_public_photographs_stand_in_for_both_data_sets_unless_these_have_a_fold
     for kind, role in {"dresden": "camera", "floreview": "phone", "public": None}.items():
         experiments.photographs(study, kind)
         assert asked == dict(root=tmp_path / "public", role=role, least=8)
-    experiments.photographs(study, "floreview", least=1)
-    assert asked == dict(root=tmp_path / "public", role="phone", least=1)
     asked.clear()
     experiments.photographs(study, "dresden", str(tmp_path))
     assert asked == {"root": tmp_path}
