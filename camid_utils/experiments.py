@@ -199,7 +199,7 @@ def photos_tested(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFra
     return catalogue[catalogues.relative_photos(catalogue).isin(tested)].reset_index(drop=True)
 
 
-def contrast(a: Experiment, b: Experiment, level: str = "patch") -> list:
+def contrast(a: Experiment, b: Experiment, level: str) -> list:
     """Test accuracy of `a` minus that of `b` (intervals.difference): one row of CONTRAST_COLUMNS."""
     tests = [evaluation.vote(run.test()) if level == "photo" else run.test() for run in (a, b)]
     found = intervals.difference(*tests, seed=int(tests[0]["seed"].min()))
@@ -212,14 +212,11 @@ def contrasts(runs: list[Experiment], levels: tuple[str, ...] = ()) -> pd.DataFr
 
     CONTRAST_COLUMNS, p_holm and verdict (intervals.judged): the contrasts of one call are judged together.
     """
-    table, by_name = listed(), {run.name: run for run in runs}
-    rows = [
-        contrast(run, by_name[base], level)
-        for run in runs
-        for base in table.loc[run.name, "baseline"].split()
-        if base in by_name
-        for level in levels or (table.loc[run.name, "level"],)
-    ]
+    table, by_name, rows = listed(), {run.name: run for run in runs}, []
+    for run in runs:
+        own = table.loc[run.name]
+        bases = [by_name[base] for base in own["baseline"].split() if base in by_name]
+        rows += [contrast(run, base, level) for base, level in product(bases, levels or (own["level"],))]
     return intervals.judged(pd.DataFrame(rows, columns=CONTRAST_COLUMNS))
 
 
@@ -255,13 +252,12 @@ def _made(path: Path, name: str) -> Path:
 
 def save_datasets(study: Study, found: Iterable[pd.DataFrame]) -> None:
     """Write metrics/datasets.json: what each catalogue holds, and its fingerprint; run.json repeats it."""
-    record = {
-        catalogue["dataset"].iloc[0]: {"photos": len(catalogue)}
-        | {f"{column}s": catalogue[column].nunique() for column in ("device", "brand")}
-        | {"left_out": len(catalogues.left_out(catalogue))}
-        | {"fingerprint": catalogues.fingerprint(catalogue, with_mtime=False)}
-        for catalogue in found
-    }
+    record = {}
+    for catalogue in found:
+        counts = {f"{column}s": catalogue[column].nunique() for column in ("device", "brand")}
+        counts = {"photos": len(catalogue), **counts, "left_out": len(catalogues.left_out(catalogue))}
+        fingerprint = catalogues.fingerprint(catalogue, with_mtime=False)
+        record[catalogue["dataset"].iloc[0]] = counts | {"fingerprint": fingerprint}
     write_text(study.results / "metrics" / "datasets.json", json.dumps(record, indent=2) + "\n")
 
 
