@@ -129,9 +129,9 @@ def test_confusion_by_model_brand_and_device(noisy_predictions):
     assert cell == {"true": "Acme_A", "predicted": "Bolt_D", "rows": 10, "share": 0.2}
 
 
-def accuracy(table: pd.DataFrame, **change) -> pd.Series:
+def accuracy(table: pd.DataFrame, protocol: str = "photo", **change) -> pd.Series:
     """The row of `intervals.score` for the accuracy."""
-    return intervals.score(table, experiment="e", protocol="photo", **change).set_index("metric").loc["accuracy"]
+    return intervals.score(table, experiment="e", protocol=protocol, **change).set_index("metric").loc["accuracy"]
 
 
 def with_seeds(*tables: pd.DataFrame) -> pd.DataFrame:
@@ -188,10 +188,7 @@ def test_intervals_over_new_collections_cover_and_over_their_scenes_would_not():
         table = new_collections(expit(level + 1.5 * rng.normal(size=(13, 2))), rng)
         sizes = table["camera_model"].value_counts().reindex([f"M{m}" for m in range(13)])
         truth = np.average(expit(level + 1.5 * normal).mean(1), weights=sizes)
-        rows = [
-            intervals.score(table, experiment="e", protocol=protocol, resamples=200).set_index("metric").loc["accuracy"]
-            for protocol in ("collection", "scene")
-        ]
+        rows = [accuracy(table, protocol, resamples=200) for protocol in ("collection", "scene")]
         covered += [row["low"] <= truth <= row["high"] for row in rows]
     assert rows[0]["collections"] == 26 and rows[0]["value"] == rows[1]["value"]
     assert 0.9 * trials <= covered[0] <= trials and covered[1] < 0.8 * trials
