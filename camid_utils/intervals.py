@@ -58,12 +58,11 @@ def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000
     folds = connected_components(shared @ shared.T)[1][pd.factorize(found["seed"], sort=True)[0]]
     rng, weights = np.random.default_rng(key), np.ones((1 + resamples, len(found)))
     devices = found["camera_model"].astype(str) + "\n" + found["device"].astype(str)
-    strata = {"device": found["camera_model"], "scene": None, "seed": folds}
+    strata = {"device": found["camera_model"], "scene": np.zeros(len(found)), "seed": folds}
     for name, stratum in strata.items():
         code, names = pd.factorize(devices if name == "device" else found[name], sort=True)
         group = np.zeros(len(names), int)
-        if stratum is not None:
-            group[code] = pd.factorize(stratum, sort=True)[0]
+        group[code] = pd.factorize(stratum, sort=True)[0]
         drawn = np.ones((1 + resamples, len(names)))
         for members in (np.flatnonzero(group == each) for each in np.unique(group)):
             if (count := len(members)) > 1:

@@ -42,17 +42,20 @@ def plan(
     return Plan(used, target, seed, part, labels, names, note)
 
 
-def plans(table: pd.DataFrame, protocol: str, seed: int, seeds: int = 1) -> list[Plan]:
-    """A plan per seed from `seed` on; classes that one of them cannot serve are left out of all."""
+def plans(table: pd.DataFrame, protocol: str, seed: int, seeds: int = 1, evaluate: int = 0) -> list[Plan]:
+    """A plan per seed from `seed` on; classes that one of them cannot serve are left out of all.
+
+    evaluate: the maximum number of patches per val or test photo; 0 for all.
+    """
     found = [plan(table, protocol, seed + i) for i in range(seeds)]
     common = set.intersection(*(set(one.class_names) for one in found))
     if not common:
         raise ValueError(f"no camera model can be split by {protocol} with all of {seeds} seeds from {seed} on")
-    if all(set(one.class_names) == common for one in found):
-        return found
-    only = f"only the {len(common)} classes that all compared splits can serve are used"
-    again = [plan(table, one.protocol, one.seed, one.target, common) for one in found]
-    return [new._replace(note=f"{old.note}\n{only}") for new, old in zip(again, found, strict=True)]
+    if any(set(one.class_names) != common for one in found):
+        only = f"only the {len(common)} classes that all compared splits can serve are used"
+        again = [plan(table, one.protocol, one.seed, classes=common) for one in found]
+        found = [new._replace(note=f"{old.note}\n{only}") for new, old in zip(again, found, strict=True)]
+    return [_limit_patches(table, one, evaluate) for one in found]
 
 
 def shared_training(
@@ -91,10 +94,8 @@ def shared_training(
         part = np.where(in_test | aside | surplus, "unused", strict.part)
         for name in [name for name in splits.PROTOCOLS if name in tests and tests[name].any()]:
             own = np.where(tests[name], "test", part)
-            one = strict._replace(protocol=name, part=own, labels=labels)
-            rank = table.groupby([table["photo"], own]).cumcount().to_numpy()
-            many = np.isin(own, ["val", "test"]) & (rank >= (evaluate or np.inf))
-            found.setdefault(name, []).append(_without(one, many))
+            one = strict._replace(protocol=name, part=own, labels=np.where(own == "unused", -1, labels))
+            found.setdefault(name, []).append(_limit_patches(table, one, evaluate))
     return found
 
 
@@ -130,7 +131,12 @@ def protocol_parts(catalogue: pd.DataFrame, seed: int) -> tuple[dict[str, pd.Ser
     return parts, pd.DataFrame(notes, columns=["protocol", "classes left out", "why"])
 
 
+def _limit_patches(table: pd.DataFrame, plan: Plan, most: int) -> Plan:
+    """A plan with at most `most` patches per val or test photo, the first in the table; 0 for all."""
+    rank = table.groupby([table["photo"], plan.part]).cumcount().to_numpy()
+    return _without(plan, np.isin(plan.part, ["val", "test"]) & (rank >= (most or np.inf)))
+
+
 def _without(plan: Plan, surplus: np.ndarray) -> Plan:
     """A plan that does not use some rows."""
-    part = np.where(surplus, "unused", plan.part)
-    return plan._replace(part=part, labels=np.where(part == "unused", -1, plan.labels))
+    return plan._replace(part=np.where(surplus, "unused", plan.part), labels=np.where(surplus, -1, plan.labels))

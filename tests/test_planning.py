@@ -54,10 +54,10 @@ def test_each_seed_has_another_split_and_the_same_classes(patch_table):
     assert len(devices.class_names) == 6 and labels_are_right(table, devices)
 
 
-def test_at_most_some_patches_per_photo_are_evaluated_and_all_are_trained_on(patch_table):
+@pytest.mark.parametrize("protocol", ["patch", "scene+device"])
+def test_at_most_some_patches_per_photo_are_evaluated_and_all_are_trained_on(patch_table, protocol):
     table = patch_table(per_photo=5)
-    found = (planning.shared_training(table, "scene+device", 0, evaluate=most)["scene+device"] for most in (0, 2, 5))
-    whole, thin, same = (plan for (plan,) in found)
+    whole, thin, same = (planning.plans(table, protocol, 0, evaluate=most)[0] for most in (0, 2, 5))
     assert (thin.rows("train") == whole.rows("train")).all() and labels_are_right(table, thin)
     for part in ("val", "test"):
         rows = pd.Series(whole.rows(part))
@@ -89,6 +89,8 @@ def test_one_training_part_is_tested_in_five_ways(patch_table):
             shared = [bool({*train[c]} & {*test[c]}) for c in ("patch", "photo", "scene", "device")]
             assert tuple(shared) == OVERLAP[protocol] and set(test["camera_model"]) == set(MODELS)
             assert not {*table["photo"].iloc[plan.rows("val")]} & {*train["photo"], *test["photo"]}
+    (strict,) = planning.plans(table, "scene+device", 0, evaluate=2)
+    assert (found["scene+device"][0].rows("test") == strict.rows("test")).all()
 
 
 def test_a_photo_set_aside_has_another_of_its_device_and_scene_in_training_where_a_class_has_such(patch_table):
