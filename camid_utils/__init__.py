@@ -36,7 +36,6 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `report/`        | `tables`, `statements` (language of the rules), `ledger`, `headlines` (README),            |
 |                  | `matrices` (the page of confusion matrices; `web/`)                                        |
 | `benchmark`      | ours beside the plain recipe: `python -m camid_utils.benchmark`                            |
-| `execution`      | runs notebooks in kernels of their own                                                     |
-| `grid`           | runs them once per combination of parameters: here, in processes, on a cluster             |
+| `execution`      | runs notebooks in kernels of their own, once or per combination of parameters              |
 | `study`          | profiles, comparison, publication: `python -m camid_utils.study`                           |
 """

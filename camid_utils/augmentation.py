@@ -51,11 +51,6 @@ def draw(augment: dict | None, count: int, rng: np.random.Generator | None = Non
     return {name: torch.from_numpy(v.astype(np.float32) if v.dtype == float else v) for name, v in draws.items()}
 
 
-def on_processor(augment: dict) -> bool:
-    """Whether its draws must stay on the CPU: degradations choose images by them, and libjpeg runs there."""
-    return not set(DEGRADATIONS).isdisjoint(augment)
-
-
 def augmented(images: Tensor, draws: dict[str, Tensor]) -> Tensor:
     """Images uint8 [n, 3, h, w], square, changed by their `draws`: grey levels, as floats after rotation or jitter."""
     if "flip" in draws:

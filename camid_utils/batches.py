@@ -163,12 +163,8 @@ def batch_rows(order: np.ndarray, size: int) -> list[np.ndarray]:
 
 def on_device(inputs: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
     """Inputs as a tensor on a GPU that has twice the room for them, else as they are; see `batches`."""
-    return inputs if inputs.nbytes > free_memory(device) / 2 else torch.tensor(inputs, device=device)
-
-
-def free_memory(device: torch.device) -> int:
-    """Free bytes of a GPU; none of other devices, which have no memory of their own."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0  # others have no memory of their own
+    return inputs if inputs.nbytes > free / 2 else torch.tensor(inputs, device=device)
 
 
 def batches(inputs: np.ndarray | Tensor, chunks: list[np.ndarray], device: torch.device) -> Iterator[tuple]:

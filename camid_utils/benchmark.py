@@ -43,8 +43,6 @@ WORK = {  # device type: network, pixels, batch, batches of an epoch
 }
 SIZES = {"cpu": 1500, "cuda": 8192}  # of the square matrices that are multiplied
 PHOTO, PHOTOS = (3000, 4000), 6
-WORKERS = 8  # of the plain recipe's DataLoader, on a GPU
-REPEATS = 3  # of which the shortest counts
 
 
 class PlainPatches(Dataset):
@@ -63,7 +61,7 @@ class PlainPatches(Dataset):
 def plain_training(net: nn.Module, pixels: np.ndarray, labels: np.ndarray, batch: int, device) -> Callable[[], None]:
     """The plain recipe, a call per epoch: DataLoader, float32 (with TF32 on a GPU), SGD."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    net, workers = net.to(device).train(), WORKERS if device.type == "cuda" else 0
+    net, workers = net.to(device).train(), 8 if device.type == "cuda" else 0
     loader = DataLoader(PlainPatches(pixels, labels), batch, shuffle=True, num_workers=workers,
                         persistent_workers=workers > 0, pin_memory=workers > 0)  # fmt: skip
     optimizer, criterion = torch.optim.SGD(net.parameters(), 0.001, momentum=0.9), nn.CrossEntropyLoss()
@@ -96,7 +94,7 @@ def plain_crops(paths: list[Path], size: int, count: int) -> np.ndarray:
     return np.stack(found)
 
 
-def seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
+def seconds(work: Callable[[], object], repeats: int = 3) -> float:
     """The shortest time of some calls, which other work on the machine disturbs least; a GPU is waited for."""
     times = []
     for _ in range(repeats):

@@ -15,14 +15,14 @@ from .batches import layout, logits_of, make_fabric
 from .files import atomic_path
 from .models import Model, to_input
 
+BATCH = 64  # patches that are predicted at once
 LOG_PROB = "log_prob:"  # prefix of the columns that hold a class's log-probability
 METRICS = ("accuracy", "macro precision", "macro recall", "macro F1", "top-3 accuracy", "log loss")
 
 
 def predict(
-    model: Model, store, rows: np.ndarray, *, features: np.ndarray | None = None, adapt: Callable | None = None,
-    batch_size: int = 64,
-) -> pd.DataFrame:  # fmt: skip
+    model: Model, store, rows: np.ndarray, *, features: np.ndarray | None = None, adapt: Callable | None = None
+) -> pd.DataFrame:
     """Log-probabilities of the store's patches `rows`: one row per patch.
 
     Columns: the patch table's, `true` (class name) and `log_prob:<class>` in the model's order of classes.
@@ -36,12 +36,12 @@ def predict(
 
     def logits(net: nn.Module, inputs: np.ndarray) -> np.ndarray:
         net = fabric.setup_module(net.to(memory_format=layout(fabric.device)))
-        return logits_of(net, fabric, inputs, rows, batch_size, model.input_range).numpy()
+        return logits_of(net, fabric, inputs, rows, BATCH, model.input_range).numpy()
 
     if features is not None:
         values = logits(model.net.classifier, features)
     else:
-        how = [fabric.device.type, fabric.strategy.precision.precision, adapt and adapt.__name__, batch_size]
+        how = [fabric.device.type, fabric.strategy.precision.precision, adapt and adapt.__name__, BATCH]
         path = store.folder / f"logits-{digest(model, np.asarray(rows, np.int64), how)}.npy"
         if not path.is_file():
             net = fabric.to_device(model.net.to(memory_format=layout(fabric.device)))
@@ -59,9 +59,9 @@ def digest(model: Model, *others) -> str:
     return models.digest(model.net, [model.net.settings, *model[1:], torch.__version__], *others)[:16]
 
 
-def sample(store, rows: np.ndarray, input_range: str, count: int = 256) -> torch.Tensor:
-    """Up to `count` patches spread over a store's `rows`, as a network takes them: floats [count, 3, h, w]."""
-    rows = np.unique(np.asarray(rows)[np.linspace(0, len(rows) - 1, count).astype(int)])
+def sample(store, rows: np.ndarray, input_range: str) -> torch.Tensor:
+    """Up to 256 patches spread over a store's `rows`, as a network takes them: floats [n, 3, h, w]."""
+    rows = np.unique(np.asarray(rows)[np.linspace(0, len(rows) - 1, 256).astype(int)])
     return to_input(torch.from_numpy(store.pixels[rows]).permute(0, 3, 1, 2), input_range)
 
 
@@ -92,6 +92,12 @@ def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
     return predictions.filter(like=LOG_PROB).to_numpy(float)
 
 
+def predicted(predictions: pd.DataFrame) -> np.ndarray:
+    """The most probable class of each row; classes without a value, which a fold leaves out, are none."""
+    logs = np.nan_to_num(log_probabilities(predictions), nan=-np.inf)
+    return np.array(class_names(predictions))[logs.argmax(1)]
+
+
 def vote(predictions: pd.DataFrame) -> pd.DataFrame:
     """One row per photo (and seed, and fold): log-probabilities summed over its patches and normalised.
 
@@ -107,43 +113,31 @@ def vote(predictions: pd.DataFrame) -> pd.DataFrame:
     return photos.join(normalised).reset_index()
 
 
-def roc_points(positive: np.ndarray, score: np.ndarray) -> pd.DataFrame:
-    """Receiver operating characteristic of a score: columns false_positive_rate, true_positive_rate, threshold."""
-    from sklearn.metrics import roc_curve  # a second to import, which most commands need not wait
-
-    columns = ["false_positive_rate", "true_positive_rate", "threshold"]
-    return pd.DataFrame(dict(zip(columns, roc_curve(positive, score), strict=True)))
-
-
-def confusion(predictions: pd.DataFrame, by: str | None = None, normalise: bool = False) -> pd.DataFrame:
+def confusion(predictions: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
     """Confusion matrix: counts of (true, predicted), with one row per true class, or per value of the column `by`.
 
     by="brand" merges the predicted classes of a brand too. Other rows, such as devices, are sorted by their class, and
-    their names begin with it. normalise: each row sums to 1.
+    their names begin with it.
     """
-    names = class_names(predictions)
-    predicted = pd.Series(np.array(names)[log_probabilities(predictions).argmax(1)], index=predictions.index)
-    columns = names
+    columns, named = class_names(predictions), pd.Series(predicted(predictions), predictions.index)
     if by == "brand":
-        brand_of = {name: name.split("_")[0] for name in names}
-        predicted, columns = predicted.map(brand_of), list(dict.fromkeys(brand_of.values()))
+        columns, named = list(dict.fromkeys(name.split("_")[0] for name in columns)), named.str.split("_").str[0]
     rows, order = predictions[by or "true"], columns
     if by not in (None, "brand"):
-        named = [own.startswith(true) for own, true in zip(rows, predictions["true"], strict=True)]
-        rows = rows.where(named, predictions["true"] + " " + rows)
-        order = rows[np.lexsort([rows, predictions["true"]])].unique()
-    counts = pd.crosstab(rows, predicted).reindex(index=order, columns=columns, fill_value=0)
-    counts.index.name, counts.columns.name = "true", "predicted"
-    return counts.div(counts.sum(axis=1).clip(lower=1), axis=0) if normalise else counts
+        prefixed = [own.startswith(true) for own, true in zip(rows, predictions["true"], strict=True)]
+        rows = rows.where(prefixed, predictions["true"] + " " + rows)
+        order = rows.iloc[np.lexsort([rows, predictions["true"]])].unique()
+    counts = pd.crosstab(rows, named).reindex(index=order, columns=columns, fill_value=0)
+    return counts.rename_axis(index="true", columns="predicted")
 
 
-def biggest_confusions(predictions: pd.DataFrame, count: int = 3) -> pd.DataFrame:
-    """The off-diagonal cells with the most rows: true, predicted, rows, share of the true class."""
+def biggest_confusions(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The three off-diagonal cells with the most rows: true, predicted, rows, share of the true class."""
     counts = confusion(predictions)
     cells = counts.stack().rename("rows").reset_index()
     cells["share"] = cells["rows"] / cells["true"].map(counts.sum(axis=1))
     cells = cells[(cells["true"] != cells["predicted"]) & (cells["rows"] > 0)]
-    return cells.sort_values(["rows", "true", "predicted"], ascending=[False, True, True]).head(count)
+    return cells.sort_values(["rows", "true", "predicted"], ascending=[False, True, True]).head(3)
 
 
 def weighted_metrics(table: pd.DataFrame, weights: np.ndarray, unit: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,16 +1,22 @@
-"""Execute notebooks one after the other, each in a kernel of its own: executed copies, HTML pages, the run's record."""
+"""Execute notebooks, each in a kernel of its own: executed copies, HTML pages, the run's record.
 
+Once, or once per combination of parameters: one after the other, in processes, or on a Dask cluster.
+"""
+
+import itertools
 import json
 import os
 import re
 import socket
 import sys
 import tempfile
+import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import joblib
 import nbformat
 import papermill
 from ipykernel.kernelspec import get_kernel_dict
@@ -27,9 +33,18 @@ from .report import matrices
 
 START_SECONDS = 600  # a kernel may take minutes to start: packages on a network, other work on the machine
 NO_KERNEL = "the kernel did not start"
+ENVIRONMENT = {
+    # memory that a training step frees is kept for the next: giving it back costs a small network a tenth of its time
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    # threads that wait give up their core soon: half the time beside a busy process, up to a twentieth more without one
+    "GOMP_SPINCOUNT": "20000",
+    "TQDM_NCOLS": "100",
+}  # fmt: skip
 BAR = re.compile(r"\d+%\|")  # a line of a progress bar
 STYLE = re.compile(r'<style type="text/css">\n/\*-(.*?)</style>\n', re.DOTALL)  # JupyterLab's own, 250 KB a page
 LINK = re.compile(r'href="(\d\d\w*)\.ipynb')  # from one notebook to another: their HTML copies lie side by side
+UNSAFE = re.compile(r"[^\w.,=+-]+")  # what a folder's name does without
+ONE_JOB = threading.Lock()  # a worker runs one notebook at a time, also where it has several threads
 
 
 class OwnKernel(AsyncKernelManager):
@@ -47,15 +62,9 @@ class OwnKernel(AsyncKernelManager):
 def run_notebooks(notebooks: list[Path], parameters: dict, out: Path, profile: str) -> str:
     """Execute each notebook into `out`; the first that fails ends the run. Returns what failed and why, or ""."""
     os.environ[HEADLESS] = "1"
-    # Memory that a training step frees is kept for the next one: returning it to Linux and asking again costs a tenth
-    # of a small network's time.
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 28))
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
-    # Threads that wait for others give up their core soon: training beside a busy process takes half as long as with
-    # the default's long spinning, and up to a twentieth longer without one.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "20")
-    os.environ.setdefault("TQDM_NCOLS", "100")
     out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     for number, path in enumerate(notebooks, 1):
@@ -159,11 +168,10 @@ def link_figures(page: str, figures: Path) -> str:
     return LINK.sub(r'href="\1.html', page)
 
 
-def clean_notebook(notebook: nbformat.NotebookNode, folders: Iterable[Path] = ()) -> nbformat.NotebookNode:
+def clean_notebook(notebook: nbformat.NotebookNode, folders: tuple[Path, ...]) -> nbformat.NotebookNode:
     """Without progress bars and times, paths below `folders` relative to them."""
-    for part in (notebook, *notebook.cells):
-        for entry in ("papermill", "execution"):
-            part.metadata.pop(entry, None)
+    for part, entry in itertools.product((notebook, *notebook.cells), ("papermill", "execution")):
+        part.metadata.pop(entry, None)
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         for output in (output for output in cell.outputs if output.get("name") == "stderr"):
             lines = [line for line in re.split(r"[\r\n]+", output.text) if line.strip() and not BAR.search(line)]
@@ -175,3 +183,59 @@ def clean_notebook(notebook: nbformat.NotebookNode, folders: Iterable[Path] = ()
     for folder in folders:
         text = text.replace(json.dumps(f"{folder}{os.sep}")[1:-1], "")
     return nbformat.from_dict(json.loads(text))
+
+
+def combinations(texts: list[str]) -> dict[str, dict[str, str]]:
+    """Every combination of `name=value,value,...`: the name of its folder, and the text of each parameter's value."""
+    lists: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or name in lists:
+            raise ValueError(f"--grid {text}: write each parameter once, as name=value,value")
+        lists[name] = values.split(",")
+    chosen = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+    named = {UNSAFE.sub("_", ",".join(f"{name}={value}" for name, value in one.items())): one for one in chosen}
+    if len(named) < len(chosen):
+        raise ValueError(f"--grid {' '.join(texts)}: two combinations would share a folder")
+    return named
+
+
+def run_combinations(
+    notebooks: list[Path], runs: dict[Path, dict], profile: str, jobs: int, cluster: str | None
+) -> dict[Path, str]:
+    """Execute the notebooks once for each of `runs` (folder -> parameters); returns what failed (folder -> reason).
+
+    jobs: processes, each with its share of the cores; cluster: instead, the address of a Dask scheduler, whose workers
+    see the same files; a job that dies with its worker is retried on another. Either way, a run's output is in log.txt.
+    """
+    config, apart = {"backend": "loky", "n_jobs": jobs}, jobs > 1 or cluster is not None
+    if cluster:  # its queue may be long: a day
+        config = {"backend": "dask", "scheduler_host": cluster, "wait_for_workers_timeout": 24 * 3600, "n_jobs": -1}
+    failures = dict.fromkeys(runs, "it did not finish")
+    with joblib.parallel_config(**config):
+        tasks = [joblib.delayed(_run_one)(notebooks, given, folder, profile, apart) for folder, given in runs.items()]
+        try:
+            done = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(tasks)
+            for number, (folder, failure) in enumerate(done, 1):
+                failures[folder] = failure
+                print(f"({number}/{len(runs)}) {folder.name}: {'failed' if failure else 'finished'}", flush=True)
+        except Exception as error:  # workers that die again and again, a scheduler that is gone
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    return {folder: failure for folder, failure in failures.items() if failure}
+
+
+def _run_one(notebooks: list[Path], parameters: dict, folder: Path, profile: str, apart: bool) -> tuple[Path, str]:
+    """One combination: its folder, and what went wrong, never as an error: the others go on.
+
+    apart: beside others, so it has the cores that joblib or Dask gave the process, and prints to a file.
+    """
+    try:
+        if not apart:
+            return folder, run_notebooks(notebooks, parameters, folder, profile)
+        os.environ.setdefault("LOKY_MAX_CPU_COUNT", os.environ.get("OMP_NUM_THREADS", str(joblib.cpu_count())))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "log.txt"
+        with ONE_JOB, path.open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+            return folder, run_notebooks(notebooks, parameters, folder, profile)
+    except Exception as error:
+        return folder, f"{type(error).__name__}: {error}"

@@ -84,40 +84,38 @@ def labels() -> dict[str, str]:
     return listed()["label"].to_dict()
 
 
-def photographs(study: Study, kind: str, root: str = "", **options) -> pd.DataFrame:
-    """Catalogue of a data set's photos (see `photo_folder`); kind and options: of a datasets.load_<kind>.
+def photographs(study: Study, kind: str, root: str = "") -> pd.DataFrame:
+    """Catalogue of a data set's photos (see `photo_folder`), by datasets.load_<kind>.
 
     In a study of the public photographs, those by cameras stand in for Dresden and those by phones for FloreView,
     unless these have a `root` of their own ("public": both), without models of fewer than splits.LEAST photos.
     """
     if study.public and not root and kind in (*PUBLIC_ROLES, "public"):
-        options = dict(role=PUBLIC_ROLES.get(kind), least=splits.LEAST) | options
-        return datasets.load_photographs(study.public, **options)
-    return getattr(datasets, f"load_{kind}")(photo_folder(study, kind, root), **options)
+        return datasets.load_photographs(study.public, role=PUBLIC_ROLES.get(kind), least=splits.LEAST)
+    return getattr(datasets, f"load_{kind}")(photo_folder(study, kind, root))
 
 
 def photo_folder(study: Study, kind: str, root: str = "") -> Path:
-    """The folder of a data set's photos: `root`, or a simulated one, which is made if it is not there yet.
-
-    The corpora that test other users' phones have a third as many scenes, and devices of their own.
-    """
+    """The folder of a data set's photos: `root`, or a simulated one, which is made if it is not there yet."""
     if root:
         return resolve(root)
-    settings = study.simulation
-    if kind in ("forchheim", "vision"):
-        settings = settings | dict(scenes=max(1, settings["scenes"] // 3), shots=1)
-    return simulated(study, kind, f"simulated-{kind}", **settings)
+    change = {}
+    if kind in ("forchheim", "vision"):  # they test other users' phones
+        change = dict(scenes=max(1, study.simulation["scenes"] // 3), shots=1)
+    return simulated(study, kind, f"simulated-{kind}", **change)
 
 
-def simulated(study: Study, kind: str, name: str, *, width: int, **settings) -> Path:
-    """The folder `name` of simulated photos, `width` pixels wide; kind and settings: see simulate.build.simulate."""
+def simulated(study: Study, kind: str, name: str, **change) -> Path:
+    """The folder `name` of simulated photos; kind and changes of the study's settings: see simulate.build.simulate."""
+    settings = study.simulation | change
+    width = settings.pop("width")
     return build.simulate(kind, study.data / name, size=(width, width * 3 // 4), **settings)
 
 
 def planted(study: Study, scenes: int) -> pd.DataFrame:
     """Catalogue of photos by the simulated Dresden cameras, each model of `scenes` of its own: a planted leak."""
-    settings = study.simulation | dict(scenes=scenes, own_scenes=True)
-    catalogue = datasets.load_dresden(simulated(study, "dresden", "simulated-dresden-own-scenes", **settings))
+    folder = simulated(study, "dresden", "simulated-dresden-own-scenes", scenes=scenes, own_scenes=True)
+    catalogue = datasets.load_dresden(folder)
     return catalogue.assign(dataset=catalogue["dataset"] + ", own scenes")
 
 
@@ -201,7 +199,7 @@ def photos_tested(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFra
     return catalogue[catalogues.relative_photos(catalogue).isin(tested)].reset_index(drop=True)
 
 
-def contrast(a: Experiment, b: Experiment, level: str = "patch") -> list:
+def contrast(a: Experiment, b: Experiment, level: str) -> list:
     """Test accuracy of `a` minus that of `b` (intervals.difference): one row of CONTRAST_COLUMNS."""
     tests = [evaluation.vote(run.test()) if level == "photo" else run.test() for run in (a, b)]
     found = intervals.difference(*tests, seed=int(tests[0]["seed"].min()))
@@ -214,14 +212,11 @@ def contrasts(runs: list[Experiment], levels: tuple[str, ...] = ()) -> pd.DataFr
 
     CONTRAST_COLUMNS, p_holm and verdict (intervals.judged): the contrasts of one call are judged together.
     """
-    table, by_name = listed(), {run.name: run for run in runs}
-    rows = [
-        contrast(run, by_name[base], level)
-        for run in runs
-        for base in table.loc[run.name, "baseline"].split()
-        if base in by_name
-        for level in levels or (table.loc[run.name, "level"],)
-    ]
+    table, by_name, rows = listed(), {run.name: run for run in runs}, []
+    for run in runs:
+        own = table.loc[run.name]
+        bases = [by_name[base] for base in own["baseline"].split() if base in by_name]
+        rows += [contrast(run, base, level) for base, level in product(bases, levels or (own["level"],))]
     return intervals.judged(pd.DataFrame(rows, columns=CONTRAST_COLUMNS))
 
 
@@ -257,13 +252,12 @@ def _made(path: Path, name: str) -> Path:
 
 def save_datasets(study: Study, found: Iterable[pd.DataFrame]) -> None:
     """Write metrics/datasets.json: what each catalogue holds, and its fingerprint; run.json repeats it."""
-    record = {
-        catalogue["dataset"].iloc[0]: {"photos": len(catalogue)}
-        | {f"{column}s": catalogue[column].nunique() for column in ("device", "brand")}
-        | {"left_out": len(catalogues.left_out(catalogue))}
-        | {"fingerprint": catalogues.fingerprint(catalogue, with_mtime=False)}
-        for catalogue in found
-    }
+    record = {}
+    for catalogue in found:
+        counts = {f"{column}s": catalogue[column].nunique() for column in ("device", "brand")}
+        counts = {"photos": len(catalogue), **counts, "left_out": len(catalogues.left_out(catalogue))}
+        fingerprint = catalogues.fingerprint(catalogue, with_mtime=False)
+        record[catalogue["dataset"].iloc[0]] = counts | {"fingerprint": fingerprint}
     write_text(study.results / "metrics" / "datasets.json", json.dumps(record, indent=2) + "\n")
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import binomtest
 
-from .evaluation import class_names, log_probabilities, vote, weighted_metrics
+from .evaluation import class_names, predicted, vote, weighted_metrics
 
 METRIC_COLUMNS = [
     "experiment", "dataset", "protocol", "part", "level", "metric", "value", "low", "high", "n", "photos", "devices",
@@ -58,12 +58,11 @@ def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000
     folds = connected_components(shared @ shared.T)[1][pd.factorize(found["seed"], sort=True)[0]]
     rng, weights = np.random.default_rng(key), np.ones((1 + resamples, len(found)))
     devices = found["camera_model"].astype(str) + "\n" + found["device"].astype(str)
-    strata = {"device": found["camera_model"], "scene": None, "seed": folds}
+    strata = {"device": found["camera_model"], "scene": np.zeros(len(found)), "seed": folds}
     for name, stratum in strata.items():
         code, names = pd.factorize(devices if name == "device" else found[name], sort=True)
         group = np.zeros(len(names), int)
-        if stratum is not None:
-            group[code] = pd.factorize(stratum, sort=True)[0]
+        group[code] = pd.factorize(stratum, sort=True)[0]
         drawn = np.ones((1 + resamples, len(names)))
         for members in (np.flatnonzero(group == each) for each in np.unique(group)):
             if (count := len(members)) > 1:
@@ -124,29 +123,22 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int =
     both = pd.concat([a.assign(side=0), b.assign(side=1)], ignore_index=True)
     code, found = units(both)
     weights, side = bootstrap_weights(found, [seed, 96], resamples), both["side"].to_numpy()
-    right, shares = _right(both), []
+    right, shares = (predicted(both) == both["true"].to_numpy()).astype(float), []
     for one in (0, 1):
         rows = code[side == one]
         hits, counts = (np.bincount(rows, values, len(found)) for values in (right[side == one], np.ones(len(rows))))
         with np.errstate(invalid="ignore"):  # a sample may miss all photos of one side
             shares.append((weights @ hits) / (weights @ counts))
     draws = (shares[0] - shares[1]).round(12)  # so that equal shares stay equal, whatever the rounding
-    known = draws[1:][np.isfinite(draws[1:])]
-    if not len(known):
+    if np.isnan(draws[1:]).all():
         return float(draws[0]), -1.0, 1.0, 1.0
-    return float(draws[0]), *np.percentile(known, [2.5, 97.5]).tolist(), two_sided(draws[1:])
+    return *interval(draws), two_sided(draws[1:])
 
 
 def two_sided(draws: np.ndarray) -> float:
     """p: the share of bootstrap samples on the other side of zero, doubled, at least 1 / samples; without NaN."""
     known = draws[np.isfinite(draws)]
     return float(np.clip(2 * min(np.mean(known <= 0), np.mean(known >= 0)), 1 / len(draws), 1))
-
-
-def _right(predictions: pd.DataFrame) -> np.ndarray:
-    """Whether the most probable class of each row is the true one; float [rows]."""
-    named = np.array(class_names(predictions))[np.nan_to_num(log_probabilities(predictions), nan=-np.inf).argmax(1)]
-    return (named == predictions["true"].to_numpy()).astype(float)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -194,17 +186,13 @@ def verdict(low: float, high: float) -> str:
     return "higher" if low > 0 else "lower" if high < 0 else UNDECIDED
 
 
-def format_interval(value: float, low: float, high: float, unit: str = "%") -> str:
-    """A number with its 95 % interval, as text; unit: one of FORMATS."""
-    return FORMATS[unit].format(*((100 if unit else 1) * number for number in (value, low, high)))
-
-
 def formatted(rows: pd.DataFrame, unit: str | None = None, value: str = "value", ends: str = "") -> list[str]:
-    """`format_interval` of each row of a table: columns `value`, `<ends>low` and `<ends>high`.
+    """The number of each row with its 95 % interval, as text: columns `value`, `<ends>low` and `<ends>high`.
 
-    unit: None takes "" for rows whose `metric` is the log loss and "%" for others.
+    unit: one of FORMATS; None takes "" for rows whose `metric` is the log loss and "%" for others.
     """
     units = [unit] * len(rows)
     if unit is None:
         units = ["" if metric == "log loss" else "%" for metric in rows.get("metric", units)]
-    return list(map(format_interval, rows[value], rows[f"{ends}low"], rows[f"{ends}high"], units))
+    numbers = rows[[value, f"{ends}low", f"{ends}high"]].to_numpy(float)
+    return [FORMATS[own].format(*(100 * row if own else row)) for own, row in zip(units, numbers, strict=True)]

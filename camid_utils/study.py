@@ -143,19 +143,19 @@ def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> i
     """Run the notebooks once per combination of --grid, each with folders of its own, and print their figures."""
     if not options.grid or options.publish or (options.cluster and options.jobs != 1) or options.jobs < 1:
         raise ValueError("--jobs N (1 or more) or --cluster go with --grid name=value,value; --publish goes with none")
-    from . import grid
+    from .execution import combinations, run_combinations
 
     runs, varied, known = {}, {}, known_parameters()
-    for name, chosen in grid.combinations(options.grid).items():
+    for name, chosen in combinations(options.grid).items():
         assignments = [f"{key}={value}" for key, value in chosen.items()]
         runs[out / name] = parameters = read_parameters(options.profile, [*options.p, *assignments])
         # models are named by experiment and seed, so combinations would overwrite each other's
-        parameters["data_dir"] = f"{parameters.get('data_dir') or known.get('data_dir')}/grid/{name}"
+        parameters["data_dir"] = f"{parameters.get('data_dir') or known['data_dir']}/grid/{name}"
         varied[out / name] = {key: parameters[key] for key in chosen}
         check(notebooks, parameters)
     for folder, parameters in runs.items() if options.fresh else ():
         start_over(folder, parameters)
-    failures = grid.run(notebooks, runs, options.profile, options.jobs, options.cluster)
+    failures = run_combinations(notebooks, runs, options.profile, options.jobs, options.cluster)
     from .report import headlines
 
     table = headlines.by_combination({folder: given for folder, given in varied.items() if folder not in failures})
@@ -170,9 +170,9 @@ def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> i
 def start_over(out: Path, parameters: dict) -> None:
     """Delete a run's record and what it cut, trained and predicted; simulated photographs stay."""
     (out / "run.json").unlink(missing_ok=True)
-    data = parameters.get("data_dir") or known_parameters().get("data_dir")
-    for name in ("patches", "features", "predictions", "runs", "models") if data else ():
-        shutil.rmtree(resolve(data) / name, ignore_errors=True)
+    data = resolve(parameters.get("data_dir") or known_parameters()["data_dir"])
+    for name in ("patches", "features", "predictions", "runs", "models"):
+        shutil.rmtree(data / name, ignore_errors=True)
 
 
 def compare(out: Path, profile: str) -> int:

@@ -82,7 +82,11 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     key = checkpoints.run_key(net, inputs, labels, train, val, settings | {"augment": augment, "seed": seed})
     total = settings["epochs"] * -(-len(train) // settings["batch_size"])
-    tracker = _wandb(wandb_project, title, settings, folder) if wandb_project and first else None
+    tracker = None
+    if wandb_project and first:
+        import wandb  # an extra; WANDB_MODE=offline keeps its runs on this machine
+
+        tracker = wandb.init(project=wandb_project, name=title, config=settings, dir=folder, reinit="finish_previous")
     with (
         lock(folder / ".lock") if first else nullcontext(),
         progress(total=total, desc=title, unit="step", disable=not first) as bar,
@@ -177,7 +181,8 @@ def _train_epoch(step, net, fabric, view, settings, augment, seed, whole, bar) -
     rng, size = np.random.default_rng(seed), settings["batch_size"]
     torch.manual_seed(int(rng.integers(2**31)))  # dropout
     order = rng.permutation(train)
-    draws, outside = augmentation.draw(augment, len(order), rng), augmentation.on_processor(augment)
+    draws = augmentation.draw(augment, len(order), rng)
+    outside = any(step in augment for step in augmentation.DEGRADATIONS)  # chooses images by its draws, uses libjpeg
     if not outside:
         draws = {name: values.to(fabric.device) for name, values in draws.items()}
     classes = classes[torch.from_numpy(order).to(fabric.device)]
@@ -239,13 +244,6 @@ def _plateaus(history: list[dict], settings: dict) -> int:
 def _finished(history: list[dict], settings: dict) -> bool:
     """Whether all epochs are trained, or validation loss has stopped falling at the last learning rate."""
     return len(history) == settings["epochs"] or _plateaus(history, settings) > settings["drops"]
-
-
-def _wandb(project: str, title: str, settings: dict, folder: Path):
-    """A run of Weights & Biases, an extra; WANDB_MODE=offline keeps it on this machine."""
-    import wandb
-
-    return wandb.init(project=project, name=title, config=settings, dir=folder, reinit="finish_previous")
 
 
 def write_job(

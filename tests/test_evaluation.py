@@ -11,17 +11,13 @@ from scipy.stats import norm
 from sklearn import metrics as reference
 
 from camid_utils import evaluation, intervals
-from camid_utils.evaluation import LOG_PROB, log_probabilities
+from camid_utils.evaluation import LOG_PROB, log_probabilities, predicted
 from camid_utils.models import Model
 
 NAMES = ["Acme_A", "Acme_B", "Bolt_C", "Bolt_D"]
 WRONG = dict(zip(NAMES, np.roll(NAMES, -1), strict=True))  # a wrong class for each
 ROWS = np.array([11, 0, 5])  # of the classes Bolt_D, Acme_A, Acme_B
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-def guesses(predictions: pd.DataFrame) -> list[str]:
-    return np.array(evaluation.class_names(predictions))[log_probabilities(predictions).argmax(1)].tolist()
 
 
 @pytest.fixture
@@ -39,9 +35,9 @@ def test_predict_puts_each_logit_under_its_own_class(red, tmp_path):
     model, store = red
     colours = store.pixels.mean((1, 2), dtype=np.float32)
     for known in (None, np.stack([colours, 3 - colours])):
-        out = evaluation.predict(model, store, ROWS, batch_size=2, features=known)
+        out = evaluation.predict(model, store, ROWS, features=known)
         assert list(out["photo"]) == ["11.jpg", "0.jpg", "5.jpg"]
-        assert guesses(out) == list(out["true"]) == ["Bolt_D", "Acme_A", "Acme_B"]
+        assert list(predicted(out)) == list(out["true"]) == ["Bolt_D", "Acme_A", "Acme_B"]
     back = pd.read_parquet(evaluation.save_predictions(out, tmp_path / "p.parquet"))
     sure = out.assign(**{column: -1e5 for column in out.filter(like=LOG_PROB)})  # beyond half precision
     assert np.isfinite(pd.read_parquet(evaluation.save_predictions(sure, tmp_path / "h.parquet", np.float16))
@@ -56,10 +52,10 @@ def test_a_second_prediction_is_read_from_the_file_of_the_first(red):
     pd.testing.assert_frame_equal(again, first, check_exact=True)
     (file,) = red[1].folder.glob("logits-*.npy")
     np.save(file, np.load(file)[:, ::-1])  # the answer really comes from there
-    assert guesses(evaluation.predict(*red, ROWS)) == ["Acme_A", "Bolt_D", "Bolt_C"]
+    assert list(predicted(evaluation.predict(*red, ROWS))) == ["Acme_A", "Bolt_D", "Bolt_C"]
 
 
-@pytest.mark.parametrize("changed", ["weights", "statistics", "adapted", "settings", "rows", "order", "range", "batch"])
+@pytest.mark.parametrize("changed", ["weights", "statistics", "adapted", "settings", "rows", "order", "range"])
 def test_whatever_decides_the_logits_gives_another_file(red, changed):
     model, store = red
     evaluation.predict(model, store, ROWS)
@@ -70,7 +66,7 @@ def test_whatever_decides_the_logits_gives_another_file(red, changed):
     model = model._replace(input_range="0..1" if changed == "range" else "0..255")
     rows = {"rows": np.array([11, 0, 4]), "order": ROWS[::-1]}.get(changed, ROWS)
     adapt = (lambda model, *_: model.net) if changed == "adapted" else None
-    out = evaluation.predict(model, store, rows, adapt=adapt, batch_size=2 if changed == "batch" else 64)
+    out = evaluation.predict(model, store, rows, adapt=adapt)
     assert len(list(store.folder.glob("logits-*.npy"))) == 2 and list(out["photo"]) == [f"{i}.jpg" for i in rows]
 
 
@@ -83,7 +79,7 @@ def metrics(table: pd.DataFrame) -> dict[str, float]:
 def test_metrics_agree_with_scikit_learn(noisy_predictions):
     table = noisy_predictions()
     logs, options = log_probabilities(table), dict(labels=NAMES, average="macro", zero_division=0)
-    true, guess = table["true"], guesses(table)
+    true, guess = table["true"], predicted(table)
     expected = {
         "accuracy": reference.accuracy_score(true, guess),
         "macro precision": reference.precision_score(true, guess, **options),
@@ -123,8 +119,9 @@ def test_confusion_by_model_brand_and_device(noisy_predictions):
     table = noisy_predictions(strength=20)
     assert (evaluation.confusion(table).to_numpy() == 50 * np.eye(4)).all()
     assert (evaluation.confusion(table, by="brand").to_numpy() == 100 * np.eye(2)).all()
-    by_device = evaluation.confusion(table, by="device", normalise=True)
-    assert by_device.shape == (8, 4) and by_device.loc["Acme_B_1", "Acme_B"] == 1.0
+    by_device = evaluation.confusion(table.sample(frac=1, random_state=0), by="device")
+    assert by_device.shape == (8, 4) and by_device.loc["Acme_B_1"].to_list() == [0, 25, 0, 0]
+    assert by_device.index.is_monotonic_increasing
     absent = table[table["true"] != "Bolt_D"]  # never true and never predicted: row and column stay
     assert evaluation.confusion(absent).loc["Bolt_D"].sum() == 0 and metrics(absent)["macro recall"] == 1.0
     table.loc[table["photo"].isin(["p00000.jpg", "p00004.jpg"]), LOG_PROB + "Bolt_D"] = 0.0
@@ -132,9 +129,9 @@ def test_confusion_by_model_brand_and_device(noisy_predictions):
     assert cell == {"true": "Acme_A", "predicted": "Bolt_D", "rows": 10, "share": 0.2}
 
 
-def accuracy(table: pd.DataFrame, **change) -> pd.Series:
+def accuracy(table: pd.DataFrame, protocol: str = "photo", **change) -> pd.Series:
     """The row of `intervals.score` for the accuracy."""
-    return intervals.score(table, experiment="e", protocol="photo", **change).set_index("metric").loc["accuracy"]
+    return intervals.score(table, experiment="e", protocol=protocol, **change).set_index("metric").loc["accuracy"]
 
 
 def with_seeds(*tables: pd.DataFrame) -> pd.DataFrame:
@@ -191,10 +188,7 @@ def test_intervals_over_new_collections_cover_and_over_their_scenes_would_not():
         table = new_collections(expit(level + 1.5 * rng.normal(size=(13, 2))), rng)
         sizes = table["camera_model"].value_counts().reindex([f"M{m}" for m in range(13)])
         truth = np.average(expit(level + 1.5 * normal).mean(1), weights=sizes)
-        rows = [
-            intervals.score(table, experiment="e", protocol=protocol, resamples=200).set_index("metric").loc["accuracy"]
-            for protocol in ("collection", "scene")
-        ]
+        rows = [accuracy(table, protocol, resamples=200) for protocol in ("collection", "scene")]
         covered += [row["low"] <= truth <= row["high"] for row in rows]
     assert rows[0]["collections"] == 26 and rows[0]["value"] == rows[1]["value"]
     assert 0.9 * trials <= covered[0] <= trials and covered[1] < 0.8 * trials
@@ -310,8 +304,6 @@ def test_wilson_agrees_with_its_formula():
 
 
 def test_intervals_have_one_format_and_one_verdict_undecided_where_they_include_zero():
-    forms = {"%": "12.3 % (10.0 to 15.1)", "points": "+12.3 (+10.0 to +15.1)", "": "0.123 (0.100 to 0.151)"}
-    assert {unit: intervals.format_interval(0.1234, 0.1, 0.151, unit) for unit in forms} == forms
     rows = pd.DataFrame({"metric": ["accuracy", "log loss"], "value": [0.5, 1.5], "low": [0.4, 1.0], "high": [0.6, 2.0],
                          "change": [-0.1, 0.0], "change_low": [-0.2, -0.1], "change_high": [0.0, 0.1]})  # fmt: skip
     assert intervals.formatted(rows) == ["50.0 % (40.0 to 60.0)", "1.500 (1.000 to 2.000)"]

@@ -10,7 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from camid_utils import grid, study
+from camid_utils import execution, study
 from camid_utils.experiments import listed
 from camid_utils.intervals import METRIC_COLUMNS
 from camid_utils.report import headlines
@@ -36,7 +36,7 @@ def cluster():
 
 
 def test_a_grid_has_every_combination_once():
-    found = grid.combinations(["seed=0,1", "text=a/b,"])
+    found = execution.combinations(["seed=0,1", "text=a/b,"])
     assert list(found) == ["seed=0,text=a_b", "seed=0,text=", "seed=1,text=a_b", "seed=1,text="]
     assert found["seed=1,text=a_b"] == {"seed": "1", "text": "a/b"}
 

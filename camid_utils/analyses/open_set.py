@@ -162,7 +162,7 @@ def areas(seen: pd.DataFrame, name: str, credit: str = "known", weights: np.ndar
 
 
 def curves(seen: pd.DataFrame, names: tuple[str, ...], credit: str = "known") -> dict[str, pd.DataFrame]:
-    """For each score the mean over folds of the curves of `areas`: evaluation.roc_points, but without thresholds."""
+    """For each score the mean over folds of the curve under which `areas` lie, at 501 false-acceptance rates."""
     grid, found = np.linspace(0, 1, 501), {}
     for name in names:
         heights = []

@@ -78,7 +78,7 @@ def roc_curves(
 ) -> plt.Figure:  # fmt: skip
     """Receiver operating characteristics, the false-positive rate also on a logarithmic axis.
 
-    curves: of evaluation.roc_points, or of fingerprints.roc with bands. rates: what the two rates are called.
+    curves: tables with false_positive_rate and true_positive_rate, and low and high for bands. rates: what the two are called.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     for i, (name, curve) in enumerate(curves.items()):
