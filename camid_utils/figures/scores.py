@@ -78,7 +78,7 @@ def roc_curves(
 ) -> plt.Figure:  # fmt: skip
     """Receiver operating characteristics, the false-positive rate also on a logarithmic axis.
 
-    curves: tables with false_positive_rate and true_positive_rate, and low and high for bands. rates: what the two are called.
+    curves: tables with false_positive_rate and true_positive_rate (low, high: bands). rates: what these two are called.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     for i, (name, curve) in enumerate(curves.items()):
