@@ -171,7 +171,7 @@ def test_intervals_cover_as_often_as_they_say_and_over_photos_alone_would_not():
 def new_collections(rate: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
     """Photos of two collections by each of 13 models in random order of size; rate: of correct answers, [13, 2]."""
     sizes = np.tile([30, 24, 12, 8], 7)[:26].reshape(13, 2)
-    rows = [(f"M{m}", c, f"M{m}/{c}") for m, c in np.ndindex(13, 2) for _ in range(sizes[m, c])]
+    rows = [(f"M{m}", c, f"M{m}-{c}/photos") for m, c in np.ndindex(13, 2) for _ in range(sizes[m, c])]
     table = pd.DataFrame(rows, columns=["camera_model", "seed", "collection"])
     table = table.assign(photo=[f"{i}.jpg" for i in range(len(rows))], device="D", scene=np.arange(len(rows)) // 4)
     right = rng.random(len(table)) < np.repeat(rate.ravel(), sizes.ravel())
@@ -207,6 +207,16 @@ def test_seeds_that_are_folds_are_not_drawn_against_each_other():
     assert np.unique(weights, axis=1).shape[1] == 26 and (
         pd.DataFrame(weights.T).groupby(found["collection"]).nunique() == 1
     ).all(axis=None)
+
+
+def test_collections_of_one_owner_are_drawn_together_and_folds_are_no_repeats_even_where_set_aside_photos_are():
+    found = intervals.units(new_collections(np.full((13, 2), 0.5), np.random.default_rng(0)))[1].assign(new=True)
+    owner = found["camera_model"].str[:2]
+    weights = intervals.bootstrap_weights(found.assign(collection=owner + "/" + found["collection"]), [0], resamples=50)
+    assert (pd.DataFrame(weights.T).groupby(owner).nunique() == 1).all(axis=None) and np.ptp(weights, axis=1)[1:].all()
+    aside = pd.concat([found.assign(new=False, photo="the same", seed=seed) for seed in (0, 1)])
+    both = pd.concat([found, aside], ignore_index=True).assign(collection="one/place")
+    assert (intervals.bootstrap_weights(both, [0], resamples=50) == 1).all()
 
 
 def test_devices_are_drawn_within_their_model_and_a_photo_counts_the_product_of_its_draws():

@@ -2,7 +2,8 @@
 
 Simulated cameras each differ from a base in one step (simulate.cameras.STEPS), a twin in nothing. The area under the
 ROC says how well a score separates photos by the base and by one of these (0.5: not at all; 1: always). It needs no
-threshold, which degradation would invalidate, as it shifts all scores of a network.
+threshold, which degradation would invalidate, as it shifts all scores of a network. So does a scene: photos are
+compared with those of the same scene, which all cameras photographed.
 """
 
 from collections.abc import Callable
@@ -30,8 +31,9 @@ def told_apart(predictions: pd.DataFrame, seed: int = 0, **labels) -> pd.DataFra
     """How well the base and each other camera are told apart: TRACE_COLUMNS, one row per step.
 
     predictions: per patch, of all cameras, at one degradation. value: area under the ROC of log p(other) - log p(base)
-    over the `n` photos of the pair, with its 95 % interval over devices and scenes, and p of its being 0.5. Where it is
-    0 or 1 all samples are alike: Wilson's interval and a sign test, of as many trials as one camera has photos.
+    over the `n` photos of the pair, within each scene and seed, averaged; with its 95 % interval over devices, scenes
+    and seeds, and p of its being 0.5. Where it is 0 or 1 all samples are alike: Wilson's interval and a sign test, of
+    as many trials as one camera has photos.
     """
     votes, rows, base = vote(predictions), [], f"Base_{BASE}"
     for name, step in cameras.STEPS["step"].drop(BASE).items():
@@ -40,8 +42,10 @@ def told_apart(predictions: pd.DataFrame, seed: int = 0, **labels) -> pd.DataFra
         code, found = units(own)
         weights = bootstrap_weights(found, [seed, 97], 2000)[:, code]
         score, known = own[LOG_PROB + other] - own[LOG_PROB + base], own["true"] == other
-        own = own.assign(score=score, known=known, fold=found["seed"].to_numpy()[code])  # compared within a seed
-        draws = pd.DataFrame(areas(own, "score", weights=weights)).mean(axis=1).to_numpy()  # over the seeds drawn
+        fold = found.groupby(["seed", "scene"]).ngroup().to_numpy()[code]
+        within = pd.DataFrame(areas(own.assign(score=score, known=known, fold=fold), "score", weights=weights))
+        often = np.stack([weights[:, (fold == each) & known].sum(axis=1) for each in within], axis=1)
+        draws = np.ma.average(np.ma.masked_invalid(within), axis=1, weights=often).filled(np.nan)  # over those drawn
         trials = min(known.sum(), (~known).sum())
         value, low, high = interval(draws, trials)
         p = max(two_sided(draws[1:] - 0.5), 2 * 0.5**trials)
