@@ -31,9 +31,10 @@ UNDECIDED, UNTRAINED = "undecided", "not trained to the plateau"
 def units(table: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     """The unit of each row of a table of predictions, and the units: one row per seed and photo.
 
-    Columns: seed, photo, camera_model, device, scene, collection, new (whether it is the collection that is new to the
-    network: in a test under that protocol). A photo of unknown scene is a scene of its own; photos of unknown devices
-    count as one device of their model, those of unknown collections as one collection.
+    Columns: seed, photo, camera_model, device, scene, collection, owner (of the collection, "owner/repository"), new
+    (whether it is the collection that is new to the network: in a test under that protocol). A photo of unknown scene
+    is a scene of its own; photos of unknown devices count as one device of their model, those of unknown collections as
+    one collection.
     """
     columns = ["seed", "photo", "camera_model", "device", "scene", "collection"]
     known = table.reindex(columns=columns).astype({name: object for name in columns[1:]})
@@ -42,7 +43,8 @@ def units(table: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     code, _ = pd.factorize(pd.MultiIndex.from_frame(known[["seed", "photo"]]), sort=True)
     found = known.iloc[np.unique(code, return_index=True)[1]].reset_index(drop=True)
     known = {name: found[name].fillna("") for name in ("camera_model", "device", "collection")}
-    return code, found.assign(**known, scene=found["scene"].fillna(found["photo"]))
+    owner = known["collection"].str.split("/").str[0]
+    return code, found.assign(**known, owner=owner, scene=found["scene"].fillna(found["photo"]))
 
 
 def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000) -> np.ndarray:
@@ -50,12 +52,12 @@ def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000
 
     key: the seed of the draws. Devices are drawn within their model, as the models are not a sample, and seeds among
     those whose tests share photos, directly or through others: folds are not repeats of each other. Where collections
-    are new, their owners ("owner/repository") are drawn in place of devices and scenes: one owner's collections have
-    the photographer in common, and often the camera.
+    are new, their owners are drawn in place of devices and scenes: one owner's collections have the photographer in
+    common, and often the camera.
     """
     shared = found if not found["new"].any() else found[found["new"]]  # photos set aside may be in several folds
     if found["new"].any():
-        found = found.assign(device="", scene=found["collection"].str.split("/").str[0])
+        found = found.assign(device="", scene=found["owner"])
     seeds = pd.Index(sorted(found["seed"].unique()))
     shared = pd.crosstab(shared["seed"], shared["photo"]).reindex(seeds, fill_value=0).to_numpy()
     folds = connected_components(shared @ shared.T)[1][seeds.get_indexer(found["seed"])]
@@ -120,8 +122,8 @@ def interval(draws: np.ndarray, n: int = 0) -> tuple[float, float, float]:
 def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int = 2000) -> tuple[float, ...]:
     """(accuracy of a - accuracy of b, low, high, p) of two tables of predictions.
 
-    Devices, scenes and seeds (or collections, see bootstrap_weights) in both tables get the same draws, so the
-    comparison is paired where photos are the same. p: see two_sided.
+    Devices, scenes and seeds (or owners of new collections) in both tables get the same draws, so the comparison is
+    paired where photos are the same. p: see two_sided; of a few owners at least that of a sign test where all agree.
     """
     both = pd.concat([a.assign(side=0), b.assign(side=1)], ignore_index=True)
     code, found = units(both)
@@ -135,7 +137,8 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int =
     draws = (shares[0] - shares[1]).round(12)  # so that equal shares stay equal, whatever the rounding
     if np.isnan(draws[1:]).all():
         return float(draws[0]), -1.0, 1.0, 1.0
-    return *interval(draws), two_sided(draws[1:])
+    owners = found.loc[found["new"], "owner"].nunique()
+    return *interval(draws), max(two_sided(draws[1:]), 2 * 0.5**owners if owners else 0)
 
 
 def two_sided(draws: np.ndarray) -> float:

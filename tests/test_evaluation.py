@@ -212,10 +212,10 @@ def test_seeds_that_are_folds_are_not_drawn_against_each_other():
 def test_collections_of_one_owner_are_drawn_together_and_folds_are_no_repeats_even_where_set_aside_photos_are():
     found = intervals.units(new_collections(np.full((13, 2), 0.5), np.random.default_rng(0)))[1].assign(new=True)
     owner = found["camera_model"].str[:2]
-    weights = intervals.bootstrap_weights(found.assign(collection=owner + "/" + found["collection"]), [0], resamples=50)
+    weights = intervals.bootstrap_weights(found.assign(owner=owner), [0], resamples=50)
     assert (pd.DataFrame(weights.T).groupby(owner).nunique() == 1).all(axis=None) and np.ptp(weights, axis=1)[1:].all()
     aside = pd.concat([found.assign(new=False, photo="the same", seed=seed) for seed in (0, 1)])
-    both = pd.concat([found, aside], ignore_index=True).assign(collection="one/place")
+    both = pd.concat([found, aside], ignore_index=True).assign(owner="one")
     assert (intervals.bootstrap_weights(both, [0], resamples=50) == 1).all()
 
 
@@ -321,3 +321,13 @@ def test_intervals_have_one_format_and_one_verdict_undecided_where_they_include_
     assert intervals.formatted(rows, "points", "change", "change_") == changes
     cases = {(0.1, 0.2): "higher", (-0.2, -0.1): "lower", (-0.1, 0.1): "undecided", (0.0, 0.1): "undecided"}
     assert {ends: intervals.verdict(*ends) for ends in cases} == cases
+
+
+def test_few_owners_of_new_collections_decide_nothing_even_if_all_agree():
+    rng = np.random.default_rng(0)
+    better, worse = (
+        new_collections(np.full((13, 2), rate), rng).assign(protocol="collection", part="test") for rate in (1, 0)
+    )
+    assert intervals.difference(better, worse, resamples=200)[3] == 1 / 200
+    few = [table[table["camera_model"].isin(["M0", "M1"])] for table in (better, worse)]  # of four owners
+    assert intervals.difference(*few, resamples=200)[3] == 2 * 0.5**4
