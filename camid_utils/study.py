@@ -207,7 +207,10 @@ def publish(out: Path, profile: str) -> int:
 
     record = read_record(out)
     entries = record.get("notebooks", {})
-    missing = [path.stem for path in find_notebooks() if path.stem not in entries]
+    names = [path.stem for path in find_notebooks()]
+    if gone := sorted({*entries} - {*names}):
+        raise ValueError(f"{out} has results of notebooks that are gone ({', '.join(gone)}): delete it and run again")
+    missing = [name for name in names if name not in entries]
     if missing or record["failed"]:
         reason = f"it failed in {record['failed']}" if record.get("failed") else f"{', '.join(missing)} did not run"
         raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")

@@ -408,6 +408,10 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     assert study.main([*asked, "--publish"]) == 2 and "its code has changed since it ran" in capsys.readouterr().err
     now["clean"] = False
     assert study.main([*asked, "--publish"]) == 2 and "not a run of clean commits" in capsys.readouterr().err
+    entries = record(tmp_path / "out")
+    entries["notebooks"]["03_renamed"] = entries["notebooks"]["01_first"]
+    (tmp_path / "out" / "run.json").write_text(json.dumps(entries))
+    assert study.main([*asked, "--publish"]) == 2 and "gone (03_renamed): delete it" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "out" / "html")
     (tmp_path / "out" / "run.json").write_text(json.dumps(record(published) | {"failed": "01_first"}))
     assert study.main([*asked, "--publish"]) == 2 and "it failed in 01_first" in capsys.readouterr().err
