@@ -202,7 +202,7 @@ def test_metrics_are_complete_and_possible(smoke, number):
     metrics = pd.read_csv(smoke / "metrics" / f"{number}_metrics.csv")
     assert list(metrics.columns) == METRIC_COLUMNS
     listed = {name for name in LISTED[number] if not name.endswith("-collection")}
-    assert set(metrics["experiment"]) == listed - {"design-alike"}  # the base with fewer crops, which is only contrasted
+    assert set(metrics["experiment"]) == listed - {"design-alike"}  # fewer crops of the base: contrasts only
     for name, own in metrics.groupby("experiment"):
         levels = ["photo"] if re.search("header|content|residual", name) else ["patch", "photo"]
         assert not own.duplicated(["part", "level", "metric"]).any() and sorted(own["level"].unique()) == levels
