@@ -201,8 +201,8 @@ def test_every_figure_is_a_file_and_is_shown_in_its_notebook(smoke):
 def test_metrics_are_complete_and_possible(smoke, number):
     metrics = pd.read_csv(smoke / "metrics" / f"{number}_metrics.csv")
     assert list(metrics.columns) == METRIC_COLUMNS
-    listed = {name for name in LISTED[number] if not name.endswith("-collection")}
-    assert set(metrics["experiment"]) == listed - {"design-alike"}  # fewer crops of the base: contrasts only
+    wanted = {name for name in LISTED[number] if not name.endswith("-collection")}
+    assert set(metrics["experiment"]) == wanted - {"design-alike"}  # fewer crops of the base: contrasts only
     for name, own in metrics.groupby("experiment"):
         levels = ["photo"] if re.search("header|content|residual", name) else ["patch", "photo"]
         assert not own.duplicated(["part", "level", "metric"]).any() and sorted(own["level"].unique()) == levels

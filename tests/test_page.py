@@ -442,6 +442,7 @@ def test_a_file_that_changes_while_it_waits_is_not_read(browser, url, tmp_path):
         with tab.expect_request("**/model.onnx"):
             tab.goto(url)
         tab.set_input_files("#files", tmp_path / "photo.jpg")
+        expect(tab.locator(".card .stage")).to_have_text("Waiting")  # the page has the file, as it was chosen
         (tmp_path / "photo.jpg").write_bytes(PHOTO + b"more")
         held[0].continue_()
         expect(tab.locator(".problem")).to_contain_text("has changed or gone since it was chosen")
