@@ -23,7 +23,7 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `checkpoints`    | what an interrupted training run resumes from                                              |
 | `training`       | the loop, its hyperparameters; jobs: `python -m camid_utils.training JOB`, under torchrun  |
 | `evaluation`     | predictions, votes, confusion matrices, metrics                                            |
-| `intervals`      | bootstrap over devices, scenes and seeds; Holm's correction; one verdict, one formatter    |
+| `intervals`      | bootstrap over devices, scenes, seeds, owners; Holm's correction; verdict and formatter    |
 | `figures/`       | `style`, `curves`, `results`, `scores`, `photographs`                                      |
 | `experiments`    | one experiment from plan to metrics; `experiments.csv` lists every one                     |
 | `identify/`      | which camera took a photo: `predict`, the command line, `page` and `web/`; `release` (the  |
