@@ -26,6 +26,7 @@ FORMATS = {
 }
 LEVEL = 0.05  # significance of a verdict on one interval, or on contrasts judged together, with Holm's correction
 UNDECIDED, UNTRAINED = "undecided", "not trained to the plateau"
+MISSED = 0.1  # of bootstrap samples: where more of them lack what is measured, anything is possible
 
 
 def units(table: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
@@ -98,7 +99,8 @@ def score(
     for metric, draws in values.items():
         photos = 0 if metric == "log loss" else found["photo"].nunique()  # other seeds only repeat them
         spread = np.std(single[metric], ddof=min(1, len(seeds) - 1))
-        rows.append([metric, *interval(draws, photos), spread, (published or {}).get(metric, np.nan)])
+        ends = interval(draws, photos, (0, np.inf) if metric == "log loss" else (0, 1))
+        rows.append([metric, *ends, spread, (published or {}).get(metric, np.nan)])
     counts = {f"{name}s": found[name].nunique() for name in ("photo", "device", "scene", "collection")}
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "spread", "published"]).assign(
         experiment=experiment, dataset=", ".join(sorted(table["dataset"].unique())), protocol=protocol, part=part,
@@ -107,15 +109,19 @@ def score(
     )[METRIC_COLUMNS]  # fmt: skip
 
 
-def interval(draws: np.ndarray, n: int = 0) -> tuple[float, float, float]:
+def interval(draws: np.ndarray, n: int = 0, span: tuple[float, float] = (0, 1)) -> tuple[float, float, float]:
     """The first of the draws, and the ends of the 95 % interval of the others; all NaN where the first is.
 
     n: given for shares of n. Where they are 0 or 1 all bootstrap samples are alike, and the interval is Wilson's.
+    span: the values that are possible, and the interval where more than MISSED of the samples are NaN; the others all
+    drew the same few clusters, and are too much alike.
     """
     if np.isnan(draws[0]):
         return (np.nan,) * 3
     if n and draws[0] in (0, 1):
         return wilson(round(draws[0] * n), n)
+    if np.isnan(draws[1:]).mean() > MISSED:
+        return float(draws[0]), *map(float, span)
     return float(draws[0]), *np.nanpercentile(draws[1:], [2.5, 97.5]).tolist()
 
 
@@ -135,7 +141,7 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int =
         with np.errstate(invalid="ignore"):  # a sample may miss all photos of one side
             shares.append((weights @ hits) / (weights @ counts))
     draws = (shares[0] - shares[1]).round(12)  # so that equal shares stay equal, whatever the rounding
-    if np.isnan(draws[1:]).all():
+    if np.isnan(draws[1:]).mean() > MISSED:
         return float(draws[0]), -1.0, 1.0, 1.0
     owners = found.loc[found["new"], "owner"].nunique()
     return *interval(draws), max(two_sided(draws[1:]), 2 * 0.5**owners if owners else 0)

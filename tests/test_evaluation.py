@@ -282,11 +282,12 @@ def test_a_planted_difference_is_found_and_the_same_photos_are_compared_pair_by_
     assert apart[0] == pytest.approx(gap) and apart[2] - apart[1] > 4 * (high - low) and apart[3] > 0.5
 
 
-def test_bootstrap_samples_that_miss_one_side_are_left_out():
-    """The two sides are one photo each, of different devices: many samples lack one of them, of two devices all."""
-    right, wrong = (crossed(how, devices=5, scenes=1)[:5] for how in (True, False))
-    assert intervals.difference(right[:1], right[1:]) == (0, 0, 0, 1)
-    assert intervals.difference(right[:1], wrong[1:]) == (1, 1, 1, 1 / 2000)
+def test_bootstrap_samples_that_miss_one_side_are_left_out_unless_they_are_many():
+    """The sides are photos of different devices, one photo each: of ten devices few samples miss all five of a side."""
+    right, wrong = (crossed(how, devices=10, scenes=1)[:10] for how in (True, False))
+    assert intervals.difference(right[:5], right[5:]) == (0, 0, 0, 1)
+    assert intervals.difference(right[:5], wrong[5:]) == (1, 1, 1, 1 / 2000)
+    assert intervals.difference(right[:1], wrong[1:]) == (1, -1, 1, 1)
     assert intervals.difference(right[:1], wrong[1:2]) == (1, -1, 1, 1)
 
 
@@ -331,3 +332,10 @@ def test_few_owners_of_new_collections_decide_nothing_even_if_all_agree():
     assert intervals.difference(better, worse, resamples=200)[3] == 1 / 200
     few = [table[table["camera_model"].isin(["M0", "M1"])] for table in (better, worse)]  # of four owners
     assert intervals.difference(*few, resamples=200)[3] == 2 * 0.5**4
+
+
+def test_where_most_samples_lack_what_is_measured_anything_is_possible():
+    draws = np.array([0.6, *[0.5, 0.7] * 44, *[np.nan] * 12])  # defined in 88 of 100 samples
+    assert intervals.interval(draws) == (0.6, 0, 1)
+    assert intervals.interval(draws, span=(0, np.inf)) == (0.6, 0, np.inf)
+    assert intervals.interval(draws[:-4]) == pytest.approx((0.6, 0.5, 0.7))  # in 88 of 96

@@ -112,5 +112,7 @@ def ratio_metrics(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
         sums = [(weights @ np.bincount(code, cost * kind), weights @ np.bincount(code, kind)) for kind in (same, ~same)]
         metrics = {"Cllr": sum(total / count for total, count in sums) / 2}
         metrics["equal error rate"] = np.array([equal_error_rate(llr, same, drawn[code]) for drawn in weights])
-        found += [[name, m, *interval(draws), same.sum(), (~same).sum()] for m, draws in metrics.items()]
+        for metric, draws in metrics.items():
+            ends = interval(draws, span=(0, np.inf) if metric == "Cllr" else (0, 1))
+            found.append([name, metric, *ends, same.sum(), (~same).sum()])
     return pd.DataFrame(found, columns=["false_hypotheses", "metric", "value", "low", "high", "same", "different"])

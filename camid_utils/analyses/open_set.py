@@ -23,7 +23,6 @@ from ..project import progress
 from .calibration import calibrate, fit_temperature, weights_of
 
 COMPARED = (*SCORES, "mahalanobis")  # the last needs a matrix of features by features, too large for the page
-MISSED = 0.1  # of bootstrap samples
 KEPT = (*SCORES[1:], "parts_statistic")  # what `predict_photos` keeps of an answer: what needs no calibration
 
 
@@ -208,17 +207,13 @@ def error_rates(decided: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def compare_scores(seen: pd.DataFrame, refused: float, seed: int) -> pd.DataFrame:
-    """Each of COMPARED on test photos: AUROC and OSCR area, means over folds, and error rates at the folds' limits.
-
-    An area's interval is 0 to 1 where more than MISSED of the bootstrap samples lack a fold's only unknown cameras.
-    """
+    """Each of COMPARED on test photos: AUROC and OSCR area, means over folds, and error rates at the folds' limits."""
     test, rows = seen[seen["part"] == "test"], []
     weights = weights_of(test, seed)
     for name in COMPARED:
         for metric, credit in (("AUROC", "known"), ("OSCR area", "right")):
             found = np.mean(list(areas(test, name, credit, weights).values()), axis=0)
-            often = np.isnan(found).mean() > MISSED  # then the rest would look too much alike
-            rows.append([name, metric, *((found[0], 0.0, 1.0) if often else interval(found))])
+            rows.append([name, metric, *interval(found)])
         rates = error_rates(decide(seen, dict.fromkeys(seen["fold"], name), refused), seed).iloc[:2]
         rows += [[name, *row] for row in rates[["question", "value", "low", "high"]].to_numpy()]
     found = pd.DataFrame(rows, columns=["score", "metric", "value", "low", "high"])
