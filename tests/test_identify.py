@@ -308,7 +308,7 @@ def test_the_answer_says_whether_header_and_pixels_agree(model, photos, tmp_path
     alone = "the answer rests on the pixels alone."
     expected = {"agrees": "The header says Warm Red; the pixels agree.", "upright": "says Warm Red; the pixels agree.",
                 "both": "The header says Warm Red or Cold Blue; the pixels agree.",
-                "wrong": "The header says Warm Red, the pixels say Cold Blue: they disagree.",
+                "wrong": "Warm Red, the pixels say Cold Blue: they disagree. Together they favour Cold Blue.",
                 "new size": f"The header is one that training never saw: {alone}", "new quality": f"never saw: {alone}",
                 "plain": f"It has no JPEG header: {alone}"}  # fmt: skip
     for name, text in expected.items():
@@ -318,11 +318,28 @@ def test_the_answer_says_whether_header_and_pixels_agree(model, photos, tmp_path
     assert __main__.main([str(photos / "both.jpg"), "--model", str(file), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["header"] == [["Warm_Red", 2], ["Cold_Blue", 1]] and answer["model"] == str(file)
+    assert dict(answer["together"]).keys() == dict(answer["cameras"]).keys()
     said = {"cameras": [["Warm_Red", 0.9]], "unknown": True, "parts_differ": False}
     known, key = model._replace(info={"headers": seen}), next(iter(seen))
     assert predict.compare_header(key, said, known)["rests_on"].endswith("none of the known cameras: they disagree.")
     said |= {"parts_differ": True}
     assert "different cameras in its parts" in predict.compare_header(key, said, known)["rests_on"]
+
+
+def test_header_and_pixels_together_are_the_product_of_their_probabilities():
+    """Pixels 0.5, 0.3, 0.2; the header as in one photo of the second camera, three of the third, a third of each."""
+    model = models.Model(None, ["A", "B", "C"], 48, "0..255", {"headers": {"key": [["C", 3], ["B", 1]]}})
+    said = {"cameras": [["A", 0.5], ["B", 0.3], ["C", 0.2]], "unknown": False, "parts_differ": False}
+    found = predict.compare_header("key", said, model)
+    products = {"C": 0.2 * 10, "B": 0.3 * 4, "A": 0.5}
+    assert [name for name, _ in found["together"]] == list(products)
+    assert dict(found["together"]) == pytest.approx({name: value / 3.7 for name, value in products.items()})
+    assert found["rests_on"] == "The header says C or B, the pixels say A: they disagree. Together they favour C."
+    assert dict(predict.compare_header("new", said, model)["together"]) == pytest.approx(dict(said["cameras"]))
+    said["cameras"] = [["B", 0.5], ["C", 0.4], ["A", 0.1]]
+    assert predict.compare_header("key", said, model)["rests_on"].endswith("the pixels agree. Together they favour C.")
+    said["cameras"] = [["B", 0.9], ["C", 0.1], ["A", 0.0]]
+    assert predict.compare_header("key", said, model)["rests_on"].endswith("the pixels agree.")
 
 
 def test_the_newest_calibrated_model_answers_before_the_best_network(model, tmp_path, monkeypatch):

@@ -225,8 +225,10 @@ def test_positions_and_scores_are_those_of_python(opened, url):
         found, expected = tab.evaluate(script, ["answer", given]), predict.combine(logits, features, model)
         assert found["score"] == pytest.approx(expected["score"]) and found["unknown"] == expected["unknown"]
     seen = {"a": [["Zeta_9", 3]], "b": [["Mid_5", 9], ["Zeta_9", 3]]}
-    for key, unknown, differ, known in product(["", "a", "b", "c"], [False, True], [False, True], [False, True]):
-        said = {"cameras": [["Zeta_9", 0.9]], "unknown": unknown, "parts_differ": differ}
+    shares = ([0.9, 0.08, 0.02], [0.5, 0.3, 0.2], [0.02, 0.9, 0.08])
+    for key, unknown, differ, known, share in product(["", "a", "b", "c"], *[[False, True]] * 3, shares):
+        cameras = sorted(zip(["Zeta_9", "Mid_5", "Alpha_1"], share, strict=True), key=lambda pair: -pair[1])
+        said = {"cameras": list(map(list, cameras)), "unknown": unknown, "parts_differ": differ}
         own = model._replace(info={"headers": seen} if known else {})
         found = tab.evaluate(script, ["compareHeader", [key, said, {"info": own.info}]])
         assert found == predict.compare_header(key, said, own)["rests_on"]

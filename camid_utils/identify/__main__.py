@@ -11,7 +11,8 @@ from ..files import command
 
 JSON_HELP = """one JSON object per photo: cameras, each with its probability if one of them took the whole photo (in
 doubt where unknown or parts_differ is true); model, the model file; note, what is odd about the photo's file; header,
-the camera models whose training photos had the same header, and rests_on, whether it agrees; votes, parts, scores"""
+the camera models whose training photos had the same header, rests_on, whether it agrees, and together, the cameras by
+header and pixels; votes, parts, scores"""
 
 
 def find_photos(arguments: list[str]) -> tuple[list[Path], Counter, list[str]]:

@@ -150,14 +150,20 @@ def seen_headers(photos: pd.DataFrame) -> dict[str, list]:
 
 
 def compare_header(key: str, answer: dict, model: Model) -> dict:
-    """Whether a photo's header and pixels agree: keys header (the entry of its `header_key`) and rests_on, a sentence.
+    """Whether a photo's header and pixels agree: keys header (the entry of its `header_key`), together and rests_on.
 
-    answer: of `combine` and `compare_parts`. rests_on is "" if the model has no headers of training photos.
+    answer: of `combine` and `compare_parts`. together: [name, probability] as in `combine`, times the share of each
+    camera among the training photos with this header, as if the two were independent (notebook 09); without such
+    photos, those of the pixels. rests_on: a sentence, "" if the model has no headers of training photos.
     """
-    seen = model.info.get("headers", {}).get(key, [])
-    names, pixels = [name.replace("_", " ") for name, _ in seen], answer["cameras"][0][0].replace("_", " ")
-    if answer["unknown"] or answer["parts_differ"]:
+    seen, cameras = model.info.get("headers", {}).get(key, []), answer["cameras"]
+    names, pixels = [name.replace("_", " ") for name, _ in seen], cameras[0][0].replace("_", " ")
+    if refused := answer["unknown"] or answer["parts_differ"]:
         pixels = "different cameras in its parts" if answer["parts_differ"] else "none of the known cameras"
+    counts = {name: n + 1 / len(cameras) for name, n in seen}  # and one more photo, of any camera
+    products = [[name, p * counts.get(name, 1 / len(cameras))] for name, p in cameras]
+    total = sum(product for _, product in products)
+    together = sorted([[name, product / total] for name, product in products], key=lambda pair: -pair[1])
     said = " or ".join(names[:3] + [f"{len(names) - 3} others"] * (len(names) > 3))
     if "headers" not in model.info:
         text = ""
@@ -169,7 +175,9 @@ def compare_header(key: str, answer: dict, model: Model) -> dict:
         text = f"The header says {said}; the pixels agree."
     else:
         text = f"The header says {said}, the pixels say {pixels}: they disagree."
-    return {"header": seen, "rests_on": text}
+    if text and seen and not refused and (pixels not in names or together[0][0] != cameras[0][0]):
+        text += f" Together they favour {together[0][0].replace('_', ' ')}."
+    return {"header": seen, "together": together, "rests_on": text}
 
 
 def describe_model(model: Model) -> str:

@@ -71,14 +71,22 @@ export function compareParts(corners, logits, model) {
 export function compareHeader(key, { cameras, unknown, parts_differ: differ }, { info: { headers } }) {
   if (!headers) return "";
   if (!key) return "It has no JPEG header: the answer rests on the pixels alone.";
-  const names = (headers[key] ?? []).map(([name]) => name.replaceAll("_", " "));
-  if (!names.length) return "The header is one that training never saw: the answer rests on the pixels alone.";
+  const seen = headers[key] ?? [];
+  if (!seen.length) return "The header is one that training never saw: the answer rests on the pixels alone.";
+  const names = seen.map(([name]) => readable(name));
   const refusal = differ ? "different cameras in its parts" : unknown && "none of the known cameras";
-  const pixels = refusal || cameras[0][0].replaceAll("_", " ");
+  const pixels = refusal || readable(cameras[0][0]);
   const said = [...names.slice(0, 3), ...(names.length > 3 ? [`${names.length - 3} others`] : [])].join(" or ");
-  if (names.includes(pixels)) return `The header says ${said}; the pixels agree.`;
-  return `The header says ${said}, the pixels say ${pixels}: they disagree.`;
+  const agree = names.includes(pixels);
+  const text = `The header says ${said}${agree ? "; the pixels agree." : `, the pixels say ${pixels}: they disagree.`}`;
+  const counts = new Map(seen);
+  const products = cameras.map(([name, p]) => p * ((counts.get(name) ?? 0) + 1 / cameras.length));
+  const first = products.indexOf(Math.max(...products));
+  if (refusal || (agree && first === 0)) return text;
+  return `${text} Together they favour ${readable(cameras[first][0])}.`;
 }
+
+export const readable = (name) => name.replaceAll("_", " ");
 
 const sum = (rows) => Array.from(rows[0], (_, k) => rows.reduce((total, row) => total + row[k], 0));
 

@@ -1,6 +1,6 @@
 // The user interface: takes photos, hands them to the worker one by one, and shows its answers.
 
-import { cells, leaders } from "./answer.js";
+import { cells, leaders, readable } from "./answer.js";
 
 const COLOURS = ["#1f6f8b", "#edae49", "#d1495b"]; // of the cameras with most patches
 const GREY = "#8d99ae"; // of all others
@@ -26,7 +26,6 @@ const CONVERTED =
 
 const $ = (id) => document.getElementById(id);
 const part = (card, selector) => card.querySelector(selector);
-const readable = (name) => name.replaceAll("_", " ");
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 const say = (text) => ($("status").textContent = text); // screen readers read it out
 const element = (tag, textContent = "", className = "") =>
