@@ -4,7 +4,7 @@
 # make test-all     runs all tests: also long fuzzing, ten kills of a run, large photographs
 # make lab          opens the notebooks
 # make photographs  downloads 1,648 public photographs by 44 camera models, 4.3 GB; interrupted downloads resume
-# make demo         builds the web page from the newest model under data/, or else the published one, and serves it on this machine (needs npm)
+# make demo         builds the web page and serves it on this machine (needs npm); it uses the model that `identify` would use
 # Each first makes the environment, once, with the exact versions of requirements.lock.
 
 PYTHON ?= python3

@@ -278,13 +278,13 @@ def test_errors_say_what_to_do(photos, model, model_file, tmp_path, monkeypatch,
     drawn = [photos, "--model", model_file, "--map"]
     old = model._replace(info=model.info | {"identification": {"threshold": 0.5}})
     old = models.save_model(old, tmp_path / "old.safetensors")
-    wrong = {"no trained model": [photos], "another version": [photos, "--model", old],
+    wrong = {"none was trained": [photos], "another version": [photos, "--model", old],
              "no model file": [photos, "--model", "no.safetensors"],
              "JPEG and PNG files are read": [tmp_path / "empty"], "ends in .png": [*drawn, tmp_path / "map.jpg"],
              "File exists": [*drawn, tmp_path / "file" / "map.png"]}  # fmt: skip
     for message, arguments in wrong.items():
         assert __main__.main(list(map(str, arguments))) == 2 and message in capsys.readouterr().err
-    monkeypatch.setattr(predict, "newest_model", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(predict, "default_model", Mock(side_effect=KeyboardInterrupt))
     assert __main__.main([str(photos)]) == 130
 
 
@@ -342,14 +342,19 @@ def test_header_and_pixels_together_are_the_product_of_their_probabilities():
     assert predict.compare_header("key", said, model)["rests_on"].endswith("the pixels agree.")
 
 
-def test_the_newest_calibrated_model_answers_before_the_best_network(model, tmp_path, monkeypatch):
+def test_models_of_ones_own_photographs_answer_first_then_the_published_one(model, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "resolve", lambda path: tmp_path / path)
-    assert models.save_model(model, tmp_path / predict.PUBLISHED) == predict.newest_model()  # nothing was trained
-    folder = tmp_path / "data" / "default" / "models" / "simulated-floreview"
-    best = models.save_model(model, folder / "efficientnet-best-0.safetensors")
-    models.save_model(model, folder / "efficientnet-best-degraded-0.safetensors")
-    assert predict.newest_model() == best
-    assert models.save_model(model, folder / "identifier-0.safetensors") == predict.newest_model()
+    folder = tmp_path / "data" / "default" / "models"
+
+    def saved(name: str) -> bool:
+        return models.save_model(model, folder / f"{name}.safetensors") == predict.default_model()
+
+    assert saved("simulated-floreview/efficientnet-best-0") and saved("simulated-floreview/identifier-0")
+    published = models.save_model(model, tmp_path / predict.PUBLISHED)
+    assert predict.default_model() == published and not saved("public-photographs-by-phones/identifier-0")
+    assert not saved("floreview/efficientnet-best-degraded-0")
+    assert saved("floreview/efficientnet-best-0") and saved("floreview/identifier-0")
+    assert not saved("floreview/efficientnet-best-1")
 
 
 def test_the_map_shows_a_splice(photos, model_file, tmp_path):

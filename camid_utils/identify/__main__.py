@@ -64,7 +64,7 @@ def _identify(options: argparse.Namespace) -> int:
         print(f"left out: {folder}", file=sys.stderr)
     if not photos:
         raise FileNotFoundError(f"no photo in {', '.join(options.photos)}: JPEG and PNG files are read")
-    file = options.model or predict.newest_model()
+    file = options.model or predict.default_model()
     model = load_model(file)
     try:
         print(f"{file}: {(about := predict.describe_model(model))}", file=sys.stderr)
@@ -102,7 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line. Exit code 0: every photo has an answer; 1: some could not be read; 2: an error; 130: Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify", description=__doc__)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG or PNG files, or folders of them")
-    parser.add_argument("--model", metavar="FILE", help="a model file (default: the newest under data/, or published)")
+    parser.add_argument(
+        "--model", metavar="FILE", help="a model file (default: your own of Dresden or FloreView, or the published one)"
+    )
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.add_argument("--map", type=Path, metavar="OUT.png", help="draw which camera each part of it looks like")
     options = parser.parse_args(arguments)

@@ -17,7 +17,7 @@ import torch
 from ..files import atomic_path, command, exclusive_folder
 from ..models import Model, load_model
 from ..project import resolve
-from .predict import PATCHES, PatchNetwork, few_threads, newest_model
+from .predict import PATCHES, PatchNetwork, default_model, few_threads
 
 WEB, NETWORK, LOCK = Path(__file__).parent / "web", "model.onnx", "package-lock.json"
 METADATA = "camera_model_identification"  # key of the exported file's metadata
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
     parser.add_argument("--no-serve", action="store_true", help="build the folder and stop")
     options = parser.parse_args(arguments)
-    path = Path(options.model or newest_model())
+    path = Path(options.model or default_model())
     print(f"model: {path}", flush=True)
     with few_threads(), nullcontext() if options.no_serve else server(options.to, options.port) as page:
         network = beside if (beside := path.with_suffix(".onnx")).is_file() else None

@@ -24,7 +24,7 @@ PATCHES = 64  # at most, per photo: enough for a vote and a map, few enough for 
 # photo's mean features to the nearest camera's.
 SCORES = ("confidence", "energy", "feature_similarity")
 IDENTIFIER = "identifier"  # name of notebook 06's model files: the best network with its calibration
-PUBLISHED = "results/photographs/model/model.safetensors"  # a network that knows real cameras
+PUBLISHED = "results/photographs/model/model.safetensors"  # it knows real cameras
 
 
 class PatchPredictions(NamedTuple):  # of a photo's n patches
@@ -196,12 +196,17 @@ def describe_model(model: Model) -> str:
     return f"{text}."
 
 
-def newest_model() -> Path:
-    """The newest model under data/: an identifier, else the best network of notebook 04, else PUBLISHED."""
+def default_model() -> Path:
+    """The newest model of photographs of your own (Dresden, FloreView), else PUBLISHED, else any other under data/.
+
+    An identifier of notebook 06 comes before the best network of notebook 04.
+    """
+    found = []
     for name in (IDENTIFIER, "efficientnet-best"):
-        found = resolve("data").glob(f"*/models/*/{name}-[0-9]*.safetensors")
-        if newest := max(found, key=lambda path: path.stat().st_mtime, default=None):
-            return newest
-    if (published := resolve(PUBLISHED)).is_file():
-        return published
-    raise FileNotFoundError(f"no trained model under {resolve('data')}: run `make study` first, or give --model FILE")
+        paths = resolve("data").glob(f"*/models/*/{name}-[0-9]*.safetensors")
+        found += sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
+    own = [path for path in found if not path.parent.name.startswith(("simulated", "public"))]
+    for path in (*own, published := resolve(PUBLISHED), *found):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"no model: {published} is missing, and none was trained; give --model FILE")
