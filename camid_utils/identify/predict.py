@@ -181,10 +181,12 @@ def compare_header(key: str, answer: dict, model: Model) -> dict:
 
 
 def describe_model(model: Model) -> str:
-    """What the model was trained on, and its error rates if notebook 06 has measured them."""
-    data = model.info["dataset"]
+    """What the model was trained on, and how often it errs, as far as that was measured."""
+    data, rates = model.info["dataset"], model.info.get("identification", {})
     text = f"{len(model.class_names)} cameras, trained on {data}{'' if data.endswith('photographs') else ' photos'}"
-    rates = model.info.get("identification", {})
+    if "new_collections" in rates:
+        right = f"{rates['new_collections']:.0%}"
+        text += f". Of photos from places that training never saw, models like it identify {right} correctly"
     if "threshold" not in rates:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
     known, unknown = (f"{rates[key]:.0%}" for key in ("known_refused", "unknown_accepted"))

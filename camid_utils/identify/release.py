@@ -56,10 +56,12 @@ def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame
     """Write model.safetensors, model.onnx and README.md, the model's card, into `folder`; returns sizes and agreement.
 
     model: with info["identification"], its limits and what they do to test photos. train: the catalogue's rows of its
-    training photos. metrics: its tests (intervals.score) for the card. photos: paths of a few test photos, on which the
-    page's network must agree with it. ValueError if it does not, for models of whole photos, and for large ones.
+    training photos. metrics: for the card, its tests (intervals.score) and that of its recipe in new collections.
+    photos: paths of a few test photos, on which the page's network must agree with it. ValueError if it does not, for
+    models of whole photos, and for large ones.
     """
-    limits = dict(model.info["identification"])
+    limits, tested = dict(model.info["identification"]), _accuracy(metrics).set_index("protocol")["value"]
+    limits["new_collections"] = round(float(tested["collection"]), 4)
     if limits.get("score") != "feature_similarity":
         limits.pop("means", None)  # no answer needs them
     model = model._replace(info=model.info | {"headers": seen_headers(train), "identification": limits})
@@ -94,7 +96,7 @@ def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) 
     sources = train.groupby("collection")["camera_model"].agg(["size", lambda names: ", ".join(sorted({*names}))])
     sources.insert(0, "licence", licences.reindex(sources.index).fillna("not listed"))
     known = train.groupby("camera_model")[["device", "collection"]].nunique().join(train["camera_model"].value_counts())
-    tests = metrics.query("part == 'test' and level == 'photo' and metric == 'accuracy'").set_index("experiment")
+    tests = _accuracy(metrics).set_index("experiment")
     tests.index = [labels().get(name, name) for name in tests.index]
     reached = tests[["protocol"]].assign(right=formatted(tests), photos=tests["photos"], parts=tests["collections"])
     return CARD.format(
@@ -104,6 +106,10 @@ def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) 
         sources=_markdown(["collection", "licence", "photos", "camera models"], sources),
         known=_markdown(["camera model", "devices", "collections", "photos"], known.reindex(model.class_names)),
     )  # fmt: skip
+
+
+def _accuracy(metrics: pd.DataFrame) -> pd.DataFrame:
+    return metrics.query("part == 'test' and level == 'photo' and metric == 'accuracy'")
 
 
 def _markdown(head: list[str], rows: pd.DataFrame) -> str:

@@ -181,17 +181,22 @@ function introduce(loaded) {
   next();
 }
 
-function errorRates({ threshold, own, known_refused: refused, unknown_accepted: accepted, ...spliced }) {
+function errorRates({ threshold, own, known_refused: refused, unknown_accepted: accepted, ...others }) {
+  const { new_collections: elsewhere, splice_threshold: splice } = others;
+  const places =
+    elsewhere === undefined
+      ? ""
+      : `Of photos from places that training never saw, models like it identify ${percent(elsewhere, 0)} correctly. `;
   if (threshold === undefined)
-    return "It always names one of them: no threshold for “none of the known cameras” was measured.";
+    return `${places}It always names one of them: no threshold for “none of the known cameras” was measured.`;
   const parts =
-    spliced.splice_threshold === undefined
+    splice === undefined
       ? ""
       : " It said that parts look like different cameras for " +
-        `${percent(spliced.splice_false_alarms, 0)} of untouched photos and ${percent(spliced.splice_detected, 0)} of ` +
+        `${percent(others.splice_false_alarms, 0)} of untouched photos and ${percent(others.splice_detected, 0)} of ` +
         "photos put together from two cameras.";
   return (
-    `It can answer “none of the known cameras”. In the study’s test, ${own ? "it" : "networks trained like it without some of the cameras"} ` +
+    `${places}It can answer “none of the known cameras”. In the study’s test, ${own ? "it" : "networks trained like it without some of the cameras"} ` +
     `gave this answer for ${percent(refused, 0)} of the photos by known cameras, and named a camera for ` +
     `${percent(accepted, 0)} of the photos by unknown ones.${parts}`
   );
