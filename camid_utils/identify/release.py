@@ -19,7 +19,7 @@ FILE = Path(PUBLISHED).name
 MOST, CLOSE = 15e6, 1e-3  # bytes of a model file; difference between the probabilities of the two files
 CARD = """# A classifier that names {classes} camera models
 
-`python -m camid_utils.identify photo.jpg` and `make demo` use it where no model was trained. {about}
+`python -m camid_utils.identify photo.jpg` and `make demo` use it unless another is named. {about}
 
 - **Files**: `model.safetensors` ({file}) and, for the page, `model.onnx` ({network}).
   On {photos} test photos their probabilities differ by at most {difference:.1e}.
