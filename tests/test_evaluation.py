@@ -334,7 +334,7 @@ def test_few_owners_of_new_collections_decide_nothing_even_if_all_agree():
     assert intervals.difference(*few, resamples=200)[3] == 2 * 0.5**4
 
 
-def test_where_most_samples_lack_what_is_measured_anything_is_possible():
+def test_where_a_tenth_of_the_samples_lack_what_is_measured_anything_is_possible():
     draws = np.array([0.6, *[0.5, 0.7] * 44, *[np.nan] * 12])  # defined in 88 of 100 samples
     assert intervals.interval(draws) == (0.6, 0, 1)
     assert intervals.interval(draws, span=(0, np.inf)) == (0.6, 0, np.inf)

@@ -519,6 +519,31 @@ def test_the_readme_leads_with_real_photographs_and_never_puts_a_simulated_figur
         headlines.filled("# Title\n", tmp_path)
 
 
+METHODS = {"EfficientNet, native crops": "crops", "EfficientNet, squashed": "squashed",
+           "CameraConvNet": "cameraconvnet", "colour residuals": "colour", "file header": "header",
+           "content alone": "content"}  # fmt: skip
+
+
+@needs_results
+@pytest.mark.parametrize("method", METHODS)
+def test_the_readme_s_table_of_methods_says_what_notebook_09_found(method):
+    folder = PROJECT / "results" / "photographs" / "metrics"
+    tables = {name: pd.read_csv(folder / f"09_{name}.csv") for name in ("metrics", "brand", "bodies")}
+    tables["metrics"] = tables["metrics"].query("part == 'test' and level == 'photo' and metric == 'accuracy'")
+    tables |= {group: own for group, own in tables.pop("bodies").groupby("group")}
+    columns = [("metrics", "photo"), *product(["metrics", "brand", "same body", "another body"], ["collection"])]
+    expected = []
+    for name, test in columns:
+        own = tables[name].set_index("experiment").loc[f"public-{METHODS[method]}-{test}"]
+        expected.append("{:.0f} % ({:.0f} to {:.0f})".format(*(100 * own[["value", "low", "high"]].astype(float))))
+    line = next(
+        line
+        for line in (PROJECT / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| {method} |")
+    )
+    assert [cell.strip() for cell in line.split("|")[3:-1]] == expected
+
+
 @needs_results
 def test_the_readme_says_what_the_published_results_say():
     """Where this fails: python -m camid_utils.report.headlines."""
