@@ -175,7 +175,7 @@ def compare_header(key: str, answer: dict, model: Model) -> dict:
         text = f"The header says {said}; the pixels agree."
     else:
         text = f"The header says {said}, the pixels say {pixels}: they disagree."
-    if text and seen and not refused and (pixels not in names or together[0][0] != cameras[0][0]):
+    if seen and not refused and (pixels not in names or together[0][0] != cameras[0][0]):
         text += f" Together they favour {together[0][0].replace('_', ' ')}."
     return {"header": seen, "together": together, "rests_on": text}
 
