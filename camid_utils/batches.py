@@ -78,6 +78,15 @@ def layout(device: torch.device) -> torch.memory_format:
 
 
 @contextmanager
+def set_up(net: nn.Module, fabric: "Fabric") -> Iterator[nn.Module]:
+    """`net` on the device, as `fabric` sets it up; afterwards it is on the CPU again, where all other code uses it."""
+    try:
+        yield fabric.setup_module(net.to(memory_format=layout(fabric.device)))
+    finally:
+        net.cpu()
+
+
+@contextmanager
 def divided(net: nn.Module, fabric: "Fabric") -> Iterator[SimpleNamespace]:
     """Lets every process compute on its share what one process would on the whole batch, of `count` rows.
 

@@ -11,7 +11,7 @@ from scipy.special import log_softmax, logsumexp
 from torch import nn
 
 from . import models
-from .batches import layout, logits_of, make_fabric
+from .batches import logits_of, make_fabric, set_up
 from .files import atomic_path
 from .models import Model, to_input
 
@@ -35,8 +35,8 @@ def predict(
     fabric = make_fabric()
 
     def logits(net: nn.Module, inputs: np.ndarray) -> np.ndarray:
-        net = fabric.setup_module(net.to(memory_format=layout(fabric.device)))
-        return logits_of(net, fabric, inputs, rows, BATCH, model.input_range).numpy()
+        with set_up(net, fabric) as ready:
+            return logits_of(ready, fabric, inputs, rows, BATCH, model.input_range).numpy()
 
     if features is not None:
         values = logits(model.net.classifier, features)
@@ -44,9 +44,8 @@ def predict(
         how = [fabric.device.type, fabric.strategy.precision.precision, adapt and adapt.__name__, BATCH]
         path = store.folder / f"logits-{digest(model, np.asarray(rows, np.int64), how)}.npy"
         if not path.is_file():
-            net = fabric.to_device(model.net.to(memory_format=layout(fabric.device)))
             with atomic_path(path) as partial:
-                np.save(partial, logits(adapt(model, store, rows) if adapt else net, store.pixels))
+                np.save(partial, logits(adapt(model, store, rows) if adapt else model.net, store.pixels))
         values = np.load(path)
     table = store.table.iloc[rows].reset_index(drop=True)
     table["true"] = table[model.info["target"]]

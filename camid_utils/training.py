@@ -66,7 +66,7 @@ def fit(
     folder: str | Path, *, augment: dict | None = None, seed: int = 0, fabric: "Fabric | None" = None,
     wandb_project: str | None = None, title: str = "training",
 ) -> History:  # fmt: skip
-    """Train `net` in place and leave it with the weights of the epoch whose accuracy on `val` is best.
+    """Train `net` in place; it ends on the CPU, with the weights of the epoch whose accuracy on `val` is best.
 
     inputs: uint8 images [N, h, w, 3], or float32 features [1 + copies, N, d] (transfer.features): first those of the
     original images, then those of augmented copies, which the epochs use in turn. labels: class numbers [N];
@@ -121,7 +121,7 @@ def fit(
             bar.set_postfix({"epoch": epoch, "val. accuracy": f"{history[-1]['val_accuracy']:.3f}"})
     if tracker:
         tracker.finish()
-    net.eval().load_state_dict(best)
+    net.cpu().eval().load_state_dict(best)
     plateau = _plateaus(history, settings) > settings["drops"] and np.isfinite(history[-1]["val_loss"])
     return History(pd.DataFrame(steps), pd.DataFrame(history), _best_epoch(history), bool(plateau))
 

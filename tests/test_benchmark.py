@@ -34,6 +34,7 @@ def test_the_plain_recipe_trains_and_predicts():
 @pytest.mark.usefixtures("on_cpu")
 def test_each_row_compares_ours_with_the_plain_recipe_and_the_limit(monkeypatch, tmp_path, capsys):
     tiny = {"CameraConvNet": (lambda: models.CameraConvNet(8, 1 / 64), 48, 4, 3)}
+    monkeypatch.setattr(benchmark, "best_device", lambda: "cpu")
     monkeypatch.setattr(benchmark, "WORK", {"cpu": tiny})
     monkeypatch.setattr(benchmark, "SIZES", {"cpu": 32})
     monkeypatch.setattr(benchmark, "PHOTO", (192, 256))

@@ -18,8 +18,10 @@ from sklearn.metrics import precision_score
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from camid_utils import batches, models, training
+from camid_utils import batches, evaluation, models, training
+from camid_utils.analyses import open_set
 from camid_utils.batches import logits_of
+from camid_utils.identify import predict
 
 SETTINGS = dict(input_range="-1..1", batch_size=32, learning_rate=0.05, epochs=3)
 LABELS = np.tile([0, 1], 96)
@@ -360,6 +362,20 @@ def test_a_notebook_reads_what_processes_trained(job, on_cpu, tmp_path, interrup
     how = dict(rtol=1e-4, atol=1e-5) if processes > 1 else dict(check_exact=True)
     pd.testing.assert_frame_equal(history.steps, expected.steps, **how)
     pd.testing.assert_frame_equal(history.epochs, expected.epochs, **how)
+
+
+def test_a_network_is_on_the_cpu_again_after_its_use(tmp_path, store, colour_net, monkeypatch):
+    """All other code expects it there; on a machine without a GPU nothing else would show it."""
+    moved, net, rows = [], colour_net(3), np.arange(4)
+    monkeypatch.setattr(nn.Module, "cpu", lambda net: moved.append(net) or net)
+    model = models.Model(net, ["Acme_A", "Acme_B", "Bolt_C"], 8, "0..1", {"target": "camera_model"})
+    training.fit(trained := brightness_net(), *planted(), SETTINGS, tmp_path / "run")
+    evaluation.predict(model, store, rows)
+    open_set.photo_outputs(model, store, rows)
+    predict.predict_photo(store.pixels[0].repeat(4, 0).repeat(4, 1), model)
+    with pytest.raises(KeyboardInterrupt), batches.set_up(net, batches.make_fabric()):
+        raise KeyboardInterrupt
+    assert moved == [trained, net, net.features, net, net]
 
 
 def test_batch_normalisation_in_several_processes_needs_gpus():

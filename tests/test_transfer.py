@@ -149,18 +149,6 @@ def test_adabn_gives_the_target_the_statistics_of_the_source():
     np.testing.assert_allclose(*means, atol=1e-4)
 
 
-@torch.no_grad()
-def test_nothing_is_computed_in_float64_on_a_device_that_has_none(monkeypatch):
-    """The device "meta", without values, stands for Apple's GPU."""
-    double = torch.Tensor.double
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda own: torch.zeros(own.shape, dtype=own.dtype, device="cpu"))
-    monkeypatch.setattr(torch.Tensor, "double", lambda own: 1 / 0 if own.is_meta else double(own))
-    with torch.device("meta"):
-        net, source = CameraConvNet(2, 1 / 64), torch.zeros(4, 3, 48, 48)
-    adapted = transfer.fold_input_range(transfer.adabn(net, source, source), "0..1", "imagenet")
-    assert adapted(to_input(source.byte(), "imagenet")).dtype == torch.float32
-
-
 @pytest.mark.parametrize("trained, fed", list(permutations(INPUT_RANGES, 2)))
 @torch.no_grad()
 def test_a_folded_input_range_gives_the_same_logits_for_the_same_pixels(trained, fed):

@@ -9,7 +9,7 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax, logsumexp
 
-from ..batches import layout, logits_of, make_fabric
+from ..batches import logits_of, make_fabric, set_up
 from ..catalogues import fingerprint, relative_photos
 from ..evaluation import LOG_PROB, digest
 from ..files import atomic_path
@@ -49,10 +49,10 @@ def photo_outputs(model: Model, store: Store, rows: np.ndarray) -> tuple[pd.Data
     One row per photo (true, `log_prob:<class>`, energy: see predict.SCORES), and the classifier's input [photos, d].
     """
     fabric, net = make_fabric(), model.net
-    backbone = fabric.setup_module(net.features.to(memory_format=layout(fabric.device)))
-    features = logits_of(backbone, fabric, store.pixels, rows, 64, model.input_range)
+    with set_up(net.features, fabric) as backbone:
+        features = logits_of(backbone, fabric, store.pixels, rows, 64, model.input_range)
     with torch.inference_mode():
-        logits = net.classifier.cpu().eval()(features).double().numpy()
+        logits = net.classifier.eval()(features).double().numpy()
     patches = store.table.iloc[rows].drop(columns=["y", "x"])
     values = np.column_stack([logits, logsumexp(logits, axis=1), features])
     means = pd.DataFrame(values).groupby(patches["photo"].to_numpy()).mean().to_numpy()

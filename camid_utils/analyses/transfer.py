@@ -133,8 +133,8 @@ def adabn(net: CameraConvNet, source: Tensor, target: Tensor) -> CameraConvNet:
     for (_, mean, variance), (layer, own_mean, own_variance) in sides:
         constant = own_variance <= CONSTANT * (own_variance + own_mean**2)
         gain = torch.where(constant, 1.0, (variance / own_variance).sqrt())
-        layer.weight.copy_(layer.weight.cpu() * gain.view(-1, *[1] * (layer.weight.ndim - 1)))
-        layer.bias.copy_((layer.bias.cpu() - own_mean) * gain + mean)
+        layer.weight.copy_(layer.weight * gain.view(-1, *[1] * (layer.weight.ndim - 1)))
+        layer.bias.copy_((layer.bias - own_mean) * gain + mean)
     return copy
 
 
@@ -145,7 +145,7 @@ def _convolutions(net: CameraConvNet, inputs: Tensor) -> Iterator[tuple[nn.Modul
         if isinstance(layer, nn.Conv2d | nn.Linear):  # the third convolution is written as a matrix product
             count, total, squares = 0, 0.0, 0.0
             for part in parts:
-                signal = layer(part).cpu().double().movedim(1, -1).flatten(0, -2)  # Apple's GPU has no float64
+                signal = layer(part).double().movedim(1, -1).flatten(0, -2)
                 count, total, squares = count + len(signal), total + signal.sum(0), squares + signal.square().sum(0)
             mean = total / count
             yield layer, mean, (squares / count - mean**2).clamp(min=0)
@@ -158,7 +158,7 @@ def fold_input_range(net: CameraConvNet, trained: str, fed: str) -> CameraConvNe
     copy = deepcopy(net)
     first, ranges = copy.features[0], (*INPUT_RANGES[trained], *INPUT_RANGES[fed])
     old_mean, old_std, new_mean, new_std = torch.tensor(ranges, dtype=torch.float64)
-    weight = first.weight.cpu().double()
-    first.bias.copy_(first.bias.cpu() + (weight.sum((2, 3)) * (new_mean - old_mean) / old_std).sum(1))
+    weight = first.weight.double()
+    first.bias.copy_(first.bias + (weight.sum((2, 3)) * (new_mean - old_mean) / old_std).sum(1))
     first.weight.copy_(weight * (new_std / old_std)[:, None, None])
     return copy

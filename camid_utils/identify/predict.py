@@ -84,6 +84,7 @@ def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
         patches = cut_patches(photo, corners, size)
     network, chunks = PatchNetwork(model).to(device), batch_rows(np.arange(len(patches)), 32)
     steps = [network(torch.from_numpy(patches[rows]).to(device)) for rows in chunks]
+    model.net.cpu()
     return PatchPredictions(corners, *(torch.cat(values).cpu().double().numpy() for values in zip(*steps, strict=True)))
 
 

@@ -5,6 +5,7 @@ Images are float32 `[3, H, W]`; 1 is the sensor's saturation, after white balanc
 """
 
 import io
+import os
 from importlib.resources import files
 
 import numpy as np
@@ -116,11 +117,9 @@ def white_balance(raw: np.ndarray, light: np.ndarray, camera) -> np.ndarray:
 
 def demosaic(raw: np.ndarray, cfa: str, method: str) -> np.ndarray:
     """Fill in the two colours that each pixel lacks: `[H, W]` -> `[3, H, W]`; methods as in models.csv."""
-    import colour  # both are slow to import, and needed only where photos are made
-    import colour_demosaicing as cd
+    os.environ.setdefault("COLOUR_SCIENCE__DEFAULT_FLOAT_DTYPE", "float32")  # read on import; twice as fast
+    import colour_demosaicing as cd  # slow to import, and needed only where photos are made
 
-    if colour.constants.DTYPE_FLOAT_DEFAULT is not np.float32:  # a global setting of colour, which only we use
-        colour.utilities.set_default_float_dtype(np.float32)  # twice as fast
     framed = np.pad(raw, 4, mode="reflect")  # keeps the period of the filters; a real sensor has a margin, too
     image = {
         "bilinear": cd.demosaicing_CFA_Bayer_bilinear,
