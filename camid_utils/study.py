@@ -35,8 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     notebooks = find_notebooks(options.only)
     if options.grid or options.cluster or options.jobs != 1:
         return run_grid(options, notebooks, out if options.out else out / "grid")
-    if options.publish:
-        return publish(out, options.profile)
+    if options.publish or options.compare:
+        return (publish if options.publish else compare)(out, options.profile)
     check(notebooks, parameters)
     if options.fresh:
         start_over(out, parameters)
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fresh", action="store_true", help="train and predict everything again")
     parser.add_argument("--out", help="folder of the run (default: runs/<profile>, or runs/<profile>/grid)")
     parser.add_argument("--publish", action="store_true", help="copy a finished run to results/<profile> instead")
+    parser.add_argument("--compare", action="store_true", help="print a run's headline figures beside the published ones")
     parser.add_argument("--grid", nargs="+", metavar="name=value,value", help="run every combination of these values")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="combinations at a time (default: 1)")
     parser.add_argument("--cluster", metavar="tcp://HOST:8786", help="run them on the workers of this Dask scheduler")
@@ -181,6 +182,8 @@ def compare(out: Path, profile: str) -> int:
 
     published = PUBLISHED / profile
     record, theirs = read_record(out), read_record(published)
+    if not record:
+        raise ValueError(f"there is no run in {out}: `make study PROFILE={profile}` makes one")
     if not theirs:
         print(f"nothing is published for the profile {profile}: there is nothing to compare with")
     elif record["parameters"] != theirs["parameters"]:

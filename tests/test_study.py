@@ -75,6 +75,7 @@ def test_wrong_parameters_are_named(notebooks, assignment, message):
         (["--profile", "small", "-p", "nothing=1"], "no notebook has a parameter 'nothing'"),
         (["--profile", "bad"], "profile bad or a -p cannot be read"),
         (["--profile", "small", "--publish"], "not a finished run: 01_first, 02_second did not run"),
+        (["--profile", "small", "--compare"], "there is no run in "),
     ],
 )
 def test_a_wrong_command_writes_nothing(notebooks, tmp_path, capsys, arguments, message):
@@ -83,6 +84,23 @@ def test_a_wrong_command_writes_nothing(notebooks, tmp_path, capsys, arguments, 
     assert study.main([*arguments, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_make_runs_each_notebook_after_those_whose_experiments_it_reads():
+    """Of several notebooks at once, the Makefile says which must end before which begin."""
+    known, read = listed()["notebook"], {}
+    for path in study.find_notebooks():
+        code = "".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+        read[path.name[:2]] = {number for name, number in known.items() if f'"{name}"' in code}
+
+    def runs(target: str) -> list[str]:
+        command = ["make", "--dry-run", "--old-file=.venv/ready", target]
+        shown = subprocess.run(command, cwd=project.PROJECT, capture_output=True, text=True, check=True).stdout
+        return [after.split()[0] for after in shown.split("--only")[1:]]
+
+    assert runs("notebooks") == sorted(read) and any(read.values())
+    for number, others in read.items():
+        assert others <= {*runs(f"notebook-{number}")} <= {*map("{:02}".format, range(1, int(number) + 1))}
 
 
 def test_help_lists_each_profile_with_its_first_line(notebooks, capsys):
