@@ -115,7 +115,8 @@ def by_combination(runs: dict[Path, dict[str, object]]) -> pd.DataFrame:
         return table
     names = [name for name in next(iter(runs.values())) if name != "seed"]
     for _, group in table.groupby(names, sort=False) if names else [(None, table)]:
-        spread = group.drop(columns=[*names, "seed"]).agg(["mean", "std"]).rename_axis("seed").reset_index()
+        values = group.drop(columns=[*names, "seed"])
+        spread = pd.DataFrame({"mean": values.mean(), "std": values.std()}).T.rename_axis("seed").reset_index()
         parts += [group, spread.assign(**group[names].iloc[0])]
     return pd.concat(parts, ignore_index=True)[table.columns]
 
