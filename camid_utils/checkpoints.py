@@ -41,9 +41,9 @@ def save(folder: Path, key: str, best: dict[str, Tensor], steps: list, history: 
         for name, tensor in values.items()
         if isinstance(tensor, Tensor)
     }
-    meta = {"key": key, "groups": state["param_groups"], "steps": steps, "history": history}
+    meta = {"key": key, "steps": steps, "history": history}
     with atomic_path(folder / NAME) as partial:
-        save_file(tensors, partial, {"meta": json.dumps(meta, default=float)})  # a learning rate may be a tensor
+        save_file(tensors, partial, {"meta": json.dumps(meta)})
 
 
 def resume(folder: Path, key: str, net, opt, device: torch.device) -> tuple[list, list, dict]:
@@ -65,7 +65,7 @@ def resume(folder: Path, key: str, net, opt, device: torch.device) -> tuple[list
         index, field = name.split(".")
         state.setdefault(int(index), {})[field] = tensor
     net.load_state_dict(parts["net"])
-    opt.load_state_dict({"state": state, "param_groups": meta["groups"]})
+    opt.load_state_dict({"state": state, "param_groups": opt.state_dict()["param_groups"]})  # those of this device
     for weight, values in opt.state.items():  # in the weights' layout: fused optimizers read both in memory order
         for name, tensor in values.items():
             if tensor.shape == weight.shape:

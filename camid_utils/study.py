@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fresh", action="store_true", help="train and predict everything again")
     parser.add_argument("--out", help="folder of the run (default: runs/<profile>, or runs/<profile>/grid)")
     parser.add_argument("--publish", action="store_true", help="copy a finished run to results/<profile> instead")
-    parser.add_argument("--compare", action="store_true", help="print a run's headline figures beside the published ones")
+    parser.add_argument("--compare", action="store_true", help="print a run's headline figures beside those published")
     parser.add_argument("--grid", nargs="+", metavar="name=value,value", help="run every combination of these values")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="combinations at a time (default: 1)")
     parser.add_argument("--cluster", metavar="tcp://HOST:8786", help="run them on the workers of this Dask scheduler")

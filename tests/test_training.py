@@ -18,7 +18,7 @@ from sklearn.metrics import precision_score
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from camid_utils import batches, evaluation, models, training
+from camid_utils import batches, checkpoints, evaluation, models, training
 from camid_utils.analyses import open_set
 from camid_utils.batches import logits_of
 from camid_utils.identify import predict
@@ -364,10 +364,28 @@ def test_a_notebook_reads_what_processes_trained(job, on_cpu, tmp_path, interrup
     pd.testing.assert_frame_equal(history.epochs, expected.epochs, **how)
 
 
+def test_a_training_begun_on_a_processor_goes_on_under_graphs(tmp_path, on_cpu, monkeypatch):
+    """PyTorch captures Adam only where its settings say so; a checkpoint must not bring those of another device."""
+    settings, net = training.hyperparameters(**SETTINGS, optimizer="adam"), dense_net(8)
+    opt = training._optimizer(net, settings, on_cpu)
+    net(torch.ones(2, 8)).sum().backward()
+    opt.step()
+    checkpoints.save(tmp_path, "key", net.state_dict(), [], [], net, opt)
+    monkeypatch.setattr(batches, "has_graphs", lambda fabric: True)
+    later = training._optimizer(net, settings, on_cpu)
+    checkpoints.resume(tmp_path, "key", net, later, on_cpu.device)
+    assert later.param_groups[0]["capturable"] and len(later.state) == len(opt.state)
+
+
 def test_a_network_is_on_the_cpu_again_after_its_use(tmp_path, store, colour_net, monkeypatch):
     """All other code expects it there; on a machine without a GPU nothing else would show it."""
     moved, net, rows = [], colour_net(3), np.arange(4)
-    monkeypatch.setattr(nn.Module, "cpu", lambda net: moved.append(net) or net)
+
+    def cpu(net: nn.Module) -> nn.Module:
+        assert not torch.is_inference_mode_enabled()  # there its weights would become useless for training
+        return moved.append(net) or net
+
+    monkeypatch.setattr(nn.Module, "cpu", cpu)
     model = models.Model(net, ["Acme_A", "Acme_B", "Bolt_C"], 8, "0..1", {"target": "camera_model"})
     training.fit(trained := brightness_net(), *planted(), SETTINGS, tmp_path / "run")
     evaluation.predict(model, store, rows)

@@ -73,7 +73,6 @@ def few_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@torch.inference_mode()
 def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
     """What the model says about a photo uint8 [h, w, 3], in float32; ValueError if it is smaller than a patch."""
     size, device = model.input_size, best_device()
@@ -83,8 +82,11 @@ def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
     else:
         patches = cut_patches(photo, corners, size)
     network, chunks = PatchNetwork(model).to(device), batch_rows(np.arange(len(patches)), 32)
-    steps = [network(torch.from_numpy(patches[rows]).to(device)) for rows in chunks]
-    model.net.cpu()
+    try:
+        with torch.inference_mode():
+            steps = [network(torch.from_numpy(patches[rows]).to(device)) for rows in chunks]
+    finally:
+        model.net.cpu()  # where all other code expects it
     return PatchPredictions(corners, *(torch.cat(values).cpu().double().numpy() for values in zip(*steps, strict=True)))
 
 
