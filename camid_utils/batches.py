@@ -26,19 +26,16 @@ WARM_UP = 3  # calls before a capture, in which libraries choose their kernels a
 
 @cache
 def best_device() -> str:
-    """cuda, mps or cpu; a GPU that the installed PyTorch is not built for is not taken, and a line says why."""
+    """cuda, mps or cpu; a GPU on which the installed PyTorch cannot compute is not taken, and a line says why."""
     if not torch.cuda.is_available():
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    own, built = torch.cuda.get_device_capability(), torch.cuda.get_arch_list()
-    for kind, number in (name.split("_") for name in built if "_" in name):  # sm_86 serves 8.6 and later 8.x,
-        since = divmod(int("".join(filter(str.isdigit, number))), 10)  # compute_86 all later ones
-        if since <= own and (kind == "compute" or since[0] == own[0]):
-            return "cuda"
-    if torch.version.hip:  # AMD's names say nothing of the kind
-        return "cuda"
-    why = f"this PyTorch is built for {', '.join(built)}, not for {torch.cuda.get_device_name()}"
-    print(f"the processor is used: {why} (compute capability {own[0]}.{own[1]})", file=sys.stderr)
-    return "cpu"
+    try:
+        torch.ones(1, device="cuda").add(1).item()
+    except RuntimeError as error:  # this PyTorch is not built for it, or other programs hold all of its memory
+        reason = str(error).partition("\n")[0]
+        print(f"the processor is used, not {torch.cuda.get_device_name()}: {reason}", file=sys.stderr)
+        return "cpu"
+    return "cuda"
 
 
 def make_fabric(precision: str = "auto") -> "Fabric":

@@ -143,8 +143,8 @@ def _execute(path: Path, parameters: dict) -> tuple[nbformat.NotebookNode | None
             kind = "perhaps memory ran out" if isinstance(error, DeadKernelError) else type(error).__name__
             failure = "; ".join([kind if started else NO_KERNEL, " ".join(str(error).split()), *last])
     for notebook in started:  # no cell could report this: it is put below the one that was being executed
-        code = [cell for cell in notebook.cells if cell.cell_type == "code" and "start_time" in cell.metadata.papermill]
-        code[-1].outputs.append(nbformat.v4.new_output("error", ename="Kernel", evalue=failure, traceback=[failure]))
+        begun = [cell for cell in notebook.cells if cell.metadata.papermill.get("start_time")]
+        begun[-1].outputs.append(nbformat.v4.new_output("error", ename="Kernel", evalue=failure, traceback=[failure]))
     return (started[0] if started else None), failure
 
 

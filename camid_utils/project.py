@@ -70,17 +70,21 @@ def environment() -> dict[str, str]:
 
 
 def write_run_record(out: Path, profile: str, parameters: dict, name: str, seconds: float, failure: str) -> None:
-    """run.json: what ran, with what, on what, for how long; entries of notebooks not run this time are kept."""
+    """run.json: what ran, with what, on what, for how long; entries of notebooks not run this time are kept.
+
+    failure: why the notebook failed, or "".
+    """
     datasets, finished = out / "metrics" / "datasets.json", datetime.now(UTC).isoformat(timespec="seconds")
-    entry = {"seconds": seconds, **commit(), "peak_memory_gib": _peak_memory(), "finished": finished}
+    entry = {"seconds": seconds, **commit(), "finished": finished, "failure": failure}
     record = {
         "profile": profile,
         **commit(),
-        "failed": name if failure else None,
         "parameters": parameters,
         "datasets": json.loads(datasets.read_text(encoding="utf-8")) if datasets.is_file() else {},
-        "notebooks": read_record(out).get("notebooks", {}) | {name: entry},
         "environment": environment(),
+        "peak_memory_gib": _peak_memory(),
+        # read last: another process may have added an entry meanwhile
+        "notebooks": dict(sorted((read_record(out).get("notebooks", {}) | {name: entry}).items())),
     }
     write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
 

@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.publish or options.compare:
         return (publish if options.publish else compare)(out, options.profile)
     check(notebooks, parameters)
+    if options.fresh and options.only:
+        raise ValueError("--fresh starts the whole run over, so it does not go with --only")
     if options.fresh:
         start_over(out, parameters)
     from .execution import run_notebooks
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--profile", default="default", help="one of those below (default: default)")
     parser.add_argument("-p", action="append", default=[], metavar="name=value", help="set a notebook parameter")
     parser.add_argument("--only", metavar="NN", help="run one notebook, for example 03")
-    parser.add_argument("--fresh", action="store_true", help="train and predict everything again")
+    parser.add_argument("--fresh", action="store_true", help="start the whole run over: train and predict everything again")
     parser.add_argument("--out", help="folder of the run (default: runs/<profile>, or runs/<profile>/grid)")
     parser.add_argument("--publish", action="store_true", help="copy a finished run to results/<profile> instead")
     parser.add_argument("--compare", action="store_true", help="print a run's headline figures beside those published")
@@ -142,8 +144,10 @@ def check(notebooks: list[Path], parameters: dict) -> None:
 
 def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> int:
     """Run the notebooks once per combination of --grid, each with folders of its own, and print their figures."""
-    if not options.grid or options.publish or (options.cluster and options.jobs != 1) or options.jobs < 1:
-        raise ValueError("--jobs N (1 or more) or --cluster go with --grid name=value,value; --publish goes with none")
+    alone, both = options.publish or options.compare, options.cluster and options.jobs != 1
+    if not options.grid or alone or both or options.jobs < 1:
+        advice = "--publish and --compare go with none of them"
+        raise ValueError(f"--jobs N (1 or more) or --cluster go with --grid name=value,value; {advice}")
     from .execution import combinations, run_combinations
 
     runs, varied, known = {}, {}, known_parameters()
@@ -214,8 +218,9 @@ def publish(out: Path, profile: str) -> int:
     if gone := sorted({*entries} - {*names}):
         raise ValueError(f"{out} has results of notebooks that are gone ({', '.join(gone)}): delete it and run again")
     missing = [name for name in names if name not in entries]
-    if missing or record["failed"]:
-        reason = f"it failed in {record['failed']}" if record.get("failed") else f"{', '.join(missing)} did not run"
+    failed = [name for name, entry in entries.items() if entry.get("failure")]
+    if missing or failed:
+        reason = f"it failed in {', '.join(failed)}" if failed else f"{', '.join(missing)} did not run"
         raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")
     present = commit()
     ran = {entry["commit"] if entry["clean"] else None for entry in entries.values()}

@@ -52,7 +52,8 @@ def test_a_grid_has_every_combination_once():
         (["--grid", "dresden_root=,/nowhere"], "dresden_root: there is no folder /nowhere"),
         (["--grid", "seed=0,1", "--jobs", "0"], "--jobs N (1 or more) or --cluster go with --grid"),
         (["--jobs", "2"], "--jobs N (1 or more) or --cluster go with --grid name=value,value"),
-        (["--grid", "seed=0,1", "--publish"], "--publish goes with none"),
+        (["--grid", "seed=0,1", "--publish"], "--publish and --compare go with none of them"),
+        (["--grid", "seed=0,1", "--compare"], "--publish and --compare go with none of them"),
         (["--grid", "seed=0,1", "--cluster", "nowhere://x"], "unknown address scheme 'nowhere'"),
     ],
 )

@@ -76,6 +76,7 @@ def test_wrong_parameters_are_named(notebooks, assignment, message):
         (["--profile", "bad"], "profile bad or a -p cannot be read"),
         (["--profile", "small", "--publish"], "not a finished run: 01_first, 02_second did not run"),
         (["--profile", "small", "--compare"], "there is no run in "),
+        (["--profile", "small", "--only", "01", "--fresh"], "--fresh starts the whole run over"),
     ],
 )
 def test_a_wrong_command_writes_nothing(notebooks, tmp_path, capsys, arguments, message):
@@ -180,12 +181,12 @@ def test_a_run_writes_notebooks_pages_and_a_record(notebooks, tmp_path, capsys):
     assert sorted(p.name for p in (out / "html").iterdir()) == ["01_first.html", "02_second.html", "style.css"]
     assert "my text" in (out / "html" / "01_first.html").read_text()
     found = record(out)
-    assert found["profile"] == "small" and found["failed"] is None and found["datasets"] == {}
+    assert found["profile"] == "small" and found["peak_memory_gib"] > 0 and found["datasets"] == {}
     assert found["parameters"] == {"number": 3, "text": "my text"}
     assert list(found["notebooks"]) == ["01_first", "02_second"]
     for entry in found["notebooks"].values():
-        assert {"seconds", "commit", "clean", "finished", "peak_memory_gib"} <= entry.keys()
-        assert entry["seconds"] > 0 and entry["peak_memory_gib"] > 0
+        assert {"seconds", "commit", "clean", "finished"} < entry.keys()
+        assert entry["seconds"] > 0 and entry["failure"] == ""
     assert {"python", "torch", "numpy", "cores", "gpu"} <= found["environment"].keys()
     assert not list(out.rglob(".*"))  # nothing half-written
 
@@ -201,18 +202,30 @@ def test_a_failing_notebook_is_kept_and_ends_the_run(notebooks, tmp_path, capsys
     assert "ValueError: no photos here." in lines
     assert "no photos here" in (out / "html" / "01_first.html").read_text()
     assert "seen" in outputs(out / "notebooks" / "01_first.ipynb")
-    assert record(out)["failed"] == "01_first" and "02_second" in record(out)["notebooks"]
+    failures = {name: entry["failure"][:10] for name, entry in record(out)["notebooks"].items()}
+    assert failures == {"01_first": "ValueError", "02_second": ""}
+    assert study.main(["--profile", "small", "--only", "02", "--out", str(out)]) == 0  # does not hide it
+    assert study.main(["--profile", "small", "--publish", "--out", str(out)]) == 2
+    assert "not a finished run: it failed in 01_first" in capsys.readouterr().err
 
 
 def test_a_kernel_that_dies_is_a_failure_like_others(notebooks, tmp_path, capsys):
     notebooks(**{"01_first": "import os\nos._exit(1)"})
+    source = study.find_notebooks("01")[0]
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells.append(new_code_cell("1 + 1"))
+    nbformat.write(notebook, source)
     out = tmp_path / "out"
     assert study.main(["--profile", "small", "--only", "01", "--out", str(out)]) == 1
     text = capsys.readouterr().out
     assert text.splitlines()[-1].startswith("FAILED 01_first, kept with its error") and "memory" in text
-    assert record(out)["failed"] == "01_first"
-    cell = nbformat.read(out / "notebooks" / "01_first.ipynb", as_version=4).cells[-1]
-    assert "memory" in cell.outputs[-1].evalue and "memory" in (out / "html" / "01_first.html").read_text()
+    assert "memory" in record(out)["notebooks"]["01_first"]["failure"]
+    *_, cell, never = nbformat.read(out / "notebooks" / "01_first.ipynb", as_version=4).cells
+    assert (
+        not never.outputs
+        and "memory" in cell.outputs[-1].evalue
+        and "memory" in (out / "html" / "01_first.html").read_text()
+    )
 
 
 @pytest.fixture
@@ -239,7 +252,7 @@ def test_without_a_kernel_or_interrupted_the_earlier_copies_stay(
     launcher(code)
     monkeypatch.setattr(execution, "START_SECONDS", 1 if code == SLOW else 600)
     capsys.readouterr()
-    assert study.main(command) == 1 and record(out)["failed"] == "01_first"
+    assert study.main(command) == 1 and record(out)["notebooks"]["01_first"]["failure"]
     assert len(copies) == 3 and all(path.read_bytes() == before for path, before in copies.items())
     *_, reason, last = capsys.readouterr().out.splitlines()
     assert reason.startswith("the kernel did not start; ") and (code == SLOW or reason.endswith("; library"))
@@ -284,7 +297,7 @@ def test_one_notebook_alone_keeps_the_record_of_the_others_and_may_end_early(not
     out = tmp_path / "out"
     project.write_run_record(out, "small", {}, "01_first", 7.5, "")
     assert study.main(["--profile", "small", "--only", "02", "--out", str(out)]) == 0
-    assert "no question here" in outputs(out / "notebooks" / "02_second.ipynb") and record(out)["failed"] is None
+    assert "no question here" in outputs(out / "notebooks" / "02_second.ipynb")
     entries = record(out)["notebooks"]
     assert entries["01_first"]["seconds"] == 7.5 and entries["02_second"]["seconds"] > 0
     assert [p.name for p in (out / "notebooks").iterdir()] == ["02_second.ipynb"]
@@ -431,8 +444,6 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     (tmp_path / "out" / "run.json").write_text(json.dumps(entries))
     assert study.main([*asked, "--publish"]) == 2 and "gone (03_renamed): delete it" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "out" / "html")
-    (tmp_path / "out" / "run.json").write_text(json.dumps(record(published) | {"failed": "01_first"}))
-    assert study.main([*asked, "--publish"]) == 2 and "it failed in 01_first" in capsys.readouterr().err
 
 
 # the record
@@ -441,7 +452,7 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
 def test_the_record_does_without_what_windows_lacks(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)
     project.write_run_record(tmp_path, "small", {}, "01_first", 1.0, "")
-    assert record(tmp_path)["notebooks"]["01_first"]["peak_memory_gib"] is None
+    assert record(tmp_path)["peak_memory_gib"] is None
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import intervals
-from ..evaluation import LOG_PROB, class_names, log_probabilities, vote
+from ..evaluation import LOG_PROB, class_names, log_probabilities, predicted, vote
 from ..planning import Plan
 from ..splits import FOLDS, TEST_DEVICES
 
@@ -92,8 +92,7 @@ def chosen_elsewhere(accuracy: pd.DataFrame) -> pd.DataFrame:
 def by_class(predictions: pd.DataFrame) -> pd.Series:
     """Accuracy per photo of each class, the index."""
     votes = vote(predictions)
-    named = np.array(class_names(votes))[log_probabilities(votes).argmax(axis=1)]
-    return (named == votes["true"]).groupby(votes["true"]).mean().rename_axis("class")
+    return (predicted(votes) == votes["true"]).groupby(votes["true"]).mean().rename_axis("class")
 
 
 def of_chosen(predictions: dict[str, pd.DataFrame], recipe: pd.Series) -> pd.DataFrame:

@@ -177,7 +177,7 @@ def two_views(whole: Store, crops: Store) -> list[tuple]:
 def confused_photos(votes: pd.DataFrame, catalogue: pd.DataFrame, size: int, count: int = 3) -> list[tuple]:
     """Rows of a gallery: for each of the three largest confusions some photos, most confident first, and best crops."""
     logs = evaluation.log_probabilities(votes)
-    predictions = np.array(evaluation.class_names(votes))[logs.argmax(1)]
+    predictions = evaluation.predicted(votes)
     path_of = dict(zip(catalogues.relative_photos(catalogue), catalogue["path"], strict=True))
     rows = []
     for true, predicted in evaluation.biggest_confusions(votes)[["true", "predicted"]].itertuples(index=False):

@@ -19,7 +19,7 @@ from scipy.spatial.distance import squareform
 
 from .. import published
 from ..catalogues import folder_name
-from ..evaluation import class_names, log_probabilities, vote
+from ..evaluation import class_names, log_probabilities, predicted, vote
 from ..experiments import listed
 from ..files import write_text
 from ..project import read_record, resolve
@@ -88,8 +88,7 @@ def _header_answers(tests: dict[str, pd.DataFrame], labels: pd.Series, protocols
     found: dict[str, list[pd.Series]] = {}
     for name in [name for name in tests if HEADER in labels.get(name, "")]:
         votes = vote(tests[name])
-        named = np.array(class_names(votes))[log_probabilities(votes).argmax(1)]
-        found.setdefault(protocols.get(name, ""), []).append(pd.Series(named, _keys(votes, UNIT)))
+        found.setdefault(protocols.get(name, ""), []).append(pd.Series(predicted(votes), _keys(votes, UNIT)))
     return {protocol: pd.concat(rows).groupby(level=UNIT).first() for protocol, rows in found.items()}
 
 
