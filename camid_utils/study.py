@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--profile", default="default", help="one of those below (default: default)")
     parser.add_argument("-p", action="append", default=[], metavar="name=value", help="set a notebook parameter")
     parser.add_argument("--only", metavar="NN", help="run one notebook, for example 03")
-    parser.add_argument("--fresh", action="store_true", help="start the whole run over: train and predict everything again")
+    parser.add_argument("--fresh", action="store_true", help="start over: train and predict everything again")
     parser.add_argument("--out", help="folder of the run (default: runs/<profile>, or runs/<profile>/grid)")
     parser.add_argument("--publish", action="store_true", help="copy a finished run to results/<profile> instead")
     parser.add_argument("--compare", action="store_true", help="print a run's headline figures beside those published")
