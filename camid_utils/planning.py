@@ -66,9 +66,7 @@ def shared_training(
     Training and validation are those of `protocol` (see `plan`), but a fifth of the training photos is set aside. The
     tests: other patches of the training photos (patch), the photos set aside (photo), training devices in new scenes
     (scene), new devices in training scenes (device), both new (scene+device), and new collections (collection: its
-    scenes are those that splits.split leaves unused). Tests that the data do not allow are missing. Photos are set
-    aside only if training has another of the same scene by the same device, where a class has such photos. Otherwise
-    training would show their scene only by other cameras, which counts against the true class.
+    scenes are those that splits.split leaves unused). Tests that the data do not allow are missing.
     evaluate, train: the maximum number of patches per photo for testing or validating, and for training; 0 for all.
     """
     found: dict[str, list[Plan]] = {}
@@ -79,12 +77,7 @@ def shared_training(
             {name: table[name].isin(table[name][rows]).to_numpy() for name in ("device", "scene")}
             for rows in (in_train, in_test)
         )
-        photos = table[in_train].drop_duplicates("photo").sort_values("photo")
-        photos = photos.sample(frac=1, random_state=np.random.default_rng([strict.seed, 7]))
-        again = photos.duplicated(["device", "scene"]) & photos[["device", "scene"]].notna().all(axis=1)
-        spare = photos[again | ~again.groupby(photos[strict.target]).transform("any")]
-        turn, size = spare.groupby(strict.target).cumcount(), photos.groupby(strict.target)["photo"].transform("size")
-        fifth = spare["photo"][turn < np.minimum(-(-size // 5), size - 1)[spare.index]]
+        fifth = _set_aside(table[in_train], strict.seed, strict.target)
         aside = in_train & table["photo"].isin(fifth).to_numpy()
         surplus = in_train & ~aside & (table.groupby("photo").cumcount().to_numpy() >= (train or np.inf))
         both = (labels >= 0) & (strict.protocol == "scene+device")
@@ -97,6 +90,20 @@ def shared_training(
             one = strict._replace(protocol=name, part=own, labels=np.where(own == "unused", -1, labels))
             found.setdefault(name, []).append(_limit_patches(table, one, evaluate))
     return found
+
+
+def _set_aside(training: pd.DataFrame, seed: int, target: str) -> pd.Series:
+    """A random fifth of each class's training photos, by name, but never all; training: rows of a patch table.
+
+    Where a class has several photos of a scene by one device, all but one of these may be chosen, and no others.
+    Otherwise training would show the scene only by other cameras, which counts against the true class.
+    """
+    photos = training.drop_duplicates("photo").sort_values("photo")
+    photos = photos.sample(frac=1, random_state=np.random.default_rng([seed, 7]))
+    again = photos.duplicated(["device", "scene"]) & photos[["device", "scene"]].notna().all(axis=1)
+    spare = photos[again | ~again.groupby(photos[target]).transform("any")]
+    turn, size = spare.groupby(target).cumcount(), photos.groupby(target)["photo"].transform("size")
+    return spare["photo"][turn < np.minimum(-(-size // 5), size - 1)[spare.index]]
 
 
 def best_patches(store, plans: list[Plan], score: Callable[[np.ndarray], np.ndarray], most: int) -> list[Plan]:

@@ -214,11 +214,11 @@ def _by_collection(codes: dict[str, np.ndarray], fold: int, rng: np.random.Gener
     keys, pair = np.unique(codes["class"] * width + codes["collection"], return_inverse=True)
     owner, drawn = keys // width, pd.Series(rng.random(len(keys)))
     large = pd.Series(np.bincount(pair) >= LEAST)
-    several = large & (large.groupby(owner).transform("sum") > 1)
-    test = several & (several.groupby(owner).cumsum() % FOLDS == (fold + 1) % FOLDS)
+    several = large & (large.groupby(owner).transform("sum") > 1)  # only classes with two large ones are tested
+    test = several & (several.groupby(owner).cumsum() % FOLDS == (fold + 1) % FOLDS)  # each in one fold
     spare = several & ~test
-    spare &= spare.groupby(owner).transform("sum") > 1
-    whole = spare & (drawn.where(spare).groupby(owner).transform("max") == drawn)
+    spare &= spare.groupby(owner).transform("sum") > 1  # at least one must remain for training
+    whole = spare & (drawn.where(spare).groupby(owner).transform("max") == drawn)  # one of them, at random: validation
     parts = np.array([TRAIN, UNUSED, VAL])[_assign(_collection_of_scene(codes), KEPT_BLOCKS, rng)][codes["scene"]]
     validated = whole.groupby(owner).transform("any").to_numpy()[pair]
     parts = np.where(validated & (parts == VAL), TRAIN, parts)
