@@ -26,14 +26,15 @@ WARM_UP = 3  # calls before a capture, in which libraries choose their kernels a
 
 @cache
 def best_device() -> str:
-    """cuda, mps or cpu; a GPU on which the installed PyTorch cannot compute is not taken, and a line says why."""
+    """cuda, mps or cpu; a GPU that the installed PyTorch is not built for is not taken, and a line says so."""
     if not torch.cuda.is_available():
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.ones(1, device="cuda").add(1).item()
-    except RuntimeError as error:  # this PyTorch is not built for it, or other programs hold all of its memory
-        reason = str(error).partition("\n")[0]
-        print(f"the processor is used, not {torch.cuda.get_device_name()}: {reason}", file=sys.stderr)
+        torch.ones(1, device=f"cuda:{os.environ.get('LOCAL_RANK', 0)}").add(1).item()
+    except RuntimeError as error:
+        if "no kernel image" not in str(error):
+            raise
+        print(f"the processor is used: this PyTorch is not built for {torch.cuda.get_device_name()}", file=sys.stderr)
         return "cpu"
     return "cuda"
 

@@ -143,7 +143,8 @@ def _execute(path: Path, parameters: dict) -> tuple[nbformat.NotebookNode | None
             kind = "perhaps memory ran out" if isinstance(error, DeadKernelError) else type(error).__name__
             failure = "; ".join([kind if started else NO_KERNEL, " ".join(str(error).split()), *last])
     for notebook in started:  # no cell could report this: it is put below the one that was being executed
-        begun = [cell for cell in notebook.cells if cell.metadata.papermill.get("start_time")]
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        begun = [cell for cell in code if cell.metadata.papermill.get("start_time")] or code
         begun[-1].outputs.append(nbformat.v4.new_output("error", ename="Kernel", evalue=failure, traceback=[failure]))
     return (started[0] if started else None), failure
 
@@ -163,7 +164,7 @@ def _transport(folder: str) -> dict[str, str]:
 
 def link_figures(page: str, figures: Path) -> str:
     """A notebook's HTML with links to the other pages, and to the figures in the folder beside instead of copies."""
-    for path in figures.glob("*.png"):
+    for path in figures.glob("[!.]*.png"):
         page = page.replace(f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}", f"../figures/{path.name}")
     return LINK.sub(r'href="\1.html', page)
 

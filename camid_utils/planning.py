@@ -93,7 +93,7 @@ def shared_training(
 
 
 def _set_aside(training: pd.DataFrame, seed: int, target: str) -> pd.Series:
-    """A random fifth of each class's training photos, by name, but never all; training: rows of a patch table.
+    """At most a random fifth of each class's training photos, by name, and never all; training: rows of a patch table.
 
     Where a class has several photos of a scene by one device, all but one of these may be chosen, and no others.
     Otherwise training would show the scene only by other cameras, which counts against the true class.

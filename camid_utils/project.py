@@ -72,7 +72,7 @@ def environment() -> dict[str, str]:
 def write_run_record(out: Path, profile: str, parameters: dict, name: str, seconds: float, failure: str) -> None:
     """run.json: what ran, with what, on what, for how long; entries of notebooks not run this time are kept.
 
-    failure: why the notebook failed, or "".
+    failure: why the notebook failed, or "". peak_memory_gib: the most that a notebook of the run has taken so far.
     """
     datasets, finished = out / "metrics" / "datasets.json", datetime.now(UTC).isoformat(timespec="seconds")
     entry = {"seconds": seconds, **commit(), "finished": finished, "failure": failure}
@@ -82,10 +82,10 @@ def write_run_record(out: Path, profile: str, parameters: dict, name: str, secon
         "parameters": parameters,
         "datasets": json.loads(datasets.read_text(encoding="utf-8")) if datasets.is_file() else {},
         "environment": environment(),
-        "peak_memory_gib": _peak_memory(),
-        # read last: another process may have added an entry meanwhile
-        "notebooks": dict(sorted((read_record(out).get("notebooks", {}) | {name: entry}).items())),
     }
+    earlier = read_record(out)  # as late as possible: other processes add their entries
+    record["peak_memory_gib"] = max(filter(None, [earlier.get("peak_memory_gib"), _peak_memory()]), default=None)
+    record["notebooks"] = dict(sorted((earlier.get("notebooks", {}) | {name: entry}).items()))
     write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
 
 

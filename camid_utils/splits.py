@@ -214,7 +214,7 @@ def _by_collection(codes: dict[str, np.ndarray], fold: int, rng: np.random.Gener
     keys, pair = np.unique(codes["class"] * width + codes["collection"], return_inverse=True)
     owner, drawn = keys // width, pd.Series(rng.random(len(keys)))
     large = pd.Series(np.bincount(pair) >= LEAST)
-    several = large & (large.groupby(owner).transform("sum") > 1)  # only classes with two large ones are tested
+    several = large & (large.groupby(owner).transform("sum") > 1)  # only classes with at least two are tested
     test = several & (several.groupby(owner).cumsum() % FOLDS == (fold + 1) % FOLDS)  # each in one fold
     spare = several & ~test
     spare &= spare.groupby(owner).transform("sum") > 1  # at least one must remain for training

@@ -33,13 +33,16 @@ def main(arguments: list[str] | None = None) -> int:
     parameters = read_parameters(options.profile, options.p)
     out = Path(options.out) if options.out else default_out(options.profile, parameters)
     notebooks = find_notebooks(options.only)
-    if options.grid or options.cluster or options.jobs != 1:
-        return run_grid(options, notebooks, out if options.out else out / "grid")
-    if options.publish or options.compare:
-        return (publish if options.publish else compare)(out, options.profile)
-    check(notebooks, parameters)
     if options.fresh and options.only:
         raise ValueError("--fresh starts the whole run over, so it does not go with --only")
+    if options.grid or options.cluster or options.jobs != 1:
+        return run_grid(options, notebooks, out if options.out else out / "grid")
+    if options.publish:
+        return publish(out, options.profile)
+    if options.compare:
+        _finished(out, options.profile)
+        return compare(out, options.profile)
+    check(notebooks, parameters)
     if options.fresh:
         start_over(out, parameters)
     from .execution import run_notebooks
@@ -146,8 +149,8 @@ def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> i
     """Run the notebooks once per combination of --grid, each with folders of its own, and print their figures."""
     alone, both = options.publish or options.compare, options.cluster and options.jobs != 1
     if not options.grid or alone or both or options.jobs < 1:
-        advice = "--publish and --compare go with none of them"
-        raise ValueError(f"--jobs N (1 or more) or --cluster go with --grid name=value,value; {advice}")
+        advice = "--publish and --compare go with none of these"
+        raise ValueError(f"--jobs N (1 or more) or --cluster goes with --grid name=value,value; {advice}")
     from .execution import combinations, run_combinations
 
     runs, varied, known = {}, {}, known_parameters()
@@ -186,8 +189,6 @@ def compare(out: Path, profile: str) -> int:
 
     published = PUBLISHED / profile
     record, theirs = read_record(out), read_record(published)
-    if not record:
-        raise ValueError(f"there is no run in {out}: `make study PROFILE={profile}` makes one")
     if not theirs:
         print(f"nothing is published for the profile {profile}: there is nothing to compare with")
     elif record["parameters"] != theirs["parameters"]:
@@ -202,6 +203,20 @@ def compare(out: Path, profile: str) -> int:
     return 0
 
 
+def _finished(out: Path, profile: str) -> dict[str, dict]:
+    """The record's entries of a run in which every notebook ran without an error, by name; else ValueError."""
+    entries = read_record(out).get("notebooks", {})
+    names = [path.stem for path in find_notebooks()]
+    if gone := sorted({*entries} - {*names}):
+        raise ValueError(f"{out} has results of notebooks that are gone ({', '.join(gone)}): delete it and run again")
+    missing = [name for name in names if name not in entries]
+    failed = [name for name, entry in entries.items() if entry.get("failure")]
+    if missing or failed:
+        reason = f"it failed in {', '.join(failed)}" if failed else f"{', '.join(missing)} did not run"
+        raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")
+    return entries
+
+
 def publish(out: Path, profile: str) -> int:
     """Copy a finished, error-free run of the current, clean commit to results/<profile>, its headlines to README.md.
 
@@ -212,16 +227,7 @@ def publish(out: Path, profile: str) -> int:
     from .execution import renew_prose
     from .report import headlines
 
-    record = read_record(out)
-    entries = record.get("notebooks", {})
-    names = [path.stem for path in find_notebooks()]
-    if gone := sorted({*entries} - {*names}):
-        raise ValueError(f"{out} has results of notebooks that are gone ({', '.join(gone)}): delete it and run again")
-    missing = [name for name in names if name not in entries]
-    failed = [name for name, entry in entries.items() if entry.get("failure")]
-    if missing or failed:
-        reason = f"it failed in {', '.join(failed)}" if failed else f"{', '.join(missing)} did not run"
-        raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")
+    entries = _finished(out, profile)
     present = commit()
     ran = {entry["commit"] if entry["clean"] else None for entry in entries.values()}
     if None in ran or not present["clean"]:

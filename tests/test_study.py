@@ -75,7 +75,7 @@ def test_wrong_parameters_are_named(notebooks, assignment, message):
         (["--profile", "small", "-p", "nothing=1"], "no notebook has a parameter 'nothing'"),
         (["--profile", "bad"], "profile bad or a -p cannot be read"),
         (["--profile", "small", "--publish"], "not a finished run: 01_first, 02_second did not run"),
-        (["--profile", "small", "--compare"], "there is no run in "),
+        (["--profile", "small", "--compare"], "not a finished run: 01_first, 02_second did not run"),
         (["--profile", "small", "--only", "01", "--fresh"], "--fresh starts the whole run over"),
     ],
 )

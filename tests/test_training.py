@@ -290,15 +290,18 @@ def test_a_step_waits_for_nothing_and_takes_no_numbers_from_the_processor(monkey
     assert step(**tensors).shape == (3,)
 
 
-@pytest.mark.parametrize("served", [True, False])
-def test_a_gpu_on_which_pytorch_cannot_compute_is_not_taken_and_said_so(monkeypatch, capsys, served):
-    failing = Mock(side_effect=None if served else RuntimeError("no kernel image is available\nmore words"))
-    monkeypatch.setattr(torch, "ones", failing)
+def test_a_gpu_that_pytorch_is_not_built_for_is_not_taken_and_said_so(monkeypatch, capsys):
+    monkeypatch.setattr(torch, "ones", tried := Mock())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100")
-    assert batches.best_device.__wrapped__() == ("cuda" if served else "cpu")
-    said = "the processor is used, not Tesla P100: no kernel image is available\n"
-    assert capsys.readouterr().err == (said if not served else "") and failing.call_args.kwargs == {"device": "cuda"}
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert batches.best_device.__wrapped__() == "cuda" and tried.call_args.kwargs == {"device": "cuda:1"}
+    tried.side_effect = RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore words")
+    assert batches.best_device.__wrapped__() == "cpu"
+    assert capsys.readouterr().err == "the processor is used: this PyTorch is not built for Tesla P100\n"
+    tried.side_effect = RuntimeError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="memory"):
+        batches.best_device.__wrapped__()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def build(out: str | Path) -> Path | None:
     without galleries.
     """
     out, ids = Path(out), listed()
-    paths = sorted((out / "predictions").glob("*.parquet"), key=lambda path: path.stem)
+    paths = sorted((out / "predictions").glob("[!.]*.parquet"), key=lambda path: path.stem)
     paths.sort(key=lambda path: ids.index.get_loc(path.stem) if path.stem in ids.index else len(ids))
     tables = {path.stem: pd.read_parquet(path) for path in paths}
     tables = {name: table for name, table in tables.items() if "fold" not in table}  # a fold has classes of its own

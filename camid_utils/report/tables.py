@@ -24,7 +24,7 @@ def read_contrasts(folder: str | Path) -> pd.DataFrame:
     return read_tables(folder, "0[1-5]_contrasts.csv")
 
 
-def read_tables(folder: str | Path, pattern: str = "*_metrics.csv") -> pd.DataFrame:
+def read_tables(folder: str | Path, pattern: str = "[0-9][0-9]_metrics.csv") -> pd.DataFrame:
     """The tables of a folder whose names match, one below the other; no rows without any."""
     tables = [pd.read_csv(path) for path in sorted(Path(folder).glob(pattern))]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=METRIC_COLUMNS)
