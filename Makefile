@@ -1,5 +1,4 @@
 # make study        runs the notebooks (PROFILE=default: simulated photographs) into runs/<profile>
-# make -j3 notebooks  the same, three notebooks at once where none needs another: for machines with many cores, or a GPU
 # make publish      copies a finished run of the current commit to results/<profile>, and its figures into README.md
 # make test         checks the code and runs the quick tests
 # make test-all     runs all tests: also long fuzzing, ten kills of a run, large photographs
@@ -12,29 +11,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROFILE ?= default
 ARGS ?=
-NOTEBOOKS := $(patsubst %,notebook-%,01 02 03 04 05 06 07 08 09 10)
 # whole files go to one of two processes, so that a file's costly fixtures are made once; with more threads than cores each
 # would wait for the others
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: study notebooks $(NOTEBOOKS) publish test test-all lab photographs demo
+.PHONY: study publish test test-all lab photographs demo
 .DELETE_ON_ERROR:
 
 study: .venv/ready
 	$(BIN)/python -m camid_utils.study --profile $(PROFILE) $(ARGS)
-
-notebooks: notebook-10
-	$(BIN)/python -m camid_utils.study --profile $(PROFILE) --compare $(ARGS)
-
-$(NOTEBOOKS): notebook-%: .venv/ready
-	$(BIN)/python -m camid_utils.study --profile $(PROFILE) --only $* $(ARGS)
-
-# whose models and results each one reads
-notebook-02: notebook-01
-notebook-03: notebook-02
-notebook-04: notebook-03
-notebook-06 notebook-08: notebook-04
-notebook-10: $(filter-out notebook-10, $(NOTEBOOKS))
 
 publish: .venv/ready
 	$(BIN)/python -m camid_utils.study --profile $(PROFILE) --publish $(ARGS)

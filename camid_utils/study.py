@@ -39,9 +39,6 @@ def main(arguments: list[str] | None = None) -> int:
         return run_grid(options, notebooks, out if options.out else out / "grid")
     if options.publish:
         return publish(out, options.profile)
-    if options.compare:
-        _finished(out, options.profile)
-        return compare(out, options.profile)
     check(notebooks, parameters)
     if options.fresh:
         start_over(out, parameters)
@@ -64,7 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fresh", action="store_true", help="start over: train and predict everything again")
     parser.add_argument("--out", help="folder of the run (default: runs/<profile>, or runs/<profile>/grid)")
     parser.add_argument("--publish", action="store_true", help="copy a finished run to results/<profile> instead")
-    parser.add_argument("--compare", action="store_true", help="print a run's headline figures beside those published")
     parser.add_argument("--grid", nargs="+", metavar="name=value,value", help="run every combination of these values")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="combinations at a time (default: 1)")
     parser.add_argument("--cluster", metavar="tcp://HOST:8786", help="run them on the workers of this Dask scheduler")
@@ -147,10 +143,8 @@ def check(notebooks: list[Path], parameters: dict) -> None:
 
 def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> int:
     """Run the notebooks once per combination of --grid, each with folders of its own, and print their figures."""
-    alone, both = options.publish or options.compare, options.cluster and options.jobs != 1
-    if not options.grid or alone or both or options.jobs < 1:
-        advice = "--publish and --compare go with none of these"
-        raise ValueError(f"--jobs N (1 or more) or --cluster goes with --grid name=value,value; {advice}")
+    if not options.grid or options.publish or (options.cluster and options.jobs != 1) or options.jobs < 1:
+        raise ValueError("--jobs N (1 or more) or --cluster go with --grid name=value,value; --publish goes with none")
     from .execution import combinations, run_combinations
 
     runs, varied, known = {}, {}, known_parameters()
@@ -203,20 +197,6 @@ def compare(out: Path, profile: str) -> int:
     return 0
 
 
-def _finished(out: Path, profile: str) -> dict[str, dict]:
-    """The record's entries of a run in which every notebook ran without an error, by name; else ValueError."""
-    entries = read_record(out).get("notebooks", {})
-    names = [path.stem for path in find_notebooks()]
-    if gone := sorted({*entries} - {*names}):
-        raise ValueError(f"{out} has results of notebooks that are gone ({', '.join(gone)}): delete it and run again")
-    missing = [name for name in names if name not in entries]
-    failed = [name for name, entry in entries.items() if entry.get("failure")]
-    if missing or failed:
-        reason = f"it failed in {', '.join(failed)}" if failed else f"{', '.join(missing)} did not run"
-        raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")
-    return entries
-
-
 def publish(out: Path, profile: str) -> int:
     """Copy a finished, error-free run of the current, clean commit to results/<profile>, its headlines to README.md.
 
@@ -227,7 +207,15 @@ def publish(out: Path, profile: str) -> int:
     from .execution import renew_prose
     from .report import headlines
 
-    entries = _finished(out, profile)
+    entries = read_record(out).get("notebooks", {})
+    names = [path.stem for path in find_notebooks()]
+    if gone := sorted({*entries} - {*names}):
+        raise ValueError(f"{out} has results of notebooks that are gone ({', '.join(gone)}): delete it and run again")
+    missing = [name for name in names if name not in entries]
+    failed = [name for name, entry in entries.items() if entry.get("failure")]
+    if missing or failed:
+        reason = f"it failed in {', '.join(failed)}" if failed else f"{', '.join(missing)} did not run"
+        raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")
     present = commit()
     ran = {entry["commit"] if entry["clean"] else None for entry in entries.values()}
     if None in ran or not present["clean"]:

@@ -91,9 +91,9 @@ def fit(
         lock(folder / ".lock") if first else nullcontext(),
         progress(total=total, desc=title, unit="step", disable=not first) as bar,
         batches.divided(net, fabric) as whole,
+        batches.set_up(net, fabric) as wrapped,
     ):
         fabric.barrier()  # until the first process has the lock
-        wrapped = fabric.setup_module(net.to(memory_format=batches.layout(fabric.device)))
         opt = _optimizer(net, settings, fabric)
         steps, history, best = checkpoints.resume(folder, key, net, opt, fabric.device)
         bar.update(len(steps))
@@ -121,7 +121,7 @@ def fit(
             bar.set_postfix({"epoch": epoch, "val. accuracy": f"{history[-1]['val_accuracy']:.3f}"})
     if tracker:
         tracker.finish()
-    net.cpu().eval().load_state_dict(best)
+    net.eval().load_state_dict(best)
     plateau = _plateaus(history, settings) > settings["drops"] and np.isfinite(history[-1]["val_loss"])
     return History(pd.DataFrame(steps), pd.DataFrame(history), _best_epoch(history), bool(plateau))
 

@@ -50,10 +50,9 @@ def test_a_grid_has_every_combination_once():
         (["--grid", "sed=0,1"], "no notebook has a parameter 'sed'"),
         (["--grid", "seed=0,x"], "parameter seed must be int, not 'x'"),
         (["--grid", "dresden_root=,/nowhere"], "dresden_root: there is no folder /nowhere"),
-        (["--grid", "seed=0,1", "--jobs", "0"], "--jobs N (1 or more) or --cluster goes with --grid"),
-        (["--jobs", "2"], "--jobs N (1 or more) or --cluster goes with --grid name=value,value"),
-        (["--grid", "seed=0,1", "--publish"], "--publish and --compare go with none of these"),
-        (["--grid", "seed=0,1", "--compare"], "--publish and --compare go with none of these"),
+        (["--grid", "seed=0,1", "--jobs", "0"], "--jobs N (1 or more) or --cluster go with --grid"),
+        (["--jobs", "2"], "--jobs N (1 or more) or --cluster go with --grid name=value,value"),
+        (["--grid", "seed=0,1", "--publish"], "--publish goes with none"),
         (["--grid", "seed=0,1", "--cluster", "nowhere://x"], "unknown address scheme 'nowhere'"),
     ],
 )

@@ -170,7 +170,7 @@ def linear(known: pd.DataFrame, tested: pd.DataFrame, train: pd.Series, val: pd.
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
     fits = []
-    with threadpool_limits(1, "blas"):  # two threads take ten times as long for matrices this small, 16 even longer
+    with threadpool_limits(1, "blas"):  # for matrices this small two threads take ten times as long
         for strength in STRENGTHS:
             last = LogisticRegression(C=strength, max_iter=STEPS, tol=TOLERANCE)
             fit = make_pipeline(FunctionTransformer(np.sqrt), StandardScaler(), last)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .. import intervals
-from ..batches import batches, make_fabric
+from ..batches import batches, best_device
 from ..experiments import Experiment, predict_test
 from ..intervals import formatted, photo_accuracy
 from ..models import Model, to_input
@@ -29,7 +29,7 @@ def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:
 @torch.no_grad()
 def adapted_network(model: Model, store: Store, rows: np.ndarray) -> nn.Module:
     """A copy of the network, batch normalised by the statistics of the store's `rows` (AdaBN, Li et al. 2016)."""
-    net = make_fabric().to_device(deepcopy(model.net)).eval()
+    net = deepcopy(model.net).to(best_device()).eval()
     layers = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
     if not layers:
         raise ValueError(f"{type(net).__name__} has no batch normalisation: use transfer.adabn for a CameraConvNet")
