@@ -156,7 +156,7 @@ def _beside(work: Callable[[], Tensor], stream: torch.cuda.Stream) -> Tensor:
 
 
 def _capture(work: Callable[[], Tensor], stream: torch.cuda.Stream) -> tuple[Callable[[], None], Tensor]:
-    """A CUDA graph of `work`, which is not done yet: what does it, and where its result will lie."""
+    """Capture `work` as a CUDA graph, without running it: a function that replays it, and the tensor of its result."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):  # another thread may read a batch
         result = work()

@@ -13,7 +13,8 @@ import pandas as pd
 
 from .photos import jpeg_header
 
-COLUMNS = ["path", "dataset", "brand", "camera_model", "device", "scene", "collection", "width", "height"]
+COLUMNS = ["path", "photo", "dataset", "brand", "camera_model", "device", "scene", "collection", "width", "height"]
+LABELS = COLUMNS[2:8]
 LISTING = "dresden.csv"  # the public listing of Dresden's natural images, or a simulated one in its form
 SIMULATED = "SIMULATED.txt"  # marks a folder of simulated photos
 EXTENSIONS = {
@@ -50,7 +51,7 @@ def summary(catalogue: pd.DataFrame) -> pd.DataFrame:
 
 def describe(catalogue: pd.DataFrame) -> str:
     """The data of a catalogue or a patch store's table in a few words, and how many photos are left out, if any."""
-    photos, left = catalogue.get("path", catalogue.get("photo", catalogue.index)), catalogue.attrs.get("left_out", [])
+    photos, left = catalogue.get("photo", catalogue.index), catalogue.attrs.get("left_out", [])
     counts = {"photo": photos.nunique()} | {c: catalogue[c].nunique() for c in ("camera_model", "device", "scene")}
     words = [f"{n:,} {what.replace('_', ' ')}{'s' * (n != 1)}" for what, n in counts.items() if n]
     if left:
@@ -65,20 +66,12 @@ def folder_name(dataset: str) -> str:
     return re.sub(r"\W+", "-", dataset.lower()).strip("-")
 
 
-def relative_photos(catalogue: pd.DataFrame) -> pd.Series:
-    """Each photo's path relative to the photos' common folder, with forward slashes."""
-    paths = [str(path) for path in catalogue["path"]]
-    common = os.path.commonpath({os.path.dirname(path) for path in paths}) if paths else ""
-    relative = [Path(os.path.relpath(path, common or ".")).as_posix() for path in paths]
-    return pd.Series(relative, index=catalogue.index, dtype=object, name="photo")
-
-
 def fingerprint(catalogue: pd.DataFrame, with_mtime: bool = True) -> str:
     """SHA-256 over the photos' names, bytes, labels and (`with_mtime`) times of change; the order does not matter."""
-    labels = catalogue.reindex(columns=COLUMNS[1:7]).astype(object)
+    labels = catalogue.reindex(columns=LABELS).astype(object)
     labels = labels.where(labels.notna(), None).to_numpy().tolist()
     stats = [os.stat(path) if os.path.isfile(path) else None for path in catalogue["path"]]  # None: it has vanished
-    rows = zip(relative_photos(catalogue), stats, labels, strict=True)
+    rows = zip(catalogue["photo"], stats, labels, strict=True)
     rows = [[name, s and s.st_size, s.st_mtime_ns if s and with_mtime else 0, *row] for name, s, row in rows]
     rows.sort(key=lambda row: row[0])
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
@@ -165,8 +158,8 @@ def _read(root: Path, photo: Path, label: Callable[[Path], tuple | str]) -> dict
             height, width = jpeg_header(file)
         if min(width, height) < MIN_SIDE:
             raise ValueError(f"{width} x {height} pixels are too few: a side is shorter than {MIN_SIDE}")
-        row = [path, pd.NA, camera_model.split("_")[0], camera_model, device, scene, collection, width, height]
-        return dict(zip(COLUMNS, row, strict=True), key=key)
+        labels = [pd.NA, camera_model.split("_")[0], camera_model, device, scene, collection]
+        return dict(zip(COLUMNS, [path, photo.as_posix(), *labels, width, height], strict=True), key=key)
     except OSError as error:
         reason = f"it cannot be opened: {error.strerror}"
     except UnicodeEncodeError:

@@ -92,7 +92,7 @@ def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
 
 
 def predicted(predictions: pd.DataFrame) -> np.ndarray:
-    """The most probable class of each row; classes without a value, which a fold leaves out, are none."""
+    """The most probable class of each row; classes without a value, which a fold leaves out, are never predicted."""
     logs = np.nan_to_num(log_probabilities(predictions), nan=-np.inf)
     return np.array(class_names(predictions))[logs.argmax(1)]
 

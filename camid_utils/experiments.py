@@ -128,7 +128,7 @@ def run(
     name: an id of experiments.csv. make_net(classes, plan) returns the network; settings, augment: see training.fit.
     features: for each plan those of its network's frozen part (transfer.features); then only the classifier is trained.
     network: the name under which training is kept; experiments that share it, and train alike, train once.
-    plateau: whether the networks that it starts from had reached their plateau; without that it counts as not on one.
+    plateau: whether the networks that it starts from had reached their plateau; if not, it has not reached its own.
     """
     if len(used := {plan.protocol for plan in plans}) > 1:
         raise ValueError(f"{name}: the seeds' plans follow different protocols ({', '.join(sorted(used))})")
@@ -196,7 +196,7 @@ def predict_test(run: Experiment, store: Store, adapt: Callable | None = None) -
 def photos_tested(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFrame:
     """The photos of a catalogue that one of the runs was tested on."""
     tested = set().union(*(run.test()["photo"] for run in runs))
-    return catalogue[catalogues.relative_photos(catalogue).isin(tested)].reset_index(drop=True)
+    return catalogue[catalogue["photo"].isin(tested)].reset_index(drop=True)
 
 
 def contrast(a: Experiment, b: Experiment, level: str) -> list:

@@ -72,7 +72,7 @@ def lock(path: str | Path, timeout: float = -1) -> Iterator[None]:
 
 
 def command(main: Callable[..., int]) -> Callable[..., int]:
-    """Decorator of a command line: it prints any text; an error that a user can mend is one line and exit code 2."""
+    """Decorator of a command line: it prints any character; an error that a user can fix is one line, exit code 2."""
 
     @wraps(main)
     def run(arguments: list[str] | None = None) -> int:

@@ -78,6 +78,14 @@ def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000
     return weights
 
 
+def clusters(found: pd.DataFrame) -> int:
+    """How many of `units` were drawn independently: owners where collections are new, else devices, else scenes."""
+    if found["new"].any():
+        return found.loc[found["new"], "owner"].nunique()
+    devices = len(found[["camera_model", "device"]].drop_duplicates())
+    return devices if devices > 1 else found["scene"].nunique()
+
+
 def score(
     predictions: pd.DataFrame, *, experiment: str, protocol: str, level: str = "patch", part: str = "test",
     seed: int = 0, published: dict[str, float] | None = None, plateau: bool = True, resamples: int = 1000,
@@ -97,9 +105,9 @@ def score(
     single = weighted_metrics(table, np.array([found["seed"] == one for one in seeds], float), code)
     rows = []
     for metric, draws in values.items():
-        photos = 0 if metric == "log loss" else found["photo"].nunique()  # other seeds only repeat them
+        independent = 0 if metric == "log loss" else clusters(found)
         spread = np.std(single[metric], ddof=min(1, len(seeds) - 1))
-        ends = interval(draws, photos, (0, np.inf) if metric == "log loss" else (0, 1))
+        ends = interval(draws, independent, (0, np.inf) if metric == "log loss" else (0, 1))
         rows.append([metric, *ends, spread, (published or {}).get(metric, np.nan)])
     counts = {f"{name}s": found[name].nunique() for name in ("photo", "device", "scene", "collection")}
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "spread", "published"]).assign(
@@ -112,7 +120,7 @@ def score(
 def interval(draws: np.ndarray, n: int = 0, span: tuple[float, float] = (0, 1)) -> tuple[float, float, float]:
     """The first of the draws, and the ends of the 95 % interval of the others; all NaN where the first is.
 
-    n: given for shares of n. Where they are 0 or 1 all bootstrap samples are alike, and the interval is Wilson's.
+    n: given for shares: of how many `clusters`. At 0 or 1 all bootstrap samples are alike; the interval is Wilson's.
     span: the values that are possible, and the interval where more than MISSED of the samples are NaN; the others all
     drew the same few clusters, and are too much alike.
     """

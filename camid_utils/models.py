@@ -228,7 +228,7 @@ def _load_weights(net: nn.Module, path: Path, name: str) -> None:
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ValueError(f"{path} is not a readable weights file: {type(error).__name__}: {error}") from error
     if [t.shape for t in net.state_dict().values()] != [t.shape for t in state.values()]:
-        raise ValueError(f"the weights in {path} are of another architecture than {name}")
+        raise ValueError(f"the weights in {path} are for a different architecture than {name}")
     net.load_state_dict(dict(zip(net.state_dict(), state.values(), strict=True)))
 
 

@@ -22,7 +22,7 @@ from .project import progress
 
 KINDS = ("random", "grid", "resize")
 FORMAT = 5  # part of a store's key: raise it when the same settings would give other patches or files
-PATCH_COLUMNS = ["dataset", "brand", "camera_model", "device", "scene", "collection", "photo", "y", "x"]
+PATCH_COLUMNS = [*catalogues.LABELS, "photo", "y", "x"]
 GREY = np.array([299, 587, 114], np.int32)  # luma of ITU-R BT.601, in thousandths of red, green and blue
 
 
@@ -137,7 +137,7 @@ def cut_patches(photo: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray
 def _build(catalogue: pd.DataFrame, folder: Path, settings: dict, workers: int) -> None:
     """Write the files of a store, in the order of the photos' names, few photos in memory at a time."""
     folder.mkdir()
-    listed = catalogue.assign(photo=catalogues.relative_photos(catalogue)).sort_values("photo", ignore_index=True)
+    listed = catalogue.sort_values("photo", ignore_index=True)
     results = _in_order(partial(_photo_patches, settings=settings), listed["path"], workers)
     bar = progress(results, f"patches {settings['size']} px", total=len(listed), unit="photo", disable=len(listed) < 20)
     positions, reasons = {}, {}

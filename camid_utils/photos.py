@@ -53,7 +53,7 @@ def read_noted(path: str | Path, at_least: tuple[int, int] = (0, 0), png: bool =
             with warnings.catch_warnings(action="ignore"), PngImageFile(io.BytesIO(data)) as image:
                 _check_pixels(image.height, image.width)
                 if data[24] == 16:  # bits per sample: ISO/IEC 15948, 11.2.2
-                    raise ValueError("a PNG with 16 bits per sample, which no camera's JPEG gave; save it with 8")
+                    raise ValueError("a PNG with 16 bits per sample, which no camera's JPEG has; save it with 8")
                 return np.asarray(image.convert("RGB")), ""
         jpeg_header(io.BytesIO(data))
         try:

@@ -18,7 +18,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "
 
 def resolve(path: str | Path) -> Path:
     """A parameter's path: relative ones start at the project's folder, wherever a notebook runs."""
-    return PROJECT / Path(str(path)).expanduser()  # papermill makes a number of a folder named 2024
+    return PROJECT / Path(str(path)).expanduser()  # papermill turns a folder named 2024 into a number
 
 
 def progress(*args, **options):

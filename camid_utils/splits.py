@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from .catalogues import relative_photos
-
 KEPT_APART = {  # by protocol: what parts never share beyond photos (device, collection: test with train and val)
     "patch": [],  # not even photos are kept apart: a random patch split, as the authors did, with leakage
     "photo": [],
@@ -37,9 +35,9 @@ def split(table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_m
 
     collection: seeds 0 and 1 (and so on) are two folds: of each class's collections with LEAST photos or more, every
     second one, by name, is tested, but never the only one. val is another whole collection where training has two, else
-    one scene of each training collection: it can choose when to stop, while what to train has to be chosen by other
-    classes. One more scene of each training collection is "unused": planning.shared_training tests it. Where classes
-    share a collection, it may be tested for one and train another, which can only mislead about the first.
+    one scene of each training collection: it can decide when training stops, but a recipe has to be chosen by its
+    results on other classes. One more scene of each training collection is "unused": planning.shared_training tests
+    it. Where classes share a collection, it may test one and train another, which can only mislead the network.
     """
     units, unit_of_row = _units(table, protocol, target)
     _, parts, dropped = _draw_servable(units, protocol, seed)
@@ -93,15 +91,13 @@ def _units(table: pd.DataFrame, protocol: str, target: str) -> tuple[pd.DataFram
     if protocol not in PROTOCOLS:
         raise ValueError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     needed = ["camera_model", *KEPT_APART[protocol]]
-    lacking = sorted({target, *needed} - set(table.columns))
-    if lacking or not {"path", "photo"} & set(table.columns):
-        raise ValueError(f"the table lacks the columns {', '.join(lacking or ['path or photo'])}")
+    if lacking := sorted({"photo", target, *needed} - set(table.columns)):
+        raise ValueError(f"the table lacks the columns {', '.join(lacking)}")
     if table.empty:
         raise ValueError("the table to split has no rows")
     if table[target].isna().any():
         raise ValueError(f"{table[target].isna().sum()} rows have no {target} to predict: remove them first")
-    photo = relative_photos(table) if "path" in table else table["photo"]
-    code = pd.factorize(photo.to_numpy(dtype=object), sort=True)[0]
+    code = pd.factorize(table["photo"].to_numpy(dtype=object), sort=True)[0]
     first, unit_of_row = np.unique(code, return_index=True)[1], code
     if protocol == "patch":
         first = np.lexsort([*(table[name].to_numpy() for name in ("x", "y") if name in table), code])
@@ -245,7 +241,7 @@ def _assign(strata: np.ndarray, fractions: tuple[float, float, float], rng: np.r
 
 def _assert_disjoint(table: pd.DataFrame, parts: pd.Series, protocol: str) -> None:
     """Raises AssertionError if two parts share what the protocol keeps apart."""
-    used = table.assign(photo=table["path" if "path" in table else "photo"], part=parts)[parts != "unused"]
+    used = table.assign(part=parts)[parts != "unused"]
     if protocol == "collection":  # of each model
         used = used.assign(**{name: used["camera_model"] + " " + used[name] for name in KEPT_APART[protocol]})
     for name in [] if protocol == "patch" else ["photo", *KEPT_APART[protocol]]:

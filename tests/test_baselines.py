@@ -97,6 +97,7 @@ def test_a_header_that_training_never_saw_falls_back_on_what_it_shares(tmp_path)
     rows = [row for row, _ in files] + [photo(name, *own) for name, own in new.items()]
     (tmp_path / "broken").write_bytes(b"not a JPEG")
     catalogue = pd.DataFrame([*rows, [str(tmp_path / "broken"), 64, 48]], columns=["path", "width", "height"])
+    catalogue["photo"] = catalogue["path"].str.rsplit("/").str[-1]
     keys = baselines.header_keys(catalogue)
     labels = pd.Series([label for _, label in files], keys.index[: len(files)])
     found = np.exp(baselines.look_up(keys, labels))

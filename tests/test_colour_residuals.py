@@ -26,9 +26,9 @@ def catalogue(tmp_path) -> pd.DataFrame:
         noise = gaussian_filter(noise, (0.3 + 0.3 * (number % 3),) * 2 + (0,))
         path = tmp_path / f"{number:02d}.jpg"
         Image.fromarray((128 + 6 * noise / noise.std()).clip(0, 255).astype(np.uint8)).save(path, quality=97)
-        rows.append({"path": str(path), "camera_model": "ABC"[number % 3]})
+        rows.append({"path": str(path), "photo": path.name, "camera_model": "ABC"[number % 3]})
     (tmp_path / "99.jpg").write_bytes(b"no photo")
-    return pd.DataFrame([*rows, {"path": str(tmp_path / "99.jpg"), "camera_model": "A"}])
+    return pd.DataFrame([*rows, {"path": str(tmp_path / "99.jpg"), "photo": "99.jpg", "camera_model": "A"}])
 
 
 def test_the_network_answers_for_a_photo_as_its_features_do(catalogue, study, tmp_path):

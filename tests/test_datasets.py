@@ -349,11 +349,9 @@ def test_a_name_that_is_not_unicode_is_left_out(tmp_path):
         assert str(error.value).encode()  # can be printed
 
 
-def test_relative_photos_start_at_the_common_folder(tmp_path):
+def test_photos_are_named_by_their_path_in_the_folder_of_the_data_set(tmp_path):
     table = datasets.load_dresden(plant(tmp_path, ["r/a/X_Y_0_1.JPG", "r/b/c/X_Y_0_2.JPG"]))
-    assert catalogues.relative_photos(table).tolist() == ["a/X_Y_0_1.JPG", "b/c/X_Y_0_2.JPG"]
-    assert catalogues.relative_photos(table[1:]).to_dict() == {1: "X_Y_0_2.JPG"}
-    assert catalogues.relative_photos(table[:0]).empty
+    assert table["photo"].tolist() == ["r/a/X_Y_0_1.JPG", "r/b/c/X_Y_0_2.JPG"]
 
 
 def test_the_fingerprint_changes_with_the_photos_and_not_with_their_order_or_place(tmp_path):

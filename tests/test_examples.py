@@ -22,7 +22,8 @@ def catalogue(tmp_path) -> pd.DataFrame:
     for m, device, scene in [(0, 0, 2), (0, 1, 2), *np.ndindex(3, 2, 2)]:
         path = tmp_path / f"{MODELS[m]}_{device}_{scene}.JPG"
         Image.new("RGB", (96, 64), (0, 60 + 60 * m, 40 * scene)).save(path, quality=95)
-        rows.append((str(path), "Dresden", "Acme", MODELS[m], f"{MODELS[m]}_{device}", f"{scene}-1", "Dresden", 96, 64))
+        labels = "Dresden", "Acme", MODELS[m], f"{MODELS[m]}_{device}", f"{scene}-1", "Dresden"
+        rows.append((str(path), path.name, *labels, 96, 64))
     return pd.DataFrame(rows, columns=catalogues.COLUMNS)
 
 
@@ -73,7 +74,7 @@ def test_two_views_are_of_the_same_photo():
 
 def votes_of(catalogue, wrong: dict[int, tuple[str, float]]) -> pd.DataFrame:
     """Predictions, one row per photo: correct and confident, but for `wrong`: row -> (predicted class, probability)."""
-    table = pd.DataFrame({"photo": catalogues.relative_photos(catalogue), "true": catalogue["camera_model"]})
+    table = pd.DataFrame({"photo": catalogue["photo"], "true": catalogue["camera_model"]})
     for i, true in enumerate(table["true"]):
         predicted, p = wrong.get(i, (true, 0.98))
         probabilities = [p if name == predicted else (1 - p) / 2 for name in MODELS]

@@ -35,7 +35,7 @@ def catalogue(n: int, devices=(1, 2)) -> pd.DataFrame:
     """`n` camera models with one or two devices in turn; every device photographed the same five scenes."""
     named = [(name, f"{name}_{d}") for i, name in enumerate(PHONES[:n]) for d in range(devices[i % 2])]
     rows = [(f"{d}_{s}.jpg", "simulated Dresden", "brand", m, d, f"{s}-1") for m, d in named for s in range(5)]
-    table = pd.DataFrame(rows, columns=catalogues.COLUMNS[:6])
+    table = pd.DataFrame(rows, columns=catalogues.COLUMNS[1:7]).assign(path=lambda table: "r/" + table["photo"])
     return table.assign(collection="simulated Dresden", width=64, height=48)[catalogues.COLUMNS]
 
 

@@ -37,8 +37,8 @@ def catalogue(folder, devices=3, photos=5, small=()):
     for device, number in np.ndindex(devices, photos):
         shape, path = (96, 128) if (device, number) in small else SHAPE, folder / f"d{device}_{number:02d}.jpg"
         Image.fromarray(photo(device, number, shape)).save(path, quality=98, subsampling=0)
-        rows.append([str(path), f"M{device // 2}", f"D{device}", f"S{number}", *shape])
-    return pd.DataFrame(rows, columns=["path", "camera_model", "device", "scene", "height", "width"])
+        rows.append([str(path), path.name, f"M{device // 2}", f"D{device}", f"S{number}", *shape])
+    return pd.DataFrame(rows, columns=["path", "photo", "camera_model", "device", "scene", "height", "width"])
 
 
 def pairs(rows):
@@ -100,7 +100,7 @@ def test_every_photo_of_a_catalogue_finds_its_device(tmp_path):
     assert found["metric"].tolist() == [*METRICS] * 2 and found["value"].tolist() == [1, 0, 1, 1] * 2
     assert found["n"].eq(12).all() and found["others"].tolist() == [36] * 4 + [12] * 4 and found["devices"].eq(4).all()
     ends = found.set_index(["question", "metric"])[["low", "high"]].xs(ALARMS, level=1).to_numpy()
-    np.testing.assert_allclose(ends, [[0, 0.0964], [0, 0.2425]], atol=1e-4)  # Wilson's of 0 in 36 and in 12
+    np.testing.assert_allclose(ends, [[0, 0.4899], [0, 0.4899]], atol=1e-4)  # Wilson's of 0 in 4 devices
     noisy = table.assign(pce=table["pce"] + np.random.default_rng(1).normal(0, 800, len(table)))
     one, two = (decisions({"": noisy.sample(frac=1, random_state=i)}, 4, resamples=200) for i in (1, 2))
     pd.testing.assert_frame_equal(one, two)

@@ -206,7 +206,7 @@ def test_choices_show_the_matrices_of_scikit_learn(opened, run):
     assert rows == [name.replace("_", " ") for name in by_device.index] and (numbers == by_device).all(axis=None)
     assert "experiment=design-base&level=photo&rows=device&values=numbers" in tab.url
     caption = tab.locator("#caption").inner_text()
-    for text in ("SIMULATED", "simulated FloreView", "Split: scene+device", "24 photos of 8 devices", "2 seeds pooled",
+    for text in ("SIMULATED", "simulated FloreView", "Split: scene+device", "24 photos by 8 devices", "2 seeds pooled",
                  "50.0 % (95 % interval 40.0 to 60.0)"):  # fmt: skip
         assert text in caption
 

@@ -119,7 +119,7 @@ def test_weights_come_from_a_local_file_of_that_architecture_and_unusable_ones_a
     loaded = EfficientNetClassifier(3, "efficientnet_v2_m", tmp_path / "v2_m.pth")
     assert torch.equal(loaded.features[0][0][0].weight, net.features[0][0].weight)
     (tmp_path / "bad.pth").write_bytes(b"not weights")
-    cases = [("efficientnet_lite0", "v2_m.pth", ValueError, "another architecture than efficientnet_lite0"),
+    cases = [("efficientnet_lite0", "v2_m.pth", ValueError, "a different architecture than efficientnet_lite0"),
              ("efficientnet_lite0", "bad.pth", ValueError, "bad.pth is not a readable weights file"),
              ("efficientnet_lite0", "none.pth", FileNotFoundError, "none.pth"),
              ("resnet", "bad.pth", ValueError, "efficientnet_v2_m, efficientnet_lite0")]  # fmt: skip

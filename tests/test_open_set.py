@@ -55,7 +55,8 @@ def catalogue(tmp_path) -> pd.DataFrame:
     for path, colour in zip(paths, [BLUE, RED] * 2, strict=True):
         path.write_bytes(simplejpeg.encode_jpeg(halves(colour, colour), 95))
     others = dict.fromkeys(["brand", "device", "scene", "collection"], pd.NA)
-    return pd.DataFrame({"path": map(str, paths), "dataset": "simulated x", "camera_model": CLASSES * 2, **others})
+    names = {"path": list(map(str, paths)), "photo": [path.name for path in paths]}
+    return pd.DataFrame({**names, "dataset": "simulated x", "camera_model": CLASSES * 2, **others})
 
 
 def strict_plan(table: pd.DataFrame) -> planning.Plan:
@@ -223,7 +224,7 @@ def test_the_limit_in_a_model_file_is_that_of_validation_photos(model, catalogue
     for path, row in zip(paths, catalogue["camera_model"], strict=True):
         colour = np.array({"Cold_Blue": BLUE, "Warm_Red": RED}[row]) // 4 + 90
         path.write_bytes(simplejpeg.encode_jpeg(halves(colour, colour), 95))
-    dull = catalogue.assign(path=list(map(str, paths)))
+    dull = catalogue.assign(path=list(map(str, paths)), photo=[path.name for path in paths])
     val = catalogue.assign(camera_model=[*CLASSES, CLASSES[0], CLASSES[0]])  # one is wrong, so no answer is certain
     shown = {"test": dull, "unknown": dull.iloc[:2], "val": val}
     facts, rates = open_set.limits(model, shown, tmp_path, "confidence", 0.05, seed=0)

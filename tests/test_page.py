@@ -66,7 +66,7 @@ def colours() -> models.Model:
     weights = {"weight": torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.0, -0.1]]), "bias": torch.tensor([5.0, 0.0])}
     net.classifier.load_state_dict(weights)
     facts = dict(temperature=1.5, score="confidence", threshold=0.9, known_refused=0.05, unknown_accepted=0.3,
-                 new_collections=0.55, splice_threshold=0.5, splice_false_alarms=0.02,
+                 another_body=0.55, splice_threshold=0.5, splice_false_alarms=0.02,
                  splice_detected=0.71)  # fmt: skip
     info = {"dataset": "photographs of a test", "kind": "random", "identification": facts}
     return models.Model(net, ["Cold_Blue", "Warm_Red"], 48, "0..255", info)
@@ -251,7 +251,7 @@ def test_the_page_says_what_its_model_knows(opened, url, colour_url):
     expect(tab.locator("#errors")).to_contain_text("always names one of them")
     assert tab.evaluate("crossOriginIsolated") is True  # several cores
     about = opened(colour_url).locator("main").inner_text()
-    assert "from places that training never saw, models like it identify 55 % correctly." in about
+    assert "by bodies and from places that training never saw, models like it identify 55 % correctly." in about
     rates = "for 5 % of the photos", "for 30 % of the photos", "2 % of untouched", "71 % of photos put together"
     for text in ("photographs of a test", "knows 2 cameras", *rates):
         assert text in about

@@ -32,7 +32,8 @@ def save(path, pixels):
 def catalogue_of(paths):
     labels = dict(dataset="made up", brand="Brand", camera_model="Brand_Model", device="Brand_Model_0", scene="1-1",
                   collection="made up")  # fmt: skip
-    return pd.DataFrame({"path": [str(path) for path in paths]}).assign(**labels, width=200, height=120)
+    names = {"path": [str(path) for path in paths], "photo": [Path(path).name for path in paths]}
+    return pd.DataFrame(names).assign(**labels, width=200, height=120)
 
 
 def read_off(pixels):

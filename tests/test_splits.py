@@ -17,9 +17,9 @@ def catalogue(models=4, devices=2, scenes=10, shots=1) -> pd.DataFrame:
     rows = []
     for model, device, scene, shot in np.ndindex(models, devices, scenes, shots):
         name = f"Acme{model // 2}_M{model}"
-        path = f"root/{name}/{name}_{device}_{scene * shots + shot}.JPG"
-        rows.append((path, "Dresden", name.split("_")[0], name, f"{name}_{device}", f"{scene}-1"))
-    table = pd.DataFrame(rows, columns=catalogues.COLUMNS[:6]).sort_values("path", ignore_index=True)
+        photo = f"{name}/{name}_{device}_{scene * shots + shot}.JPG"
+        rows.append((f"root/{photo}", photo, "Dresden", name.split("_")[0], name, f"{name}_{device}", f"{scene}-1"))
+    table = pd.DataFrame(rows, columns=catalogues.COLUMNS[:7]).sort_values("path", ignore_index=True)
     collection = "place " + (table["scene"].str[:-2].astype(int) % 2).astype(str)
     table = table.assign(collection=collection, width=640, height=480)[catalogues.COLUMNS]
     table.attrs["left_out"] = [{"path": "x", "reason": "y"}]
@@ -28,7 +28,7 @@ def catalogue(models=4, devices=2, scenes=10, shots=1) -> pd.DataFrame:
 
 def patch_table(photos: pd.DataFrame, count=3) -> pd.DataFrame:
     """`count` patches per photo."""
-    table = photos.assign(photo=catalogues.relative_photos(photos)).drop(columns=["path", "width", "height"])
+    table = photos.drop(columns=["path", "width", "height"])
     table = table.loc[table.index.repeat(count)].reset_index(drop=True)
     return table.assign(y=np.arange(len(table)) % count * 48, x=0)
 
@@ -54,7 +54,7 @@ def test_parts_have_every_class_and_share_nothing_that_the_protocol_keeps_apart(
     assert ("unused" in set(parts)) <= (protocol in ("scene+device", "collection"))
     assert (pd.crosstab(table[target], parts)[["train", "val", "test"]] > 0).all(axis=None)
     if protocol != "patch":
-        assert disjoint(sides(table, parts, "photo" if patches else "path"))
+        assert disjoint(sides(table, parts, "photo"))
     if "scene" in protocol or protocol == "collection":
         assert disjoint(sides(table, parts, "scene"))
     if protocol == "collection":
@@ -242,7 +242,7 @@ def test_photos_of_unknown_scenes_are_an_error_or_dropped():
      (catalogue(), "device", "device", "fewer than 2 devices of one camera model"),
      (catalogue(), "photo", "maker", "lacks the columns maker"),
      (catalogue()[:0], "photo", "camera_model", "no rows"),
-     (catalogue().drop(columns="path"), "photo", "camera_model", "lacks the columns path or photo"),
+     (catalogue().drop(columns="photo"), "photo", "camera_model", "lacks the columns photo"),
      (catalogue().assign(device=pd.NA), "photo", "device", "80 rows have no device to predict")],
 )  # fmt: skip
 def test_tables_and_arguments_that_make_no_sense_are_refused(table, protocol, target, words):
@@ -258,7 +258,7 @@ def test_a_split_that_shares_something_is_caught():
         with pytest.raises(AssertionError, match=f"{protocol} .* on both sides"):
             splits._assert_disjoint(table, mixed, protocol)
     with pytest.raises(AssertionError, match="photo .* on both sides"):
-        splits._assert_disjoint(table.assign(path="one.jpg"), mixed, "photo")
+        splits._assert_disjoint(table.assign(photo="one.jpg"), mixed, "photo")
 
 
 def test_strictest_keeps_a_protocol_that_serves_or_steps_down_and_says_why():

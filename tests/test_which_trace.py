@@ -7,7 +7,6 @@ from scipy.special import log_softmax
 
 from camid_utils import planning
 from camid_utils.analyses import baselines, which_trace
-from camid_utils.catalogues import relative_photos
 from camid_utils.evaluation import LOG_PROB
 from camid_utils.simulate import build, cameras
 
@@ -118,7 +117,7 @@ def test_the_retrained_baseline_sees_photos_degraded_alike(tmp_path, monkeypatch
     monkeypatch.setattr(baselines, "SIDE", 48)
     root = build.simulate("steps", tmp_path / "steps", devices=2, scenes=4, size=(96, 96), workers=1)
     catalogue = datasets.load_steps(root)
-    table = catalogue.assign(photo=relative_photos(catalogue), y=0, x=0)
+    table = catalogue.assign(y=0, x=0)
     plans = planning.plans(table, "scene+device", 0)
     conditions = {"intact": "", "halved": "scale 0.5"}
     rows = which_trace.retrained(catalogue, table, plans, tmp_path / "stores", conditions, 0, network="residual")

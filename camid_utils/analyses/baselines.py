@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from .. import intervals, models
 from ..batches import as_input, batch_rows, best_device, layout, make_fabric
-from ..catalogues import relative_photos
+from ..catalogues import LABELS
 from ..evaluation import LOG_PROB, save_predictions
 from ..experiments import Experiment, Study
 from ..files import atomic_path
@@ -31,7 +31,6 @@ VIEW = 64  # pixels to which crops without traces are enlarged; with 96 a networ
 FORMAT = 1  # part of the name of kept features: raise it when the same crops would give others
 STRENGTHS = 10.0 ** np.arange(-4, 1)  # inverse strengths of a linear classifier's regularisation
 STEPS, TOLERANCE = 10_000, 1e-8  # of its optimizer: with scikit-learn's tolerance, probabilities are up to 0.2 off
-PHOTO_COLUMNS = ["dataset", "brand", "camera_model", "device", "scene", "collection"]
 
 
 def run(
@@ -65,7 +64,7 @@ def run(
 def _photos(photos: pd.DataFrame, table: pd.DataFrame, plan: Plan, part: str) -> pd.DataFrame:
     """The rows of `photos`, by name, that are in a part of a plan for `table`, with the column true."""
     own = photos[photos.index.isin(table["photo"].iloc[plan.rows(part)])]
-    return own[PHOTO_COLUMNS].assign(true=own[plan.target])
+    return own[LABELS].assign(true=own[plan.target])
 
 
 def _experiment(study: Study, name: str, plan: Plan, tables: list[pd.DataFrame]) -> Experiment:
@@ -92,15 +91,15 @@ def header_keys(catalogue: pd.DataFrame) -> pd.DataFrame:
             header = (None,) * 3
         words = list(map(str, [*header, sorted(sides)]))  # luma table, chroma table, subsampling, sides
         rows.append([" ".join(words[:count]) for count in (1, 3, 4)])
-    return pd.DataFrame(rows, pd.Index(relative_photos(catalogue), name="photo"), list(LEVELS))
+    return pd.DataFrame(rows, pd.Index(catalogue["photo"]), list(LEVELS))
 
 
 def look_up(keys: pd.DataFrame, train: pd.Series) -> pd.DataFrame:
     """Log-probability of each class (columns log_prob:<class>) for all photos of `header_keys`.
 
-    A class is as probable as among the training photos (`train`: their classes) with the same key and one more, which
-    is divided as at the next coarser level. So new keys fall back on that level; the coarsest on class frequencies, by
-    Laplace's rule of succession.
+    A class's probability is its share of the training photos (`train`: their classes) with the same key plus one extra
+    photo, which is divided as at the next coarser level. So new keys fall back on that level; the coarsest on class
+    frequencies, by Laplace's rule of succession.
     """
     counts = train.value_counts().sort_index() + 1
     shares = np.tile(counts / counts.sum(), (len(keys), 1))

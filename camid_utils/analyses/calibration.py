@@ -50,7 +50,8 @@ def reliability(table: pd.DataFrame, name: str, seed: int) -> tuple[pd.DataFrame
     for group in np.array_split(np.arange(len(table)), BINS):
         own, sure, right = weights[:, group], *(table[c].to_numpy(float)[group] for c in ("confidence", "right"))
         gaps = gaps + abs(own @ (sure - right))
-        rows.append([name, sure.mean(), *interval(own @ right / own.sum(1), len(group)), len(group)])
+        independent = intervals.clusters(intervals.units(table.iloc[group])[1])
+        rows.append([name, sure.mean(), *interval(own @ right / own.sum(1), independent), len(group)])
     error = [name, table["confidence"].mean(), *interval(gaps / weights.sum(1)), len(table)]
     columns = ["name", "confidence", "value", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns), pd.DataFrame([error], columns=columns)

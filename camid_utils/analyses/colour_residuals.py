@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from scipy.special import logsumexp
 
-from ..catalogues import fingerprint, relative_photos
+from ..catalogues import fingerprint
 from ..evaluation import LOG_PROB
 from ..experiments import Study
 from ..files import atomic_path
@@ -35,7 +35,7 @@ def features(study: Study, catalogue: pd.DataFrame) -> pd.DataFrame:
         jobs = map(joblib.delayed(_photo_features), catalogue["path"])
         found = joblib.Parallel(-1, prefer="threads", return_as="generator")(jobs)
         bar = progress(found, "colour residuals", total=len(catalogue), unit="photo", disable=len(catalogue) < 20)
-        rows = {name: row for name, row in zip(relative_photos(catalogue), bar, strict=True) if row is not None}
+        rows = {name: row for name, row in zip(catalogue["photo"], bar, strict=True) if row is not None}
         with atomic_path(path) as partial_file:
             pd.DataFrame.from_dict(rows, "index").rename(columns=str).to_parquet(partial_file)
     return pd.read_parquet(path).rename_axis("photo").sort_index()

@@ -1,4 +1,4 @@
-"""What photographs of the same places and things cannot tell: three tests that knowing the content does not pass.
+"""What photographs of the same places and things cannot tell: three tests that cannot be passed by knowing the content.
 
 New collections: the protocol collection (splits.split). Matched content: the test photos of models that photographed
 the same things, in one collection, answered among these models. No content: flat fields and white walls.

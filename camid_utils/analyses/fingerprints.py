@@ -15,7 +15,7 @@ import pywt
 from scipy.fft import irfft2, rfft2
 from scipy.ndimage import uniform_filter
 
-from ..intervals import bootstrap_weights, interval, units
+from ..intervals import bootstrap_weights, clusters, interval, units
 from ..photos import degrade, read_photo
 from ..project import progress
 
@@ -149,7 +149,7 @@ def match(
     found = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)
     found = list(progress(found, total=len(photos), desc=f"matching {how}"))
     photos = photos[~photos["path"].isin([row["path"] for row in left_out])]
-    photos = photos.assign(photo=photos.get("photo", photos["path"]), own=photos["device"])
+    photos = photos.assign(own=photos["device"])
     devices = prints[["device", "camera_model"]].set_axis(["device", "model"], axis=1)
     table = photos[["photo", "own", "camera_model", "scene"]].astype(object).merge(devices, how="cross")
     table["pce"], table["same"] = np.ravel(found).astype(float), table["device"] == table["own"]
@@ -198,14 +198,14 @@ def rate(pairs: pd.DataFrame, hits: pd.Series, seed: int = 0, resamples: int = 1
     """The share of hits among pairs with its 95 % interval; NaN without pairs.
 
     By bootstrap over the photos' devices and scenes (intervals.bootstrap_weights). Where all or none are hits, by
-    Wilson's method, as if the pairs were independent.
+    Wilson's method, of as many pairs as there are intervals.clusters.
     """
     if not len(pairs):
         return (np.nan,) * 3
     code, photos = units(pairs.assign(device=pairs["own"]))
     weights = bootstrap_weights(photos, [seed, 97], resamples)
     found, counts = (weights @ np.bincount(code, values, len(photos)) for values in (hits, np.ones(len(pairs))))
-    return interval(found / np.where(counts > 0, counts, np.nan), len(pairs))
+    return interval(found / np.where(counts > 0, counts, np.nan), clusters(photos))
 
 
 def roc(pairs: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> tuple[pd.DataFrame, tuple[float, float, float]]:
@@ -228,7 +228,7 @@ def roc(pairs: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> tuple[pd.D
             found[i] = true[np.searchsorted(false, rates * (1 + 1e-9), side="right") - 1]
     low, high = np.nanpercentile(found[1:], [2.5, 97.5], axis=0)
     curve = {"false_positive_rate": rates, "true_positive_rate": found[0], "low": low, "high": high}
-    return pd.DataFrame(curve), interval(areas, min(same.sum(), (~same).sum()))
+    return pd.DataFrame(curve), interval(areas, clusters(photos))
 
 
 def detection(tables: dict[str, pd.DataFrame], by: str, seed: int = 0) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""When the answer must be "none of the known cameras", or two: models left out, scores, limits, errors, splices."""
+"""When the answer must be "none of the known cameras", or two of them: models left out, scores, limits, splices."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +10,11 @@ from scipy.spatial.distance import cdist
 from scipy.special import log_softmax, logsumexp
 
 from ..batches import logits_of, make_fabric, set_up
-from ..catalogues import fingerprint, relative_photos
+from ..catalogues import fingerprint
 from ..evaluation import LOG_PROB, digest
 from ..files import atomic_path
 from ..identify.predict import SCORES, combine, parts_statistic, predict_photo
-from ..intervals import interval, wilson
+from ..intervals import clusters, interval, units, wilson
 from ..models import Model
 from ..patches import Store
 from ..photos import read_image
@@ -108,14 +108,14 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
     """The tool's output, one row per readable photo; kept in `folder`.
 
-    Columns: the catalogue's, photo, true, protocol (the model's), KEPT and the mean `log_prob:<class>`. attrs:
+    Columns: the catalogue's without path, true, protocol (the model's), KEPT and the mean `log_prob:<class>`. attrs:
     left_out, the photos that cannot be read; ValueError if none can.
     """
     path = Path(folder) / f"photos-{digest(model, fingerprint(catalogue), KEPT)}.parquet"
     if path.is_file():
         return pd.read_parquet(path)
-    names = dict(photo=relative_photos(catalogue), true=catalogue["camera_model"], protocol=model.info.get("protocol"))
-    rows, left_out, photos = [], [], catalogue.assign(**names)
+    photos = catalogue.assign(true=catalogue["camera_model"], protocol=model.info.get("protocol"))
+    rows, left_out = [], []
     for row in progress(photos.to_dict("records"), "photos", unit="photo", disable=len(photos) < 20):
         try:
             corners, logits, features = predict_photo(read_image(row["path"]), model)
@@ -202,7 +202,7 @@ def error_rates(decided: pd.DataFrame, seed: int) -> pd.DataFrame:
         ("accepted known cameras correctly classified", known & passed, right),
     ):
         own, n = weights[:, among], int(among.sum())
-        rows.append([question, *interval(own @ answer[among] / own.sum(1), n), n])
+        rows.append([question, *interval(own @ answer[among] / own.sum(1), clusters(units(decided[among])[1])), n])
     return pd.DataFrame(rows, columns=["question", "value", "low", "high", "n"])
 
 
@@ -253,7 +253,7 @@ def splice(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def splice_pairs(known: pd.DataFrame, catalogue: pd.DataFrame, most: int) -> list[tuple[pd.Series, pd.Series]]:
     """At most `most` pairs of photos by different cameras, most confident answers first; each photo is used once."""
-    photos = catalogue.assign(photo=relative_photos(catalogue)).merge(known[["photo", "confidence"]], on="photo")
+    photos = catalogue.merge(known[["photo", "confidence"]], on="photo")
     left = [row for _, row in photos.sort_values("confidence", ascending=False, kind="stable").iterrows()]
     pairs = []
     while left and len(pairs) < most:

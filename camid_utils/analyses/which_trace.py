@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import simplejpeg
 
-from ..catalogues import relative_photos
 from ..evaluation import LOG_PROB, vote
 from ..experiments import Experiment, predict_test
 from ..intervals import bootstrap_weights, interval, judged, two_sided, units
@@ -79,7 +78,7 @@ def retrained(
     """`told_apart` of the residual baseline, trained and tested on photos degraded alike; plans: of `table`."""
     own, found = table.drop_duplicates("photo").set_index("photo"), []
     used = table["photo"][np.any([plan.part != "unused" for plan in plans], axis=0)]
-    catalogue = catalogue[relative_photos(catalogue).isin(used)]
+    catalogue = catalogue[catalogue["photo"].isin(used)]
     for name, how in conditions.items():
         known, tested = baselines.features(baselines.crop_store(catalogue, folder, how), "residual")
         tables = []

@@ -64,8 +64,7 @@ def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame
         tables["photos differ from dresden.csv"] = listed.sort_values(["status", "photo"], ascending=[False, True])
     if photos["dataset"].iloc[0] == datasets.PUBLIC:
         blobs = published.photographs().set_index("file")["blob"].to_dict()
-        names = [Path(os.path.relpath(path, folder)).as_posix() for path in photos["path"]]
-        changed = [sources.blob_name(folder / name) != blobs[name] for name in names]
+        changed = [sources.blob_name(row.path) != blobs[row.photo] for row in photos.itertuples()]
         tables["not the listed content: remove the photo and download it again"] = photos.loc[changed, ["path"]]
     tasks = (joblib.delayed(_inspect)(path) for path in photos["path"])
     results = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)

@@ -1,5 +1,7 @@
 """Figures of training: curves over epochs and steps, of votes, and shifts of a network's activations."""
 
+from itertools import product
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -67,12 +69,16 @@ def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -
 def accuracy_by_step(runs: dict, note: str) -> plt.Figure:
     """Validation accuracy against training steps for each run (name -> History); a ring where it met its limit."""
     fig, ax = plt.subplots(figsize=(8.4, 4.2))
-    for (name, history), colour in zip(runs.items(), sns.color_palette("husl", len(runs)), strict=True):
+    for (name, history), (dashes, (colour, marker)) in zip(
+        runs.items(), product(DASHES, zip(SERIES, MARKERS, strict=True)), strict=False
+    ):
         steps = history.steps.groupby("epoch")["step"].max().to_numpy()
-        ax.plot(steps, history.epochs["val_accuracy"], color=colour, lw=1.6, label=name)
-        end = dict(marker="o", ms=5, color=colour, mfc=colour if history.plateau else "white")
-        ax.plot(steps[-1], history.epochs["val_accuracy"].iloc[-1], **end)
-    ax.set(xlabel="training steps; filled end: plateau; hollow: limit of epochs", ylabel="validation accuracy")
+        look = dict(color=colour, marker=marker, ls=dashes, lw=1.3)
+        ax.plot(steps, history.epochs["val_accuracy"], ms=3, label=name, **look)
+        ax.plot(
+            steps[-1], history.epochs["val_accuracy"].iloc[-1], ms=7, mfc=colour if history.plateau else "w", **look
+        )
+    ax.set(xlabel="training steps; last marker filled: plateau; hollow: limit of epochs", ylabel="validation accuracy")
     ax.set_xscale("log")
     _plain_numbers(ax.xaxis, *ax.get_xlim())
     ax.set_ylim(0, None)

@@ -135,7 +135,9 @@ def split_map(catalogue: pd.DataFrame, parts: dict[str, pd.Series]) -> plt.Figur
         coded = catalogue.assign(code=part.map(list(PARTS).index, na_action="ignore"))
         grid = coded.pivot_table(index="device", columns="scene", values="code", aggfunc="first")
         if len(grid):
-            ax.imshow(grid, cmap=ListedColormap(list(PARTS.values())), vmin=-0.5, vmax=3.5, aspect="auto")
+            grid = grid.iloc[:, np.argsort(grid.notna().to_numpy().argmax(axis=0), kind="stable")]  # by device
+            look = dict(cmap=ListedColormap(list(PARTS.values())), aspect="auto", interpolation="nearest")
+            ax.imshow(grid, vmin=-0.5, vmax=3.5, **look)
         sizes = ", ".join(f"{key} {(part == key).sum()}" for key in ("train", "val", "test"))
         ax.set_title(f"{name}: {sizes}" + " (scenes unknown)" * grid.empty, fontsize=9)
     fig.legend([Patch(color=colour) for colour in PARTS.values()], PARTS, loc="outside lower center", ncols=4)
@@ -178,7 +180,7 @@ def confused_photos(votes: pd.DataFrame, catalogue: pd.DataFrame, size: int, cou
     """Rows of a gallery: for each of the three largest confusions some photos, most confident first, and best crops."""
     logs = evaluation.log_probabilities(votes)
     predictions = evaluation.predicted(votes)
-    path_of = dict(zip(catalogues.relative_photos(catalogue), catalogue["path"], strict=True))
+    path_of = dict(zip(catalogue["photo"], catalogue["path"], strict=True))
     rows = []
     for true, predicted in evaluation.biggest_confusions(votes)[["true", "predicted"]].itertuples(index=False):
         found = np.flatnonzero((votes["true"] == true) & (predictions == predicted))

@@ -46,7 +46,7 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero
     groups = rows["group"] if "group" in rows else pd.Series("", rows.index)
     several = len(labels) < len(rows)  # rows of one label are drawn one below the other
     apart = min(0.22, 0.8 / groups.nunique()) if several else 0.0
-    tall = max(1.5, 0.35 * groups.nunique()) if several else 1
+    tall = max(1.5, 0.43 * groups.nunique()) if several else 1
     fig, ax = plt.subplots(figsize=(8.4, 0.32 * len(labels) * tall + 1.6))
     unfinished = ~rows["plateau"].astype(bool) if "plateau" in rows else pd.Series(False, rows.index)
     for i, group in enumerate(groups.unique()):

@@ -11,8 +11,8 @@ from ..files import command
 
 JSON_HELP = """one JSON object per photo: cameras, each with its probability if one of them took the whole photo (in
 doubt where unknown or parts_differ is true); model, the model file; note, what is odd about the photo's file; header,
-the camera models whose training photos had the same header, rests_on, whether it agrees, and together, the cameras by
-header and pixels; votes, parts, scores"""
+the camera models whose training photos had the same header; rests_on, whether header and pixels agree; together, the
+cameras ranked by both; votes, parts, scores"""
 
 
 def find_photos(arguments: list[str]) -> tuple[list[Path], Counter, list[str]]:
@@ -36,7 +36,7 @@ def format_answer(found: dict) -> str:
     cameras = [(name.replace("_", " "), probability) for name, probability in found["cameras"][:3]]
     lines = [found["photo"]] + [f"note: {found['note']}"] * bool(found["note"])
     if found["parts_differ"]:
-        parts = ", ".join(f"{side} most like {name.replace('_', ' ')}" for side, name in found["parts"])
+        parts = ", ".join(f"the {side} looks most like {name.replace('_', ' ')}" for side, name in found["parts"])
         lines.append(f"its parts look like different cameras: {parts}")
     if found["unknown"]:
         similar = ", ".join(name for name, _ in cameras)
@@ -103,7 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify", description=__doc__)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG or PNG files, or folders of them")
     parser.add_argument(
-        "--model", metavar="FILE", help="a model file (default: your own of Dresden or FloreView, or the published one)"
+        "--model", metavar="FILE",
+        help="a model file (default: one that you trained on Dresden or FloreView, else the published one)",
     )
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.add_argument("--map", type=Path, metavar="OUT.png", help="draw which camera each part of it looks like")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .. import published
+from ..analyses.content import ANOTHER
 from ..experiments import labels
 from ..files import write_text
 from ..intervals import formatted
@@ -28,16 +29,16 @@ CARD = """# A classifier that names {classes} camera models
 
 ## What it must not be used for
 
-It must not decide about a person, and it is no evidence in court: it is one classifier's opinion, from few photos and
-few devices of each model. It has learnt places along with cameras, as its figures for new collections show. It knows no
-cameras but those below, and no photos that were edited, scaled down or sent by a messenger app. Its probabilities are
-no likelihood ratios.
+It must not be used to decide about a person, and it is not evidence in court: it is one classifier's opinion, from few
+photos and few devices of each model. It has learnt places along with cameras, as its figures for new collections show.
+It knows no cameras but those below, and was not trained on photos that were edited, scaled down or sent by a messenger
+app. Its probabilities are not likelihood ratios.
 
 ## What it reaches
 
-By photo, with 95 % intervals. `photo`: this classifier, on photos set aside. `collection`: others of the same recipe,
-on collections that they were trained without. Of {limit[photos]} photos set aside, the limit refused \
-{limit[known_refused]:.0%}; of {limit[unknown_photos]}
+By photo, with 95 % intervals. `photo`: this classifier, on photos set aside. `collection`: other classifiers of the
+same recipe, on collections left out of their training, by bodies that training saw or not.
+Of {limit[photos]} photos set aside, the limit refused {limit[known_refused]:.0%}; of {limit[unknown_photos]}
 photos by cameras that it does not know, {limit[unknown_accepted]:.0%} were accepted.
 
 {reached}
@@ -56,12 +57,14 @@ def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame
     """Write model.safetensors, model.onnx and README.md, the model's card, into `folder`; returns sizes and agreement.
 
     model: with info["identification"], its limits and what they do to test photos. train: the catalogue's rows of its
-    training photos. metrics: for the card, its tests (intervals.score) and that of its recipe in new collections.
+    training photos. metrics: for the card, its tests (intervals.score) and those of its recipe in new collections, also
+    by body (content.bodies), which the column `group` names.
     photos: paths of a few test photos, on which the page's network must agree with it. ValueError if it does not, for
     models of whole photos, and for large ones.
     """
-    limits, tested = dict(model.info["identification"]), _accuracy(metrics).set_index("protocol")["value"]
-    limits["new_collections"] = round(float(tested["collection"]), 4)
+    limits = dict(model.info["identification"])
+    tests = _accuracy(metrics)
+    limits["another_body"] = round(float(tests.loc[tests["group"] == ANOTHER, "value"].item()), 4)
     if limits.get("score") != "feature_similarity":
         limits.pop("means", None)  # no answer needs them
     model = model._replace(info=model.info | {"headers": seen_headers(train), "identification": limits})
@@ -96,8 +99,8 @@ def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) 
     sources = train.groupby("collection")["camera_model"].agg(["size", lambda names: ", ".join(sorted({*names}))])
     sources.insert(0, "licence", licences.reindex(sources.index).fillna("not listed"))
     known = train.groupby("camera_model")[["device", "collection"]].nunique().join(train["camera_model"].value_counts())
-    tests = _accuracy(metrics).set_index("experiment")
-    tests.index = [labels().get(name, name) for name in tests.index]
+    tests = _accuracy(metrics).set_index("experiment").fillna({"group": ""})
+    tests.index = [", ".join(filter(None, [labels().get(name, name), own])) for name, own in tests["group"].items()]
     reached = tests[["protocol"]].assign(right=formatted(tests), photos=tests["photos"], parts=tests["collections"])
     return CARD.format(
         **facts, classes=len(model.class_names), about=describe_model(model), kind=model.net.settings["network"],

@@ -1,13 +1,14 @@
 """The ledger: each claim of the paper with our figures in words, a verdict and a link; the summary figure's rows.
 
 published/claims.csv holds a claim's rules, statements separated by "; " (see `statements`): what must hold for it to
-be `supported` and what for it to be `contradicted`. All must be true, or at least one if they begin with "or ". A
-statement about a run that did not reach its plateau counts as not true (unless the rule asks for the plateau itself).
-Where neither rule holds, the claim is undecided. `{strict}` in a rule is the strictest protocol that notebook 02 could
-test. Column `testable`: whether these photographs can test the claim, in terms of its rows and `simulated`; a claim
-about the authors' data sets is tested on most of these only, never on other real photographs. `decides`: the rules in a
-plain sentence. `ours`: a template for what was found; `{figures}` stands for all figures with intervals. In the part
-`documents`, published tables settle a claim: borne out if its rule holds.
+be `supported` and what for it to be `contradicted`. All must be true, or at least one if they begin with "or "; of
+these, some may be about tables that a profile does not have. A statement about a run that did not reach its plateau
+counts as not true (unless the rule asks for the plateau itself). Where neither rule holds, the claim is undecided.
+`{strict}` in a rule is the strictest protocol that notebook 02 could test. Column `testable`: whether these
+photographs can test the claim, in terms of its rows and `simulated`; a claim about the authors' data sets is tested on
+most of these only, never on other real photographs. `decides`: the rules in a plain sentence. `ours`: a template for
+what was found; `{figures}` stands for all figures with intervals. In the part `documents`, published tables settle a
+claim: borne out if its rule holds.
 """
 
 import html
@@ -81,7 +82,14 @@ def _hold(evidence: Evidence, rule: str, asked: bool) -> tuple[bool, list[pd.Dat
 
     asked: whether statements about runs that did not reach their plateau count.
     """
-    found = [evaluate(evidence, statement.removeprefix("or ")) for statement in rule.split("; ") if statement]
+    found, missing = [], None
+    for statement in filter(None, rule.split("; ")):
+        try:
+            found.append(evaluate(evidence, statement.removeprefix("or ")))
+        except EvidenceMissing as error:
+            missing = error
+    if missing and not (found and rule.startswith("or ")):
+        raise missing
     true = [holds and (asked or _trained(rows)) for rows, holds in found]
     return bool(true) and (any(true) if rule.startswith("or ") else all(true)), [rows for rows, _ in found]
 

@@ -182,11 +182,12 @@ function introduce(loaded) {
 }
 
 function errorRates({ threshold, own, known_refused: refused, unknown_accepted: accepted, ...others }) {
-  const { new_collections: elsewhere, splice_threshold: splice } = others;
+  const { another_body: elsewhere, splice_threshold: splice } = others;
   const places =
     elsewhere === undefined
       ? ""
-      : `Of photos from places that training never saw, models like it identify ${percent(elsewhere, 0)} correctly. `;
+      : "Of photos by bodies and from places that training never saw, models like it identify " +
+        `${percent(elsewhere, 0)} correctly. `;
   if (threshold === undefined)
     return `${places}It always names one of them: no threshold for “none of the known cameras” was measured.`;
   const parts =

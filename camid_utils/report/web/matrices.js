@@ -289,10 +289,10 @@
       ? `${state.rows === "brand" ? "Brand correct" : "Accuracy"}: ${fixed(right / total)} %`
       : `Accuracy: ${fixed(value)} % (95 % interval ${fixed(low)} to ${fixed(high)})`;
     const pooled = one.seeds > 1
-      ? `${one.seeds} seeds pooled: each is a training of its own, and a photo counts once for each that tested it`
+      ? `${one.seeds} seeds pooled: each seed is a separate training, and a photo counts once for each seed that tested it`
       : "one seed";
     const unit = state.level === "patch" ? "patch, each by itself" : "photo, by the vote of its patches";
-    const sizes = [`${several(photos, "photo")} of ${several(devices, "device")}`,
+    const sizes = [`${several(photos, "photo")} by ${several(devices, "device")}`,
       several(total, state.level === "patch" ? "patch" : "answer"),
       several(matrix.columns.length, state.rows === "brand" ? "brand" : "class")].join(", ");
     const lines = [
