@@ -69,15 +69,12 @@ def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -
 def accuracy_by_step(runs: dict, note: str) -> plt.Figure:
     """Validation accuracy against training steps for each run (name -> History); a ring where it met its limit."""
     fig, ax = plt.subplots(figsize=(8.4, 4.2))
-    for (name, history), (dashes, (colour, marker)) in zip(
-        runs.items(), product(DASHES, zip(SERIES, MARKERS, strict=True)), strict=False
-    ):
-        steps = history.steps.groupby("epoch")["step"].max().to_numpy()
+    looks = product(DASHES, zip(SERIES, MARKERS, strict=True))
+    for (name, history), (dashes, (colour, marker)) in zip(runs.items(), looks, strict=False):
+        steps, values = history.steps.groupby("epoch")["step"].max().to_numpy(), history.epochs["val_accuracy"]
         look = dict(color=colour, marker=marker, ls=dashes, lw=1.3)
-        ax.plot(steps, history.epochs["val_accuracy"], ms=3, label=name, **look)
-        ax.plot(
-            steps[-1], history.epochs["val_accuracy"].iloc[-1], ms=7, mfc=colour if history.plateau else "w", **look
-        )
+        ax.plot(steps, values, ms=3, label=name, **look)
+        ax.plot(steps[-1], values.iloc[-1], ms=7, mfc=colour if history.plateau else "white", **look)
     ax.set(xlabel="training steps; last marker filled: plateau; hollow: limit of epochs", ylabel="validation accuracy")
     ax.set_xscale("log")
     _plain_numbers(ax.xaxis, *ax.get_xlim())
