@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -50,14 +50,17 @@ def resume(folder: Path, key: str, net, opt, device: torch.device) -> tuple[list
     """(steps, history, best weights) of this run's checkpoint, loaded into net and optimizer; else empty."""
     if not (folder / NAME).is_file():
         return [], [], {}
-    with safe_open(folder / NAME, "pt", device=str(device)) as file:
-        meta = json.loads(file.metadata()["meta"])
-        if meta["key"] != key:  # of another run
-            return [], [], {}
-        parts = {"net": {}, "best": {}, "optimizer": {}}
-        for name in file.keys():
-            part, field = name.split(".", 1)
-            parts[part][field] = file.get_tensor(name)
+    parts = {"net": {}, "best": {}, "optimizer": {}}
+    try:
+        with safe_open(folder / NAME, "pt", device=str(device)) as file:
+            meta = json.loads(file.metadata()["meta"])
+            if meta["key"] != key:  # of another run
+                return [], [], {}
+            for name in file.keys():
+                part, field = name.split(".", 1)
+                parts[part][field] = file.get_tensor(name)
+    except SafetensorError as error:
+        raise ValueError(f"{folder / NAME} is damaged ({error}): delete it, and training starts again") from error
     if not parts["net"]:  # of a training that has ended
         return meta["steps"], meta["history"], parts["best"]
     state: dict[int, dict] = {}

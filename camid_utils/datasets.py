@@ -14,6 +14,7 @@ JPEG = r"\.j(?:pe?g|pe|fif|if)"  # as in catalogues.KINDS
 DRESDEN_NAME = re.compile(rf"([^_]+)_(.+)_([^_]+)_(\d+){JPEG}", re.IGNORECASE)  # brand, model, device, shot
 FLOREVIEW_NAME = re.compile(rf"(D\d+)_(L\d+S\d+)C\d+{JPEG}", re.IGNORECASE)
 FLOREVIEW_FLAT_NAME = re.compile(rf"(D\d+)_.*{JPEG}", re.IGNORECASE)
+FLOREVIEW_FOLDER = re.compile(r"(?:(D\d+)_)?([^_]+_.+)", re.IGNORECASE)  # as published, or without the device
 FLAT_FOLDER = re.compile(r"flat([-_ ]?fields?)?", re.IGNORECASE)
 PHONE_FOLDER = re.compile(r"(D\d+)_([^_]+_.+?)(?:_\d)?", re.IGNORECASE)  # the last digit counts devices of a model
 FORCHHEIM_VERSIONS = ("orig", "facebook", "instagram", "telegram", "twitter", "whatsapp")
@@ -64,10 +65,13 @@ def load_floreview(root: str | Path, flat: bool = False) -> pd.DataFrame:
         if is_flat != flat:
             return "flat" if is_flat else "natural"
         device, *scene = _match(FLOREVIEW_FLAT_NAME if flat else FLOREVIEW_NAME, photo, "like D27_L1S1C1.jpg")
-        folder = next((part for part in reversed(photo.parts[:-1]) if "_" in part), None)
+        named = [found for part in photo.parts[:-1] if (found := FLOREVIEW_FOLDER.fullmatch(part))]
+        folder = next((found for found in reversed(named) if found[1]), named[0] if named else None)
         if folder is None:
             raise ValueError("no folder above it names the phone as <Brand>_<Model>")
-        camera_model = re.sub(r"^D\d+_", "", folder, flags=re.IGNORECASE)
+        if folder[1] and folder[1].casefold() != device.casefold():
+            raise ValueError(f"its name says {device}, the folder above it {folder[1]}")
+        camera_model = folder[2]
         key = f"{camera_model}/{photo.name}".casefold()
         return camera_model, device.upper(), scene[0].upper() if scene else pd.NA, key
 
@@ -179,6 +183,7 @@ def read_listing(root: str | Path) -> pd.DataFrame:
     """The listing `dresden.csv` in `root`: columns filename and scene, the index is the file name in lower case."""
     path = Path(root).expanduser() / LISTING
     options = {"dtype": str, "keep_default_na": False, "on_bad_lines": "skip", "skipinitialspace": True}
+    options["index_col"] = False  # even where rows, but not the header, end in a comma
     try:  # the names of places may be in another encoding; nothing is read from them
         table = pd.read_csv(path, encoding="utf-8-sig", encoding_errors="replace", **options)
         table = table[["filename", "position_num", "motive_num"]].fillna("").apply(lambda column: column.str.strip())

@@ -1,5 +1,6 @@
 """Atomic writes and locks: no half-written file passes for a complete one, no two processes build the same folder."""
 
+import argparse
 import errno
 import os
 import shutil
@@ -88,6 +89,13 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
             return 130
 
     return run
+
+
+def named_path(text: str) -> Path:
+    """A path on a command line; an empty one, as an unset variable gives, is refused."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -312,6 +312,8 @@ def load_model(path: str | Path) -> Model:
         net.load_state_dict(state)
         if len(fields["class_names"]) != settings["num_classes"] or fields["input_range"] not in INPUT_RANGES:
             raise ValueError(f"{settings['num_classes']} outputs, {fields}")
+        if not all(tensor.isfinite().all() for tensor in state.values()):
+            raise ValueError("a weight is not a finite number")
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not a model file of this study, or is damaged: {error}") from error
     return Model(net.eval(), **fields)

@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -50,11 +51,7 @@ def read_noted(path: str | Path, at_least: tuple[int, int] = (0, 0), png: bool =
     try:
         data = Path(path).read_bytes()
         if png and data.startswith(b"\x89PNG\r\n\x1a\n"):
-            with warnings.catch_warnings(action="ignore"), PngImageFile(io.BytesIO(data)) as image:
-                _check_pixels(image.height, image.width)
-                if data[24] == 16:  # bits per sample: ISO/IEC 15948, 11.2.2
-                    raise ValueError("a PNG with 16 bits per sample, which no camera's JPEG has; save it with 8")
-                return np.asarray(image.convert("RGB")), ""
+            return _read_png(data), ""
         jpeg_header(io.BytesIO(data))
         try:
             return simplejpeg.decode_jpeg(data, "RGB", strict=True, **size), ""
@@ -68,6 +65,17 @@ def read_noted(path: str | Path, at_least: tuple[int, int] = (0, 0), png: bool =
         elif "premature end" in reason.lower():
             reason = "truncated JPEG (premature end of file)"
         raise ValueError(f"{path}: {reason}") from error
+
+
+def _read_png(data: bytes) -> np.ndarray:
+    try:
+        with warnings.catch_warnings(action="ignore"), PngImageFile(io.BytesIO(data)) as image:
+            _check_pixels(image.height, image.width)
+            if data[24] == 16:  # bits per sample: ISO/IEC 15948, 11.2.2
+                raise ValueError("a PNG with 16 bits per sample, which no camera's JPEG has; save it with 8")
+            return np.asarray(image.convert("RGB"))
+    except (AssertionError, AttributeError, LookupError, TypeError, struct.error, zlib.error) as error:  # of Pillow
+        raise ValueError(f"a damaged PNG ({error or type(error).__name__})") from error
 
 
 def _segments(data: bytes) -> Iterator[tuple[bytes, int, bytes]]:

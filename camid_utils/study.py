@@ -16,12 +16,13 @@ from pathlib import Path
 import yaml
 
 # what notebooks and reports need is slow to import: the functions that need it do so
-from .files import command, exclusive_folder, write_csv
+from .files import command, exclusive_folder, named_path, write_csv, write_text
 from .project import PROJECT, code_changed_since, commit, read_record, resolve
 
 NOTEBOOKS = PROJECT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 PUBLISHED = PROJECT / "results"
+MADE, OURS = ("patches", "features", "predictions", "runs", "models"), "MADE_BY_A_RUN.txt"  # in a run's data_dir
 COMPARED = ("metrics", "run.json")  # all that is published of the default run, which is a tour and no evidence
 PARTS = ("notebooks", "html", "figures", "metrics", "predictions", "run.json")  # of a run, and where it has one, model
 
@@ -31,10 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     parameters = read_parameters(options.profile, options.p)
-    out = Path(options.out) if options.out else default_out(options.profile, parameters)
+    out = options.out or default_out(options.profile, parameters)
     notebooks = find_notebooks(options.only)
     if options.fresh and options.only:
         raise ValueError("--fresh starts the whole run over, so it does not go with --only")
+    if options.publish and (options.p or options.only or options.fresh):
+        raise ValueError("--publish copies a run as it is, so it does not go with -p, --only or --fresh")
     if options.grid or options.cluster or options.jobs != 1:
         return run_grid(options, notebooks, out if options.out else out / "grid")
     if options.publish:
@@ -44,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         start_over(out, parameters)
     from .execution import run_notebooks
 
+    own_data(parameters)
     failed = run_notebooks(notebooks, parameters, out, options.profile)
     return 1 if failed else 0 if options.only else compare(out, options.profile)
 
@@ -59,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-p", action="append", default=[], metavar="name=value", help="set a notebook parameter")
     parser.add_argument("--only", metavar="NN", help="run one notebook, for example 03")
     parser.add_argument("--fresh", action="store_true", help="start over: train and predict everything again")
-    parser.add_argument("--out", help="folder of the run (default: runs/<profile>, or runs/<profile>/grid)")
+    parser.add_argument(
+        "--out", type=named_path, help="folder of the run (default: runs/<profile>, or runs/<profile>/grid)"
+    )
     parser.add_argument("--publish", action="store_true", help="copy a finished run to results/<profile> instead")
     parser.add_argument("--grid", nargs="+", metavar="name=value,value", help="run every combination of these values")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="combinations at a time (default: 1)")
@@ -115,6 +121,8 @@ def read_parameters(profile: str, assignments: list[str]) -> dict[str, object]:
                 parameters[name] = expected(value)
         if type(parameters[name]) is not expected:
             raise ValueError(f"parameter {name} must be {expected.__name__}, not {value!r}")
+    if "results_dir" in parameters:
+        raise ValueError("results_dir is where a notebook writes when it is run by hand: name a folder with --out")
     return parameters
 
 
@@ -127,6 +135,10 @@ def default_out(profile: str, parameters: dict) -> Path:
 
 def check(notebooks: list[Path], parameters: dict) -> None:
     """Raise an error for what would fail after minutes of work: a missing folder of photos, a tracker without a key."""
+    if parameters.get("seed", 0) < 0 or parameters.get("seeds", 1) < 1:
+        raise ValueError("seed must be 0 or more, and seeds, their number, 1 or more")
+    if PROJECT.is_relative_to(resolve(parameters.get("data_dir", "data"))):
+        raise ValueError("data_dir must be a folder of its own, not one that contains the project")
     for name in known_parameters(notebooks).keys() & {name for name, value in parameters.items() if value}:
         if name.endswith("_root") and not (folder := resolve(parameters[name])).is_dir():
             advice = f"name yours with -p {name}=FOLDER; `make photographs` downloads the public photographs"
@@ -160,6 +172,8 @@ def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> i
         check(notebooks, parameters)
     for folder, parameters in runs.items() if options.fresh else ():
         start_over(folder, parameters)
+    for parameters in runs.values():
+        own_data(parameters)
     failures = run_combinations(notebooks, runs, options.profile, options.jobs, options.cluster)
     from .report import headlines
 
@@ -172,12 +186,21 @@ def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> i
     return int(bool(failures))
 
 
+def own_data(parameters: dict) -> None:
+    """Mark the folder of a run's heavy files, so that `start_over` may delete what is in it."""
+    data = resolve(parameters.get("data_dir") or known_parameters()["data_dir"])
+    write_text(data / OURS, f"Runs of this study write here. With --fresh, they delete {', '.join(MADE)}.\n")
+
+
 def start_over(out: Path, parameters: dict) -> None:
     """Delete a run's record and what it cut, trained and predicted; simulated photographs stay."""
-    (out / "run.json").unlink(missing_ok=True)
     data = resolve(parameters.get("data_dir") or known_parameters()["data_dir"])
-    for name in ("patches", "features", "predictions", "runs", "models"):
-        shutil.rmtree(data / name, ignore_errors=True)
+    made = [path for name in MADE if (path := data / name).exists()]
+    if made and not (data / OURS).exists():
+        raise ValueError(f"{data} has no {OURS}, so no run made it: delete {made[0]} and the like yourself")
+    (out / "run.json").unlink(missing_ok=True)
+    for path in made:
+        shutil.rmtree(path)
 
 
 def compare(out: Path, profile: str) -> int:
@@ -210,7 +233,10 @@ def publish(out: Path, profile: str) -> int:
     from .execution import renew_prose
     from .report import headlines
 
-    entries = read_record(out).get("notebooks", {})
+    record = read_record(out)
+    entries = record.get("notebooks", {})
+    if entries and (record["profile"], record["parameters"]) != (profile, read_parameters(profile, [])):
+        raise ValueError(f"{out} is a run of the profile {record['profile']}, or has other parameters than {profile}")
     names = [path.stem for path in find_notebooks()]
     if gone := sorted({*entries} - {*names}):
         raise ValueError(f"{out} has results of notebooks that are gone ({', '.join(gone)}): delete it and run again")

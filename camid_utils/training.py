@@ -4,6 +4,7 @@
 `torchrun --nproc-per-node 4 -m camid_utils.training JOB` four processes, one a GPU, divide each batch among them.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from . import augmentation, batches, checkpoints, models
 from .batches import make_fabric
-from .files import atomic_path, lock, write_text
+from .files import atomic_path, command, lock, named_path, write_text
 from .patches import open_store
 from .project import progress
 
@@ -58,6 +60,11 @@ def hyperparameters(**chosen) -> dict:
     settings = DEFAULTS | chosen
     if settings["optimizer"] not in OPTIMIZERS:
         raise ValueError(f"no optimizer named {settings['optimizer']!r}: choose one of {', '.join(OPTIMIZERS)}")
+    for name, least in {"epochs": 1, "batch_size": 1, "patience": 0, "drops": 0}.items():
+        if settings[name] is not None and (settings[name] < least or settings[name] != int(settings[name])):
+            raise ValueError(f"{name}={settings[name]!r}: give a whole number, {least} or more")
+    if not 0 < settings["learning_rate"] < float("inf"):
+        raise ValueError(f"learning_rate={settings['learning_rate']!r}: give a number above 0")
     return settings
 
 
@@ -269,19 +276,34 @@ def write_job(
 
 
 def run_job(path: str | Path) -> History:
-    """Train as a job file says; checkpoint and logs go to its folder, where the notebook that wrote it finds them."""
-    folder, job = Path(path).parent, json.loads(Path(path).read_text(encoding="utf-8"))
-    net, part, source = models.build(job.pop("network")), job.pop("part"), folder / job.pop("inputs")
-    net = getattr(net, part) if part else net
-    net.load_state_dict(load_file(folder / "initial.safetensors"))
-    for name in job.pop("frozen"):
-        net.get_parameter(name).requires_grad_(False)
-    inputs = np.load(source, mmap_mode="r") if source.is_file() else open_store(source).pixels
-    fabric, rows = make_fabric(job.pop("precision")), np.load(folder / "rows.npz")
+    """Train as a job file says; checkpoint and logs go to its folder, where the notebook that wrote it finds them.
+
+    ValueError, with the path and the reason, if the job or a file that it names cannot be used.
+    """
+    folder = Path(path).parent
+    try:
+        job = json.loads(Path(path).read_text(encoding="utf-8"))
+        net, part, source = models.build(job.pop("network")), job.pop("part"), folder / job.pop("inputs")
+        net = getattr(net, part) if part else net
+        net.load_state_dict(load_file(folder / "initial.safetensors"))
+        for name in job.pop("frozen"):
+            net.get_parameter(name).requires_grad_(False)
+        inputs = np.load(source, mmap_mode="r") if source.is_file() else open_store(source).pixels
+        fabric, rows = make_fabric(job.pop("precision")), dict(np.load(folder / "rows.npz"))
+        hyperparameters(**job["settings"])
+    except (AttributeError, LookupError, OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be trained: {type(error).__name__}: {error}") from error
     return fit(net, inputs, **rows, folder=folder, fabric=fabric, **job)
 
 
+@command
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: the path of one job."""
+    parser = argparse.ArgumentParser(prog="python -m camid_utils.training", description=main.__doc__)
+    parser.add_argument("job", type=named_path, help="a job.json that a notebook wrote for a training")
+    run_job(parser.parse_args(arguments).job)
+    return 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
-        sys.exit("usage: python -m camid_utils.training JOB, a job.json that experiments.run wrote for a training")
-    run_job(sys.argv[1])
+    sys.exit(main())

@@ -303,7 +303,8 @@ def test_complete_photos_that_cannot_be_decoded_are_kept_named_and_asked_for_onc
     assert downloaded(server) == [*paths, "failed.txt"] and len(server.ranges) == 26  # the list, and each photo once
     doubt = "complete, but cannot be decoded: truncated JPEG (premature end of file)"
     assert (server.folder / "failed.txt").read_text().splitlines() == [f"{path}: {doubt}" for path in paths]
-    assert floreview() == 0 and len(server.ranges) == 27  # the list again
+    assert floreview() == 1 and len(server.ranges) == 27  # the list again; the photos are still doubted
+    assert (server.folder / "failed.txt").read_text().splitlines() == [f"{path}: {doubt}" for path in paths]
     for i, path in enumerate(paths):
         server.files[f"/FloreView/Dataset/{path}"] = jpeg(i)
         (server.folder / path).unlink()

@@ -494,24 +494,27 @@ def test_the_readme_leads_with_real_photographs_and_never_puts_a_simulated_figur
     head, rows = table()
     assert list(rows) == list(SHOWN["label"]) and {(row[2], row[3]) for row in rows.values()} == {("-", "-")}
     first, *_, last = rows.values()
-    assert first == ["`patch`", "82.0 %", "-", "-", simulated, "patches of 40 photos, simulated Dresden"]
+    both = f"{simulated}; per photo 60.0 % (50.0 to 70.0)"  # of networks that see patches
+    assert first == ["`patch`", "82.0 %", "-", "-", both, "patches of 40 photos, simulated Dresden"]
     assert last[-1] == "40 photos, simulated FloreView"
     plant(tmp_path / "photographs" / "metrics", real, "public")
     head_before, (head, rows) = head, table()
-    assert head == head_before and len(rows) == 15
+    assert head == head_before and len(rows) == 14
     assert head[2:6] == ["paper (validation)", "ours, real photographs (`photographs`)", headlines.CONTENT,
                          "ours, simulated (`full`)"]  # fmt: skip
     tested = "patches of 40 photos, public photographs by cameras; patches of 40 photos, simulated Dresden"
-    assert rows.pop(ALL["label"]["cameraconvnet-patch"]) == ["`patch`", "82.0 %", ours, content, simulated, tested]
+    real_both = f"{ours}; per photo 70.0 % (60.0 to 80.0)"
+    assert rows.pop(ALL["label"]["cameraconvnet-patch"]) == ["`patch`", "82.0 %", real_both, content, both, tested]
     row = rows.pop("CameraConvNet, new collections (simulated: new scenes and devices)")
     assert row[:2] == ["`collection` (simulated: `scene+device`)", "not tested"]
-    assert row[2:5] == [ours, "70.0 % (60.0 to 80.0)", simulated]
+    assert row[2:5] == [real_both, "70.0 % (60.0 to 80.0)", both]
     assert row[5].startswith("patches of 40 photos from 7 collections, public photographs by cameras; patches of 40 ")
     every = {label: row for label, row in rows.items() if label.startswith("all models, ")}
-    assert len(every) == 9 and {row[4] for row in every.values()} == {"-"}
+    assert len(every) == 8 and {row[4] for row in every.values()} == {"-"}
     assert not any("simulated" in cell for row in every.values() for cell in row)
     assert {row[3] for label, row in every.items() if "content alone" in label} == {"-"}
-    assert [row[2:5:2] for label, row in rows.items() if label not in every] == [[ours, simulated]] * 4
+    others = [row[2:5:2] for label, row in rows.items() if label not in every]
+    assert others == [[real_both, both]] * 2 + [[ours, simulated]] * 2
     assert rows[ALL["label"]["transfer-released-patch"]][3] == "-"  # content alone has no such test
     fewer = planted("public")["02_metrics"].assign(photos=range(1000, 1000 + len(planted("public")["02_metrics"])))
     fewer.to_csv(tmp_path / "photographs" / "metrics" / "02_metrics.csv", index=False)

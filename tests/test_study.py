@@ -301,8 +301,12 @@ def test_fresh_forgets_what_was_cut_trained_and_predicted(notebooks, tmp_path, m
     monkeypatch.setattr(study, "known_parameters", lambda: {"number": 1, "data_dir": str(tmp_path / "data")})
     for name in ("runs", "models", "features", "predictions", "patches", "simulated-dresden"):
         (tmp_path / "data" / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match=f"data has no {study.OURS}, so no run made it"):
+        study.start_over(tmp_path / "out", {})
+    assert len([*(tmp_path / "data").iterdir()]) == 6
+    study.own_data({})
     study.start_over(tmp_path / "out", {})
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["simulated-dresden"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [study.OURS, "simulated-dresden"]
 
 
 def test_clean_strips_bars_times_and_paths(tmp_path):

@@ -38,7 +38,7 @@ import filelock
 import pandas as pd
 
 from .. import catalogues
-from ..files import clear_errors, command, lock, write_text
+from ..files import clear_errors, command, lock, named_path, write_text
 from ..photos import read_photo
 from ..project import progress
 from . import check, fetch, sources
@@ -50,6 +50,7 @@ DATA = {
     "dresden": "natural photos of 74 cameras",
     "floreview": "photos of 46 phones",
 }
+DOUBT = ": complete, but cannot be decoded: "  # in lines of FAILED
 FAILED = "failed.txt"  # in the user's folder: what the last run could not download, or what cannot be decoded, and why
 
 
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="what", required=True)
     for name, data in DATA.items():
         add = commands.add_parser(name, help=data, description=f"Download {data}.").add_argument
-        add("--to", type=Path, required=True, metavar="DIR", help="the only folder that is written to")
+        add("--to", type=named_path, required=True, metavar="DIR", help="the only folder that is written to")
         add("--devices", nargs="+", default=[], metavar="NAME", help="only these devices or camera models")
         add("--limit", type=int, metavar="N", help="at most N photos, spread evenly over the devices")
         add("--dry-run", action="store_true", help="show what would be downloaded from each device and write nothing")
@@ -68,7 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
             add("--licensed", action="store_true", help="only collections that state a licence")
         if name == "floreview":
             add("--list", default=sources.FLOREVIEW, metavar="URL", help="another list of addresses")
-    commands.add_parser("check", help="what is wrong with a folder").add_argument("folder", type=Path, metavar="DIR")
+    add = commands.add_parser("check", help="what is wrong with a folder").add_argument
+    add("folder", type=named_path, metavar="DIR")
     options = parser.parse_args(arguments)
     try:
         return check.report(options.folder) if options.what == "check" else download(options)
@@ -105,6 +107,7 @@ def download(options: argparse.Namespace) -> int:
             if dresden:
                 scenes = _absent(pd.DataFrame({"path": [catalogues.LISTING], "address": [sources.SCENES]}), folder)
                 failures += fetch_all(scenes, folder, from_server, _check_scenes)
+            failures += _still_doubted(folder, {*absent["path"]})
             (folder / FAILED).unlink(missing_ok=True)
             if failures:
                 write_text(folder / FAILED, "\n".join(failures) + "\n")
@@ -115,6 +118,8 @@ def download(options: argparse.Namespace) -> int:
 
 def select(listing: pd.DataFrame, devices: list[str], limit: int | None) -> pd.DataFrame:
     """At most `limit` photos of these devices, models or FloreView folders (none: all), spread over the devices."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit {limit}: give 1 or more")
     if listing.empty:
         raise ValueError("the list names no photo in the data set's layout; it may have moved")
     names = {name.casefold() for name in devices}
@@ -137,7 +142,7 @@ def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable, check: Ca
         try:
             check_file = partial(sources.check_blob, blob=file.blob) if "blob" in files else check
             doubt = fetch_file(file.address, fetch.inside(folder, file.path), check_file)
-            return doubt and f"{file.path}: complete, but cannot be decoded: {doubt}", False
+            return doubt and f"{file.path}{DOUBT}{doubt}", False
         except ValueError as error:
             return f"{file.path}: {error}", getattr(error, "after", math.inf) < math.inf
 
@@ -158,6 +163,13 @@ def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable, check: Ca
         except (KeyboardInterrupt, multiprocessing.TimeoutError) as stop:
             end = f"stopped ({type(stop).__name__}); start the same command again"
     return sorted(failures) + [f"the other photos: {end}"] * bool(end)
+
+
+def _still_doubted(folder: Path, fetched: set[str]) -> list[str]:
+    """The lines of FAILED about files that cannot be decoded, are still there, and were not fetched again."""
+    path = folder / FAILED
+    doubts = [line.partition(DOUBT) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+    return ["".join(line) for line in doubts if line[1] and line[0] not in fetched and (folder / line[0]).is_file()]
 
 
 def _absent(files: pd.DataFrame, folder: Path) -> pd.DataFrame:

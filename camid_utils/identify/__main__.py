@@ -5,9 +5,10 @@ import json
 import os
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
-from ..files import command
+from ..files import command, named_path
 
 JSON_HELP = """one JSON object per photo: cameras, each with its probability if one of them took the whole photo (in
 doubt where unknown or parts_differ is true); model, the model file; note, what is odd about the photo's file; header,
@@ -15,16 +16,18 @@ the camera models whose training photos had the same header; rests_on, whether h
 cameras ranked by both; votes, parts, scores"""
 
 
-def find_photos(arguments: list[str]) -> tuple[list[Path], Counter, list[str]]:
+def find_photos(arguments: list[Path]) -> tuple[list[Path], Counter, list[str]]:
     """Named files and photos in named folders, each once; what is skipped there, by kind; folders that are closed."""
     from .. import catalogues  # here, as pandas takes a while: --help need not wait for it
 
     found, skipped, closed = {}, Counter(), []
-    for path in map(Path, arguments):
+    for path in arguments:
         names, unopened = catalogues.list_files(path) if os.path.isdir(path) else ([""], [])
         closed += [f"{row['path']}: {row['reason']}" for row in unopened]
         for name in names:
-            if not name or (kind := catalogues.kind(name)) in ("photo", "PNG"):
+            if name and not os.path.isfile(path / name):
+                skipped["no regular file"] += 1
+            elif not name or (kind := catalogues.kind(name)) in ("photo", "PNG"):
                 found.setdefault(os.path.realpath(path / name), path / name)
             else:
                 skipped[kind] += 1
@@ -63,7 +66,9 @@ def _identify(options: argparse.Namespace) -> int:
     for folder in failures:
         print(f"left out: {folder}", file=sys.stderr)
     if not photos:
-        raise FileNotFoundError(f"no photo in {', '.join(options.photos)}: JPEG and PNG files are read")
+        raise FileNotFoundError(f"no photo in {', '.join(map(str, options.photos))}: JPEG and PNG files are read")
+    if options.map and os.path.realpath(options.map) in map(os.path.realpath, photos):
+        raise ValueError(f"--map {options.map} is one of the photos: give another name")
     file = options.model or predict.default_model()
     model = load_model(file)
     try:
@@ -73,6 +78,8 @@ def _identify(options: argparse.Namespace) -> int:
     bar = progress(photos, "photos", unit="photo", disable=len(photos) < 5)
     for number, path in enumerate(bar, 1):
         try:
+            if path.exists() and not path.is_file():
+                raise ValueError("it is no regular file, and is read twice: save it as one first")
             photo, note = read_noted(path)
             with predict.few_threads():
                 corners, logits, features = predict.predict_photo(photo, model)
@@ -101,13 +108,12 @@ def _identify(options: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Exit code 0: every photo has an answer; 1: some could not be read; 2: an error; 130: Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify", description=__doc__)
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG or PNG files, or folders of them")
-    parser.add_argument(
-        "--model", metavar="FILE",
-        help="a model file (default: one that you trained on Dresden or FloreView, else the published one)",
-    )
+    add = partial(parser.add_argument, type=named_path)
+    add("photos", nargs="+", metavar="PHOTO", help="JPEG or PNG files, or folders of them")
+    default = "one that you trained on Dresden or FloreView, else the published one"
+    add("--model", metavar="FILE", help=f"a model file (default: {default})")
+    add("--map", metavar="OUT.png", help="draw which camera each part of it looks like")
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
-    parser.add_argument("--map", type=Path, metavar="OUT.png", help="draw which camera each part of it looks like")
     options = parser.parse_args(arguments)
     if options.map and options.map.suffix != ".png":
         raise ValueError(f"--map {options.map}: maps are PNG files, give a name that ends in .png")

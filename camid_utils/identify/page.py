@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from ..files import atomic_path, command, exclusive_folder
+from ..files import atomic_path, command, exclusive_folder, named_path
 from ..models import Model, load_model
 from ..project import resolve
 from .predict import PATCHES, PatchNetwork, default_model, few_threads
@@ -111,12 +111,12 @@ def server(folder: str | Path, port: int = 0) -> ThreadingHTTPServer:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify.page", description=__doc__)
-    parser.add_argument("--model", metavar="FILE", help="a model file (default: as `identify`)")
+    parser.add_argument("--model", type=named_path, metavar="FILE", help="a model file (default: as `identify`)")
     parser.add_argument("--to", metavar="DIR", default=resolve("data/page"), help="its folder (default: data/page)")
     parser.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
     parser.add_argument("--no-serve", action="store_true", help="build the folder and stop")
     options = parser.parse_args(arguments)
-    path = Path(options.model or default_model())
+    path = options.model or default_model()
     print(f"model: {path}", flush=True)
     with few_threads(), nullcontext() if options.no_serve else server(options.to, options.port) as page:
         network = beside if (beside := path.with_suffix(".onnx")).is_file() else None

@@ -51,18 +51,21 @@ def filled(text: str, results: str | Path = RESULTS) -> str:
 def _cells(folder: Path) -> pd.DataFrame:
     """What the README's table shows of one profile's results, as texts, by row number; no rows without results.
 
-    Columns: experiment (its label), split, paper, ours, content (content alone, per photo, in the same test), tested.
+    Columns: experiment (its label), split, paper, ours (per patch also per photo), content (content alone, per photo,
+    in the same test), tested.
     """
     numbers, metrics = listed().query("readme != ''")["readme"].astype(int), read_tables(folder / "metrics")
     rows, photo = (accuracy_rows(metrics, level) for level in (None, "photo"))
-    photo = photo[photo["label"].str.contains("content alone")]
+    contents = photo[photo["label"].str.contains("content alone")]
     rows = rows[rows["experiment"].isin(numbers.index)]
     cells = []
     for _, row in rows.iterrows():
-        same = photo[(photo[["dataset", "protocol", "photos"]] == row[["dataset", "protocol", "photos"]]).all(axis=1)]
-        beside = same[same["experiment"] != row["experiment"]]
+        same = (contents[["dataset", "protocol", "photos"]] == row[["dataset", "protocol", "photos"]]).all(axis=1)
+        beside = contents[same & (contents["experiment"] != row["experiment"])]
         paper = f"{100 * row['published']:.1f} %" if pd.notna(row["published"]) else "not tested"
         ours = "**" + formatted(row.to_frame().T)[0].replace(" (", "** (")
+        if row["level"] == "patch":
+            ours += f"; per photo {formatted(photo[photo['experiment'] == row['experiment']])[0]}"
         tested = {"patch": f"patches of {row['photos']} photos", "photo": f"{row['photos']} photos"}[row["level"]]
         tested += f" from {row['collections']} collections" if row["protocol"] == "collection" else ""
         content = next(iter(formatted(beside)), "-")
