@@ -137,7 +137,7 @@ def check(notebooks: list[Path], parameters: dict) -> None:
     """Raise an error for what would fail after minutes of work: a missing folder of photos, a tracker without a key."""
     if parameters.get("seed", 0) < 0 or parameters.get("seeds", 1) < 1:
         raise ValueError("seed must be 0 or more, and seeds, their number, 1 or more")
-    if PROJECT.is_relative_to(resolve(parameters.get("data_dir", "data"))):
+    if PROJECT.is_relative_to(resolve(parameters.get("data_dir", "data")).resolve()):
         raise ValueError("data_dir must be a folder of its own, not one that contains the project")
     for name in known_parameters(notebooks).keys() & {name for name, value in parameters.items() if value}:
         if name.endswith("_root") and not (folder := resolve(parameters[name])).is_dir():

@@ -100,6 +100,8 @@ def test_a_listing_with_doubled_broken_and_accented_lines_is_read(tmp_path, enco
     scenes = datasets.read_listing(tmp_path)["scene"]
     assert scenes.index.is_unique and pd.isna(scenes["nikon_d70_0_5.jpg"])
     assert scenes[["nikon_d70_0_1.jpg", "nikon_d70_1_2.jpg"]].tolist() == ["12-3", "12-4"]
+    (tmp_path / "dresden.csv").write_text(LISTING.replace("http://x", "http://x,"))  # not so the header
+    assert datasets.read_listing(tmp_path)["scene"].tolist() == ["12-3", "12-4"]
 
 
 @pytest.mark.parametrize("text, words", [("", "No columns"), ("filename,x\na,b\n", "'position_num', 'motive_num'")])
@@ -137,8 +139,12 @@ def test_floreview_is_read_in_both_layouts_natural_or_flat(tmp_path):
         "d08_l2s3c1.JPG": ["Samsung", "Samsung_GalaxyS10+", "D08", "L2S3"],
     }
     assert natural.attrs["skipped"] == {"HEIC": 1, "flat": 1, "other": 1, "video": 1}
-    flat = datasets.load_floreview(tmp_path, flat=True)
-    assert by_name(flat, "device", "scene") == {"D27_F1.jpg": ["D27", None]} and flat.attrs["skipped"]["natural"] == 2
+    more = ["D28_Samsung_S9/all_images/D28_L1S1C1.jpg", "Acer_Z/day_1/D01_L1S1C1.jpg", "D30_LG_G7/x/D31_L1S1C1.jpg"]
+    table = datasets.load_floreview(plant(tmp_path / "more", [*more, "D27_/D27_L1S1C1.jpg"]))
+    assert set(table["camera_model"]) == {"Samsung_S9", "Acer_Z"}
+    assert reasons(table)["D31_L1S1C1.jpg"] == "its name says D31, the folder above it D30"
+    flat = datasets.load_floreview(tmp_path / "Dataset", flat=True)
+    assert by_name(flat, "device", "scene") == {"D27_F1.jpg": ["D27", None]} and flat.attrs["skipped"]["natural"] == 1
 
 
 def test_each_own_folder_is_a_class(tmp_path):

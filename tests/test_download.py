@@ -320,6 +320,11 @@ def test_what_is_no_image_is_not_kept_and_does_not_end_a_run(server, floreview, 
     assert len(server.ranges) == 5 and (server.folder / "failed.txt").read_text().count("not a JPEG") == 3
 
 
+@pytest.mark.parametrize("limit", ["0", "-5"])
+def test_a_limit_is_one_or_more(server, floreview, capsys, limit):
+    assert floreview("--limit", limit) == 2 and f"--limit {limit}: give 1 or more" in capsys.readouterr().err
+
+
 def test_what_another_download_has_just_brought_is_not_downloaded_again(server, floreview, monkeypatch):
     def other_download(folder):  # in the moment before the lock is taken
         photo(server.folder, PHONES[0], 7)

@@ -282,9 +282,19 @@ def test_errors_say_what_to_do(photos, model, model_file, tmp_path, monkeypatch,
     wrong = {"none was trained": [photos], "another version": [photos, "--model", old],
              "no model file": [photos, "--model", "no.safetensors"],
              "JPEG and PNG files are read": [tmp_path / "empty"], "ends in .png": [*drawn, tmp_path / "map.jpg"],
-             "File exists": [*drawn, tmp_path / "file" / "map.png"]}  # fmt: skip
+             "File exists": [*drawn, tmp_path / "file" / "map.png"],
+             "is one of the photos": [tmp_path / "own.png", *drawn[1:], tmp_path / "own.png"]}  # fmt: skip
+    Image.new("RGB", (80, 80)).save(tmp_path / "own.png")
     for message, arguments in wrong.items():
         assert __main__.main(list(map(str, arguments))) == 2 and message in capsys.readouterr().err
+    for arguments in ([""], [str(photos), "--model", ""]):
+        with pytest.raises(SystemExit):
+            __main__.main(arguments)
+        assert "an empty path" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "empty" / "a.jpg")  # a folder's are skipped, as reading one would wait forever
+    assert __main__.main([str(tmp_path / "empty")]) == 2 and "1 no regular file" in capsys.readouterr().err
+    assert __main__.main([str(tmp_path / "empty" / "a.jpg"), *map(str, drawn[1:3])]) == 1
+    assert "a.jpg: it is no regular file" in capsys.readouterr().err
     monkeypatch.setattr(predict, "default_model", Mock(side_effect=KeyboardInterrupt))
     assert __main__.main([str(photos)]) == 130
 

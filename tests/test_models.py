@@ -138,7 +138,9 @@ def test_a_model_file_keeps_everything(tmp_path):
     assert loaded[1:] == model[1:] and list(model.net.state_dict())[0] == "0.0.weight"  # older files stay readable
     patches = torch.rand(2, 3, 48, 48)
     assert torch.equal(loaded.net(patches), model.net.eval()(patches)) and list(tmp_path.iterdir()) == [path]
-    for change in (dict(class_names=list("ABC")), dict(input_range="0..7")):
+    with torch.no_grad():
+        next(model.net.parameters()).view(-1)[0] = torch.nan
+    for change in (dict(class_names=list("ABC")), dict(input_range="0..7"), dict(net=model.net)):
         with pytest.raises(ValueError, match="is not a model file of this study"):
             models.load_model(models.save_model(tiny(**change), path))
 

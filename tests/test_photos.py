@@ -4,8 +4,10 @@ import io
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from functools import cache
 
 import numpy as np
@@ -94,6 +96,15 @@ def test_a_grey_photo_has_three_equal_channels_and_no_chroma_table(tmp_path):
     assert (pixels == pixels[..., :1]).all() and abs(pixels[..., 0].astype(int) - scene()[..., 1]).max() <= 2
 
 
+def chunks(names: str) -> bytes:
+    """A PNG of four pixels with a palette, of these chunks only; iCCP is empty."""
+    found = {"IHDR": struct.pack(">IIBBBBB", 2, 2, 8, 3, 0, 0, 0), "PLTE": bytes(3), "tRNS": b"\0", "iCCP": b"",
+             "IDAT": zlib.compress(bytes(6)), "IEND": b""}  # fmt: skip
+    parts = [(name.encode(), found[name]) for name in names.split()]
+    packed = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
 BAD_FILES = {
     "empty": (b"", "not a JPEG: the file is empty"),
     "html": (b"<!DOCTYPE html>", "not a JPEG: it begins with b'<!DOCTYP'"),
@@ -116,6 +127,8 @@ BAD_FILES = {
     "wrong sampling": (with_frame(11, b"\x12"), "Corrupt JPEG data"),
     "16 bits": (encoded(scene()[..., 0].astype(np.uint16), "PNG"), "16 bits per sample"),
     "cut png": (encoded(scene(), "PNG")[:100], ""),
+    "png without its palette": (chunks("IHDR tRNS IDAT IEND"), "a damaged PNG"),
+    "png with an empty profile": (chunks("IHDR PLTE IDAT iCCP IEND"), "a damaged PNG"),
 }
 
 

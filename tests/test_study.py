@@ -59,6 +59,7 @@ def test_text_is_not_read_as_yaml(notebooks, text):
         ("number=[1", "a -p cannot be read"),
         ("rate=high", "parameter rate must be float, not 'high'"),
         ("flag=1", "parameter flag must be bool"),
+        ("results_dir=/x", "name a folder with --out"),
     ],
 )
 def test_wrong_parameters_are_named(notebooks, assignment, message):
@@ -76,6 +77,9 @@ def test_wrong_parameters_are_named(notebooks, assignment, message):
         (["--profile", "bad"], "profile bad or a -p cannot be read"),
         (["--profile", "small", "--publish"], "not a finished run: 01_first, 02_second did not run"),
         (["--profile", "small", "--only", "01", "--fresh"], "--fresh starts the whole run over"),
+        (["--profile", "small", "--publish", "--fresh"], "--publish copies a run as it is"),
+        (["--profile", "small", "-p", "data_dir=.."], "data_dir must be a folder of its own"),
+        (["--profile", "small", "-p", "data_dir="], "data_dir must be a folder of its own"),
     ],
 )
 def test_a_wrong_command_writes_nothing(notebooks, tmp_path, capsys, arguments, message):
@@ -421,12 +425,20 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     notebook.cells[-1].source = "1 + 1"
     nbformat.write(notebook, source)
     assert study.main([*asked, "--publish"]) == 2 and "its code has changed since it ran" in capsys.readouterr().err
+    (study.PROFILES / "small.yaml").write_text("number: 4\n")
+    assert study.main([*asked, "--publish"]) == 2 and "has other parameters than small" in capsys.readouterr().err
+    assert study.main([*asked, "--profile", "odd", "--publish"]) == 2
+    assert "a run of the profile small" in capsys.readouterr().err
+    (study.PROFILES / "small.yaml").write_text("number: 3\n")
     now["clean"] = False
     assert study.main([*asked, "--publish"]) == 2 and "not a run of clean commits" in capsys.readouterr().err
     entries = record(tmp_path / "out")
     entries["notebooks"]["03_renamed"] = entries["notebooks"]["01_first"]
     (tmp_path / "out" / "run.json").write_text(json.dumps(entries))
     assert study.main([*asked, "--publish"]) == 2 and "gone (03_renamed): delete it" in capsys.readouterr().err
+    for damage in ("{", "[1]", '{"notebooks": [1]}'):
+        (tmp_path / "out" / "run.json").write_text(damage)
+        assert study.main([*asked, "--publish"]) == 2 and "run.json is damaged" in capsys.readouterr().err
 
 
 # the record

@@ -1,6 +1,8 @@
 """Training learns planted differences, selects on validation only, and resumes interrupted runs to the bit."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -136,6 +138,10 @@ def test_epochs_use_the_augmented_copies_in_turn_and_validation_the_originals(tm
     [
         ({"settings": {"optimizer": "rmsprop"}}, "no optimizer named 'rmsprop': choose one of sgd, adam, adamw"),
         ({"settings": {"learning_rat": 0.1}}, r"unknown \['learning_rat'\], missing \[\]"),
+        ({"settings": {"epochs": -1}}, "epochs=-1: give a whole number, 1 or more"),
+        ({"settings": {"epochs": 1.5}}, "epochs=1.5: give a whole number"),
+        ({"settings": {"patience": -1}}, "patience=-1: give a whole number, 0 or more"),
+        ({"settings": {"learning_rate": float("nan")}}, "learning_rate=nan: give a number above 0"),
         ({"val": np.arange(0)}, "128 rows to train on, 0 to validate on"),
         ({"val": np.arange(100, 192)}, "share rows"),
         ({"labels": np.full(192, -1)}, "has no class"),
@@ -336,6 +342,23 @@ def job(tmp_path):
     (tmp_path / "run").mkdir()
     training.write_job(net, "", *data, tmp_path / "run", **options, precision="32-true")
     return tmp_path / "run", net, data, options
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict(network={"network": "Foo"}), dict(inputs="nosuch"), dict(precision="x"), dict(settings={"epochs": 1}), None],
+)
+def test_a_damaged_job_is_named_in_one_line(job, capsys, change):
+    path = job[0] / "job.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change) if change else "{")
+    assert training.main([str(path)]) == 2
+    assert re.fullmatch(rf"error: {path} cannot be trained: \w+: [^\n]+\n", capsys.readouterr().err)
+
+
+def test_a_damaged_checkpoint_is_named(job):
+    (job[0] / "checkpoint.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match="checkpoint.safetensors is damaged .*: delete it, and training starts again"):
+        training.run_job(job[0] / "job.json")
 
 
 @pytest.mark.parametrize("processes", [1, 2])
