@@ -63,8 +63,8 @@ def hyperparameters(**chosen) -> dict:
     for name, least in {"epochs": 1, "batch_size": 1, "patience": 0, "drops": 0}.items():
         if settings[name] is not None and (settings[name] < least or settings[name] != int(settings[name])):
             raise ValueError(f"{name}={settings[name]!r}: give a whole number, {least} or more")
-    if not 0 < settings["learning_rate"] < float("inf"):
-        raise ValueError(f"learning_rate={settings['learning_rate']!r}: give a number above 0")
+    if not 0 <= settings["learning_rate"] < float("inf"):
+        raise ValueError(f"learning_rate={settings['learning_rate']!r}: give a number, 0 or more")
     return settings
 
 

@@ -1,31 +1,25 @@
 """Shared stand-ins: patch tables, a small patch store and its network, predictions, an interrupted training."""
 
-import shutil
 import signal
-from collections import OrderedDict
 from contextlib import ExitStack
-from itertools import product
 from unittest.mock import MagicMock
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import CHROMIUM, MODELS, patch_table
 from lightning_fabric import Fabric
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect, sync_playwright
-from scipy.special import log_softmax
-from torch import nn
 
 from camid_utils import evaluation, experiments, patches, project, training
 from camid_utils import study as runner
-from camid_utils.analyses import transfer
+from camid_utils.analyses import baselines, transfer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore Ctrl-C
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
     --disable-component-update --disable-sync""".split()
-MODELS = ["Acme_A", "Acme_B", "Bolt_C"]
 PARAMETERS = {  # of two tiny notebooks
     "01_first": 'text: str = "as is"  # a comment\nresults_dir: str = ""\ndresden_root: str = ""\n'
     'wandb_project: str = ""\n',
@@ -68,24 +62,10 @@ def opened(browser):
 def on_cpu(monkeypatch) -> Fabric:
     """Everything runs on the CPU in float32, also where there is a GPU or bfloat16: results can be compared closely."""
     fabric = Fabric(accelerator="cpu", precision="32-true", devices=1)
-    for module in (training, evaluation, experiments, transfer):
+    for module in (training, evaluation, experiments, transfer, baselines):
         monkeypatch.setattr(module, "make_fabric", lambda *_: fabric)
+    monkeypatch.setattr(baselines, "best_device", lambda: "cpu")
     return fabric
-
-
-@pytest.fixture
-def patch_table():
-    """Makes a patch table: every device of every camera model photographs every scene, `per_photo` patches each."""
-
-    def make(devices: int = 2, scenes: int = 8, per_photo: int = 4, names: list[str] = MODELS) -> pd.DataFrame:
-        rows = [
-            ("Dresden", name.split("_")[0], name, f"{name}_{d}", f"{s}-1", "Dresden", f"{name}/{name}_{d}_{s}.JPG", 0,
-             48 * p)
-            for name, d, s, p in product(names, range(devices), range(scenes), range(per_photo))
-        ]  # fmt: skip
-        return pd.DataFrame(rows, columns=patches.PATCH_COLUMNS)
-
-    return make
 
 
 @pytest.fixture
@@ -99,7 +79,7 @@ def make_store(tmp_path):
 
 
 @pytest.fixture
-def store(patch_table, make_store) -> patches.Store:
+def store(make_store) -> patches.Store:
     """A store of 96 patches of 8 x 8 pixels: each camera model has its own colour; the rows are in random order."""
     table = patch_table(per_photo=2).sample(frac=1, random_state=0).reset_index(drop=True)
     pixels = np.random.default_rng(0).integers(0, 40, (len(table), 8, 8, 3), dtype=np.uint8)
@@ -108,43 +88,9 @@ def store(patch_table, make_store) -> patches.Store:
 
 
 @pytest.fixture
-def colour_net():
-    """Makes a network for `store`: colour_net(classes, norm=False) learns which colour belongs to which class."""
-
-    def make(num_classes: int, norm: bool = False) -> nn.Module:
-        first = nn.BatchNorm2d(3, momentum=0.5, affine=False) if norm else nn.Identity()
-        features = nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        net = nn.Sequential(OrderedDict(features=features, classifier=nn.Linear(3, num_classes)))
-        net.settings = {"network": "ColourNet", "num_classes": num_classes}
-        return net
-
-    return make
-
-
-@pytest.fixture
 def study(tmp_path) -> experiments.Study:
     """A study that keeps all its files in a folder of the test."""
     return experiments.Study(tmp_path / "data", tmp_path / "results", {})
-
-
-@pytest.fixture
-def noisy_predictions():
-    """Makes a table of predictions of four classes in turn; `strength`: how far the true class stands out."""
-
-    def make(photos: int = 40, per_photo: int = 5, strength: float = 1.0, seed: int = 0) -> pd.DataFrame:
-        photo, names = np.repeat(np.arange(photos), per_photo), np.array([*MODELS, "Bolt_D"])
-        true = names[photo % 4]
-        noise = np.random.default_rng(seed).normal(size=(len(photo), 4))
-        logs = log_softmax(noise + strength * np.eye(4)[photo % 4], axis=1)
-        table = pd.DataFrame({
-            "photo": [f"p{i:05d}.jpg" for i in photo], "y": 0, "x": np.arange(len(photo)) % per_photo,
-            "dataset": "simulated Dresden", "brand": [name.split("_")[0] for name in true],
-            "device": [f"{name}_{i // 4 % 2}" for name, i in zip(true, photo, strict=True)], "true": true,
-            "camera_model": true,
-        })  # fmt: skip
-        return table.join(pd.DataFrame(logs, columns=[evaluation.LOG_PROB + name for name in names]))
-
-    return make
 
 
 @pytest.fixture

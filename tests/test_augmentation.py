@@ -3,19 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from helpers import scene
 
 from camid_utils import augmentation
 from camid_utils.augmentation import DEGRADED, augmented, draw
 from camid_utils.photos import degrade, recompress
-
-
-def scene(side=64, seed=0):
-    """Smooth blobs with pixel noise on top: content and traces."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(60, 200, (side // 16, side // 16, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC)).astype(int)
-    return (smooth + rng.integers(-12, 13, (side, side, 3))).clip(0, 255).astype(np.uint8)
 
 
 def tensor(*photos):
@@ -31,7 +23,7 @@ def levels(images):
 
 @pytest.mark.parametrize("turns", range(-1, 3))
 def test_a_turn_by_right_angles_and_a_flip_put_every_pixel_in_its_place(turns):
-    photo = tensor(scene(), scene(seed=1))
+    photo = tensor(scene(64, 64), scene(64, 64, 1))
     turned = augmented(photo, {"rotation": torch.tensor([90.0 * turns, 0.0])})
     expected = torch.stack([photo[0].rot90(turns, (1, 2)), photo[1]]).float()
     torch.testing.assert_close(turned, expected, atol=0.05, rtol=0)
@@ -40,7 +32,7 @@ def test_a_turn_by_right_angles_and_a_flip_put_every_pixel_in_its_place(turns):
 
 
 def test_jitter_changes_mean_and_contrast_of_each_image_by_its_own_factors():
-    photo = tensor(*[scene()] * 3)
+    photo = tensor(*[scene(64, 64)] * 3)
     images = augmented(photo, {"jitter": torch.tensor([[1.0, 1.0], [0.8, 1.0], [1.0, 0.5]])})
     mean, deviation = float(photo[0].float().mean()), float(photo[0].float().std())
     assert images.mean((1, 2, 3)).tolist() == pytest.approx([mean, 0.8 * mean, mean], rel=1e-4)
@@ -58,7 +50,7 @@ def test_draws_lie_within_the_amounts_and_differ_from_image_to_image():
 
 @pytest.mark.parametrize("factor", [0.5, 0.75])
 def test_a_shrunk_image_is_the_smaller_photo_and_its_mirror_image(factor):
-    photo, small = scene(96), round(96 * factor)
+    photo, small = scene(96, 96), round(96 * factor)
     image = levels(augmentation.shrunk(tensor(photo), torch.tensor([factor])))[0].astype(int)
     assert abs(image[:small, :small] - degrade(photo, f"scale {factor}")).max() <= 1  # Pillow rounds in between
     np.testing.assert_array_equal(image[small:], image[2 * small - 96 : small][::-1])
@@ -66,7 +58,7 @@ def test_a_shrunk_image_is_the_smaller_photo_and_its_mirror_image(factor):
 
 
 def test_each_image_has_its_own_factor_noise_and_quality():
-    photo = scene()
+    photo = scene(64, 64)
     images = levels(augmentation.shrunk(tensor(photo, photo), torch.tensor([1.0, 0.4])))
     np.testing.assert_array_equal(images[0], photo)
     np.testing.assert_array_equal(images[1], levels(augmentation.shrunk(tensor(photo), torch.tensor([0.4])))[0])
@@ -82,7 +74,7 @@ def test_each_image_has_its_own_factor_noise_and_quality():
 
 
 def test_a_recompressed_image_is_a_real_jpeg_with_the_block_grid_where_it_was_drawn():
-    photo = scene(48)
+    photo = scene(48, 48)
     padded = np.pad(photo, ((15, 0), (15, 0), (0, 0)), "reflect")
     corners = draw({"jpeg": [1, 60, 60]}, 12)["corner"]
     images = levels(augmentation.recompressed(tensor(*[photo] * 12), torch.full((12,), 60.0), corners))
@@ -92,7 +84,7 @@ def test_a_recompressed_image_is_a_real_jpeg_with_the_block_grid_where_it_was_dr
 
 
 def test_every_image_gets_its_own_draws_and_a_seed_repeats_them():
-    batch = tensor(*[scene()] * 64)
+    batch = tensor(*[scene(64, 64)] * 64)
     before, draws = batch.clone(), draw(DEGRADED, 64, np.random.default_rng(1))
     images = augmented(batch, draws)
     assert images.shape == batch.shape and torch.equal(batch, before)

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from lightning_fabric import Fabric
+from helpers import MODELS, patch_table
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn.exceptions import ConvergenceWarning
@@ -17,20 +17,12 @@ from sklearn.preprocessing import StandardScaler
 from camid_utils import catalogues, evaluation, planning
 from camid_utils.analyses import baselines
 
-MODELS = ["Acme_A", "Acme_B", "Bolt_C"]
 COLOURS = np.array([[150, 110, 110], [110, 150, 110], [110, 110, 150]])
-pytestmark = pytest.mark.usefixtures("cpu")
+pytestmark = pytest.mark.usefixtures("on_cpu")
 
 
 @pytest.fixture
-def cpu(monkeypatch):
-    fabric = Fabric(accelerator="cpu", precision="32-true", devices=1)
-    monkeypatch.setattr(baselines, "make_fabric", lambda *_: fabric)
-    monkeypatch.setattr(baselines, "best_device", lambda: "cpu")
-
-
-@pytest.fixture
-def photographs(tmp_path, patch_table):
+def photographs(tmp_path):
     """Makes photos in which the header, the content or the residual tells the camera model; catalogue, patch table."""
 
     def make(planted: str, side: int = 200) -> tuple[pd.DataFrame, pd.DataFrame]:

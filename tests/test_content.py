@@ -3,17 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import MODELS
 
-from camid_utils import catalogues, evaluation, planning
+from camid_utils import evaluation, planning
 from camid_utils.analyses import content
 from camid_utils.evaluation import LOG_PROB
 
-NAMES = ["Acme_A", "Acme_B", "Bolt_C"]
-
 
 def predictions(rows: list[tuple]) -> pd.DataFrame:
-    """Rows of (seed, collection, true, probabilities of NAMES)."""
-    logs = pd.DataFrame(np.log([row[3] for row in rows]), columns=[LOG_PROB + name for name in NAMES])
+    """Rows of (seed, collection, true, probabilities of MODELS)."""
+    logs = pd.DataFrame(np.log([row[3] for row in rows]), columns=[LOG_PROB + name for name in MODELS])
     return pd.DataFrame([row[:3] for row in rows], columns=["seed", "collection", "true"]).join(logs)
 
 
@@ -83,12 +82,6 @@ def test_the_recipe_of_a_class_is_chosen_by_the_others():
     assert accuracy.mean().idxmax() == "lucky" and chosen.loc["D"].tolist() == ["steady", 0.1]
     assert chosen["recipe"].tolist() == ["lucky", "lucky", "lucky", "steady"]
     assert chosen["value"].mean() < accuracy["lucky"].mean()
-
-
-def test_protocols_of_a_catalogue_include_new_collections():
-    table = public({"A/0": ["museum"], "A/1": ["garden"], "B/0": ["lake"], "B/1": ["zoo"]})
-    table = table.assign(path="root/" + table["photo"], dataset="public", brand="Acme", width=64, height=64)
-    assert list(planning.protocol_parts(table[catalogues.COLUMNS], 0)[0])[-1] == "collection"
 
 
 def test_each_class_is_scored_by_the_recipe_that_others_chose_for_it():

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import colour_net, noisy_predictions
 from scipy.special import expit, log_softmax
 from scipy.stats import norm
 from sklearn import metrics as reference
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 @pytest.fixture
-def red(make_store, colour_net, on_cpu):
+def red(make_store, on_cpu):
     """(model, store) of twelve patches: three of each class, whose number is the red value."""
     net, number = colour_net(4, norm=True), torch.arange(4.0)  # not trained: the normalisation changes nothing
     net.classifier.load_state_dict({"weight": number[:, None] * torch.tensor([1.0, 0, 0]), "bias": (0 - number**2) / 2})
@@ -76,7 +77,7 @@ def metrics(table: pd.DataFrame) -> dict[str, float]:
     return {name: value[0] for name, value in found.items()}
 
 
-def test_metrics_agree_with_scikit_learn(noisy_predictions):
+def test_metrics_agree_with_scikit_learn():
     table = noisy_predictions()
     logs, options = log_probabilities(table), dict(labels=NAMES, average="macro", zero_division=0)
     true, guess = table["true"], predicted(table)
@@ -104,7 +105,7 @@ def test_votes_keep_folds_apart_and_classes_that_a_fold_does_not_know_empty():
     np.testing.assert_allclose(found, [[1 / (1 + np.e), np.e / (1 + np.e), np.nan], [np.nan, 0.5, 0.5]], rtol=1e-6)
 
 
-def test_votes_sum_log_probabilities_for_each_photo_and_seed(noisy_predictions):
+def test_votes_sum_log_probabilities_for_each_photo_and_seed():
     tables = [noisy_predictions(photos=4, per_photo=n, seed=n) for n in (3, 2)]
     seeds = pd.concat([table.assign(seed=i) for i, table in enumerate(tables)])
     votes = evaluation.vote(seeds.sample(frac=1, random_state=0))
@@ -115,7 +116,7 @@ def test_votes_sum_log_probabilities_for_each_photo_and_seed(noisy_predictions):
     assert metrics(evaluation.vote(weak))["accuracy"] > metrics(weak)["accuracy"] + 0.2
 
 
-def test_confusion_by_model_brand_and_device(noisy_predictions):
+def test_confusion_by_model_brand_and_device():
     table = noisy_predictions(strength=20)
     assert (evaluation.confusion(table).to_numpy() == 50 * np.eye(4)).all()
     assert (evaluation.confusion(table, by="brand").to_numpy() == 100 * np.eye(2)).all()
@@ -242,7 +243,7 @@ def test_a_photo_of_an_unknown_scene_is_a_scene_of_its_own_and_unknown_devices_a
 
 
 @pytest.mark.parametrize("how", ["patches", "seeds"])
-def test_patches_and_seeds_that_only_repeat_a_photo_add_no_certainty(noisy_predictions, how):
+def test_patches_and_seeds_that_only_repeat_a_photo_add_no_certainty(how):
     tables = [noisy_predictions(60, 1, seed=seed) for seed in (1, 2)]
     copies = [with_seeds(*[table.assign(x=i * (how == "patches")) for i in range(9)]) for table in tables]
     copies = [table.assign(seed=table["seed"] * (how == "seeds")) for table in copies]
@@ -252,7 +253,7 @@ def test_patches_and_seeds_that_only_repeat_a_photo_add_no_certainty(noisy_predi
     assert intervals.difference(*copies) == pytest.approx(intervals.difference(*tables))
 
 
-def test_seeds_are_pooled_widen_the_interval_and_their_spread_is_reported(noisy_predictions):
+def test_seeds_are_pooled_widen_the_interval_and_their_spread_is_reported():
     """The seeds' accuracies are 1, 0 and 1, of 20, 40 and 20 photos: of the two draws, both may be the same seed."""
     right = noisy_predictions(photos=40, per_photo=1, strength=50)
     wrong = certain(right, right["true"].map(WRONG))
@@ -297,30 +298,10 @@ def test_holm_multiplies_the_smallest_of_n_by_n_the_next_by_one_less_and_never_f
     assert intervals.holm([0.6, 0.7]).tolist() == [1, 1] and len(intervals.holm([])) == 0
 
 
-def test_contrasts_are_judged_together_and_none_that_was_not_trained_to_the_plateau():
-    table = pd.DataFrame({"difference": [0.2, -0.2, 0.1, 0.9], "p": [0.01, 0.02, 0.03, 0.001],
-                          "plateau": [True, True, True, False]})  # fmt: skip
-    found = intervals.judged(table)
-    assert found["verdict"].tolist() == ["higher", "lower", "higher", "not trained to the plateau"]
-    assert found["p_holm"].tolist()[:3] == pytest.approx([0.03, 0.04, 0.04]) and np.isnan(found["p_holm"][3])
-    again = intervals.judged(found.assign(plateau=True, p=[0.01, 0.02, 0.03, 0.4]))  # one more to judge
-    assert again["verdict"].tolist() == ["higher", "undecided", "undecided", "undecided"]
-    assert intervals.judged(table[:0]).columns.tolist() == [*table, "p_holm", "verdict"]
-
-
-def test_wilson_agrees_with_its_formula():
-    """(p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n) with z = 1.96, at 8 of 10."""
-    assert intervals.wilson(8, 10) == pytest.approx((0.8, 0.490162, 0.943318), abs=1e-5)
-    assert np.isnan(intervals.wilson(0, 0)).all()
-
-
-def test_intervals_have_one_format_and_one_verdict_undecided_where_they_include_zero():
-    rows = pd.DataFrame({"metric": ["accuracy", "log loss"], "value": [0.5, 1.5], "low": [0.4, 1.0], "high": [0.6, 2.0],
-                         "change": [-0.1, 0.0], "change_low": [-0.2, -0.1], "change_high": [0.0, 0.1]})  # fmt: skip
-    assert intervals.formatted(rows) == ["50.0 % (40.0 to 60.0)", "1.500 (1.000 to 2.000)"]
-    changes = ["-10.0 (-20.0 to +0.0)", "+0.0 (-10.0 to +10.0)"]
-    assert intervals.formatted(rows, "points", "change", "change_") == changes
-    cases = {(0.1, 0.2): "higher", (-0.2, -0.1): "lower", (-0.1, 0.1): "undecided", (0.0, 0.1): "undecided"}
+def test_a_change_has_its_own_interval_and_a_verdict_is_undecided_where_it_includes_zero():
+    rows = pd.DataFrame({"low": [0.4], "high": [0.6], "change": [-0.1], "change_low": [-0.2], "change_high": [0.0]})
+    assert intervals.formatted(rows, "points", "change", "change_") == ["-10.0 (-20.0 to +0.0)"]
+    cases = {(0.1, 0.2): "higher", (-0.2, -0.1): "lower", (-0.1, 0.0): "undecided", (0.0, 0.1): "undecided"}
     assert {ends: intervals.verdict(*ends) for ends in cases} == cases
 
 
@@ -339,3 +320,4 @@ def test_where_a_tenth_of_the_samples_lack_what_is_measured_anything_is_possible
     assert intervals.interval(draws) == (0.6, 0, 1)
     assert intervals.interval(draws, span=(0, np.inf)) == (0.6, 0, np.inf)
     assert intervals.interval(draws[:-4]) == pytest.approx((0.6, 0.5, 0.7))  # in 88 of 96
+    assert np.isnan(intervals.wilson(0, 0)).all()

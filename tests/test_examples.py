@@ -6,13 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import MODELS
 from PIL import Image
 
 from camid_utils import catalogues
 from camid_utils.evaluation import LOG_PROB
 from camid_utils.figures import photographs
-
-MODELS = ["Acme_A", "Acme_B", "Bolt_C"]
 
 
 @pytest.fixture

@@ -12,14 +12,7 @@ import filelock
 import pytest
 
 from camid_utils import files
-from camid_utils.files import atomic_path, exclusive_folder, write_text
-
-
-def test_a_file_is_written_and_replaced_and_nothing_is_left_beside_it(tmp_path):
-    for text in ("first", "Größe 3 × 4\n"):
-        path = write_text(tmp_path / "new" / "folder" / "note.txt", text)
-        assert path.read_text(encoding="utf-8") == text
-    assert [p.name for p in path.parent.iterdir()] == ["note.txt"]
+from camid_utils.files import atomic_path, exclusive_folder
 
 
 @pytest.mark.parametrize("before", [None, "old"])

@@ -70,7 +70,7 @@ def test_a_photo_matches_only_its_own_device_and_only_unmoved(prints):
     assert abs(pce(np.roll(photo(0, 20), (3, 5), (0, 1)), prints[:1])[0]) < 15
     own, negative, *unrelated = pce(photo(0, 20), [prints[0], -prints[0], *NOISE])
     assert negative == pytest.approx(-own)
-    assert 0.7 < np.abs(unrelated).mean() < 1.4  # chi-square with one degree of freedom
+    assert 0.7 < np.abs(unrelated).mean() < 1.4 and max(unrelated) < THRESHOLD / 2  # chi-square, 1 degree of freedom
 
 
 def test_what_devices_share_is_not_in_the_fingerprint():
@@ -153,12 +153,6 @@ def test_intervals_are_wider_where_devices_differ_than_where_photos_do():
     assert value == other == 0.5 and high - low > 1.5 * (ends[1] - ends[0]) > 0.2
     found = fingerprints.detection({"flat": devices}, "own")
     assert found["value"].tolist() == [0, 1] * 5 and found["n"].eq(12).all() and found["energy"].max() == 100
-
-
-def test_unrelated_noise_gives_no_false_alarm(prints):
-    energies = np.array([pce(photo(device, 30), [*NOISE]) for device in (0, 1)])
-    assert energies.size == 400 and energies.max() < THRESHOLD / 2
-    assert pce(photo(0, 30), prints)[0] > THRESHOLD
 
 
 def test_smaller_and_compressed_photos_match_less(tmp_path):

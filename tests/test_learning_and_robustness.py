@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import colour_net
 
 from camid_utils import experiments, models, planning, published
 from camid_utils.analyses import learning, robustness
@@ -29,7 +30,7 @@ def test_the_epochs_of_best_accuracy_and_of_lowest_loss_are_reported():
     assert loss["val_loss"] == pytest.approx(printed["val_loss"], abs=0.005) and accuracy.name != loss.name
 
 
-def test_rate_runs_differ_only_in_rate_and_input_range(store, study, colour_net):
+def test_rate_runs_differ_only_in_rate_and_input_range(store, study):
     settings = dict(input_range="-1..1", epochs=2, batch_size=8, optimizer="adamw", patience=2)
     plan = planning.plan(store.table, "photo", 0)
     found = learning.rate_runs(study, lambda n, _, input_range: colour_net(n), store, plan, settings)
@@ -51,7 +52,7 @@ def test_the_table_of_rates_says_which_runs_left_the_start_and_which_diverged():
 
 
 @pytest.fixture
-def result(study, store, colour_net):
+def result(study, store):
     """A network with batch normalisation that classifies all test photos of the store correctly."""
     plans = planning.plans(store.table, "scene+device", 0)
     return experiments.run(study, "design-base", lambda n, _: colour_net(n, norm=True), store, plans, SETTINGS)
@@ -74,7 +75,7 @@ def test_adaptation_uses_the_statistics_of_the_tested_photos_and_no_others(resul
     assert all(torch.equal(t, before[name]) for name, t in result.models[0].net.state_dict().items())  # not changed
 
 
-def test_adapted_statistics_are_means_over_batches_of_one_size(result, cast, colour_net):
+def test_adapted_statistics_are_means_over_batches_of_one_size(result, cast):
     model, rows = result.models[0], np.arange(96)
     adapted = robustness.adapted_network(model, cast, rows)
     inputs = models.to_input(torch.from_numpy(cast.pixels).permute(0, 3, 1, 2), model.input_range).split(48)

@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import CHROMIUM
 from PIL import Image
 from playwright.sync_api import expect
 from sklearn.metrics import confusion_matrix
@@ -19,7 +20,6 @@ from camid_utils import evaluation
 from camid_utils.evaluation import LOG_PROB, class_names, log_probabilities, save_predictions
 from camid_utils.report import matrices
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
 SIMULATED = ["Alfa_1", "Alfa_2", "Beta_1", "Gamma_1"]
 REAL = [f"Brand{i % 9}_Model{i:02d}" for i in range(44)]

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import simplejpeg
-import torch
+from helpers import colour_net, halves, patch_table
 from scipy.special import log_softmax
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
-from torch import nn
 
 from camid_utils import catalogues, evaluation, intervals, patches, planning
 from camid_utils.analyses import calibration, open_set
@@ -22,30 +21,11 @@ BLUE, RED, PURPLE = (40, 40, 200), (200, 40, 40), (120, 40, 60)
 CLASSES = ["Cold_Blue", "Warm_Red"]
 
 
-class ColourNet(nn.Module):
-    """Weights set by hand, which tell red from blue; its features are a patch's mean colour."""
-
-    def __init__(self):
-        super().__init__()
-        self.settings = {}
-        self.features, self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, 2)
-        self.classifier.weight.data = torch.tensor([[0.0, 0, 0], [0.1, 0, -0.1]])
-        self.classifier.bias.data.zero_()
-
-    def forward(self, images):
-        return self.classifier(self.features(images))
-
-
 @pytest.fixture
 def model() -> Model:
-    return Model(ColourNet(), CLASSES, 48, "0..255", {"dataset": "simulated x", "kind": "grid"})
-
-
-def halves(left: tuple, right: tuple, height: int = 240, width: int = 320) -> np.ndarray:
-    """A photo of two colours, side by side."""
-    pixels = np.empty((height, width, 3), np.uint8)
-    pixels[:, : width // 2], pixels[:, width // 2 :] = left, right
-    return pixels
+    """It tells red from blue."""
+    net = colour_net(2, weight=[[0.0, 0, 0], [0.1, 0, -0.1]], bias=[0.0, 0])
+    return Model(net, CLASSES, 48, "0..255", {"dataset": "simulated x", "kind": "grid"})
 
 
 @pytest.fixture
@@ -73,7 +53,7 @@ def test_every_model_is_left_out_once_and_two_remain():
         open_set.divide(["a", "b"], 2, seed=0)
 
 
-def test_a_fold_without_some_models_trains_and_tests_the_others_as_before(patch_table):
+def test_a_fold_without_some_models_trains_and_tests_the_others_as_before():
     table = patch_table(devices=4, scenes=10, per_photo=2, names=list("abcd"))
     whole = strict_plan(table)
     fold = open_set.without(whole, ["a", "c"])
@@ -94,7 +74,7 @@ def colour_store(table: pd.DataFrame, colours: dict, rng) -> patches.Store:
     return patches.Store(pixels, table, pd.DataFrame(), Path("none"), "grid")
 
 
-def test_each_val_and_test_photo_is_scored_and_unknown_cameras_are_far(model, patch_table):
+def test_each_val_and_test_photo_is_scored_and_unknown_cameras_are_far(model):
     models = {"Cold_Blue": BLUE, "Warm_Red": RED, "Odd_Purple": PURPLE}
     table = patch_table(devices=4, scenes=10, per_photo=2, names=list(models))
     store, plan = colour_store(table, models, np.random.default_rng(0)), strict_plan(table)

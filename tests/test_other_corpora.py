@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from helpers import colour_net
 from PIL import Image
-from torch import nn
 
 from camid_utils import datasets, evaluation, experiments, intervals
 from camid_utils.analyses import other_corpora
@@ -91,16 +90,6 @@ def test_versions_are_compared_on_the_same_photos():
     assert gaps["verdict"].tolist() == ["lower"] + [intervals.UNTRAINED] * 3  # one photo is left out of all versions
 
 
-class Bright(nn.Module):
-    """Logits of (dark, bright) from the mean of 0..1 images."""
-
-    settings = {"network": "Bright"}
-
-    def forward(self, images):
-        mean = images.mean(dim=(1, 2, 3))
-        return 20 * torch.stack([0.5 - mean, mean - 0.5], dim=1)
-
-
 def plant(root, phone: str, grey: int, scenes: int, version: str = "orig", size=(80, 60)):
     folder = root / f"{phone}_1" / version
     folder.mkdir(parents=True)
@@ -114,7 +103,8 @@ def test_every_model_sees_a_corpus_as_it_was_trained_to(tmp_path, kind, crops):
     plant(plant(tmp_path / "photos", "D01_X_dark", 40, 2), "D02_X_bright", 220, 2)
     catalogue = datasets.load_forchheim(tmp_path / "photos")
     infos = [{"target": "camera_model", "kind": kind, "seed": seed} for seed in (4, 5)]
-    models = [Model(Bright(), ["X_dark", "X_bright"], 24, "0..1", info) for info in infos]
+    net = colour_net(2, weight=[[-7.0] * 3, [7.0] * 3], bias=[10.0, -10.0])
+    models = [Model(net, ["X_dark", "X_bright"], 24, "0..1", info) for info in infos]
     found = other_corpora.predict_catalogue(models, catalogue, tmp_path / "patches", 3, seed=0)
     assert len(found) == 2 * 4 * crops and set(found["seed"]) == {4, 5} and set(found["part"]) == {"test"}
     assert intervals.photo_accuracy(found)["value"].item() == 1.0
@@ -153,11 +143,11 @@ def catalogue_of(models: dict[str, list[str]]) -> pd.DataFrame:
 
 def test_common_models_are_found_under_other_spellings():
     floreview = {"Huawei_P9Lite": ["D1"], "Samsung_GalaxyS10+": ["D2", "D3"], "LG_G4c": ["D4"]}
-    other = catalogue_of({"HUAWEI_P9_lite": ["F1", "F2"], "Huawei_P9": ["F3"], "Samsung_Galaxy_S10_Plus": ["F4"]})
+    other = catalogue_of({"HUAWEI_P9_lite": ["F1", "F2"], "Huawei_P9": ["F3"], "Samsung_Galaxy S10 Plus": ["F4"]})
     common = other_corpora.common_models(catalogue_of(floreview), other)
     assert common.to_dict("list") == {
         "camera_model": ["Huawei_P9Lite", "Samsung_GalaxyS10+"], "photos": [2, 4], "devices": [1, 2],
-        "other": ["HUAWEI_P9_lite", "Samsung_Galaxy_S10_Plus"], "other_photos": [4, 2], "other_devices": [2, 1],
+        "other": ["HUAWEI_P9_lite", "Samsung_Galaxy S10 Plus"], "other_photos": [4, 2], "other_devices": [2, 1],
     }  # fmt: skip
     photos = other_corpora.photos_in_common(other, common)
     assert photos["camera_model"].to_list() == ["Huawei_P9Lite"] * 4 + ["Samsung_GalaxyS10+"] * 2

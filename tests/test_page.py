@@ -1,11 +1,9 @@
 """The page in a real browser: Python's answers, maps, bad files, keyboard and screen readers, and no other host."""
 
-import io
 import json
 import os
 import re
 import shutil
-import struct
 import tempfile
 import threading
 from contextlib import contextmanager
@@ -20,14 +18,15 @@ import pandas as pd
 import pytest
 import simplejpeg
 import torch
+from helpers import CHROMIUM, colour_net, encoded, halves
 from PIL import Image, ImageCms
 from playwright.sync_api import expect
+from test_photos import BAD_FILES, ODD, with_frame
 
 from camid_utils import models
 from camid_utils.identify import page, predict
 from camid_utils.photos import header_key, read_noted
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and shutil.which("npm")), reason="needs chromium and npm")
 expect.set_options(timeout=60_000)
 RED, BLUE, PURPLE = (200, 40, 40), (40, 40, 200), (90, 40, 40)
@@ -50,21 +49,17 @@ def textures() -> models.Model:
 @cache
 def headers() -> dict[str, list]:
     """The header of every other photo below as that of one to five cameras, in turn."""
-    rows, contents = [], list((all_kinds() | odd_files()).values())[::2]
+    rows, contents = [], list(all_photos().values())[::2]
     with tempfile.TemporaryDirectory() as folder:
         for i, content in enumerate(contents):
             (path := Path(folder, str(i))).write_bytes(content)
-            rows += [(path, *read_noted(path)[0].shape[:2], NAMES[(i + k) % 6]) for k in range(1 + i % 5)]
+            rows += [(path, *read_noted(path)[0].shape[:2], NAMES[(i + k) % 6]) for k in range(5 - i % 5)]
         return predict.seen_headers(pd.DataFrame(rows, columns=["path", "height", "width", "camera_model"]))
 
 
 def colours() -> models.Model:
     """Weights set by hand: red is one camera's, blue another's, PURPLE neither's for sure."""
-    net = torch.nn.Module()
-    net.features = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    net.classifier = torch.nn.Linear(3, 2)
-    weights = {"weight": torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.0, -0.1]]), "bias": torch.tensor([5.0, 0.0])}
-    net.classifier.load_state_dict(weights)
+    net = colour_net(2, weight=[[0.0, 0.0, 0.0], [0.1, 0.0, -0.1]], bias=[5.0, 0.0])
     facts = dict(temperature=1.5, score="confidence", threshold=0.9, known_refused=0.05, unknown_accepted=0.3,
                  another_body=0.55, splice_threshold=0.5, splice_false_alarms=0.02,
                  splice_detected=0.71)  # fmt: skip
@@ -134,25 +129,12 @@ def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.clip(coarse + grain, 0, 255).astype(np.uint8)
 
 
-def flat(left: tuple, right: tuple) -> Image.Image:
-    """A photo of two colours, side by side."""
-    pixels = np.empty((300, 400, 3), np.uint8)
-    pixels[:, :200], pixels[:, 200:] = left, right
-    return Image.fromarray(pixels)
-
-
-def saved(image: Image.Image, form: str, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
-def turned(image: Image.Image, orientation: int = 6) -> bytes:
+def turned(pixels: np.ndarray, orientation: int = 6) -> bytes:
     """A JPEG as phones write it: turned by its EXIF, here with a colour profile far from sRGB."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    return saved(image, "JPEG", quality=88, exif=exif, icc_profile=profile)
+    return encoded(pixels, quality=88, exif=exif, icc_profile=profile)
 
 
 def all_kinds() -> dict[str, bytes]:
@@ -163,45 +145,31 @@ def all_kinds() -> dict[str, bytes]:
     alpha.putalpha(images[5].convert("L"))
     jpegs = [simplejpeg.encode_jpeg(pixels[i], 60 + 10 * i, "RGB", ("444", "422", "420", "440")[i]) for i in range(4)]
     return {f"{i}.jpg": jpeg for i, jpeg in enumerate(jpegs)} | {
-        "progressive.JPG": saved(images[4], "JPEG", progressive=True, quality=80),
-        "phone photo é.jpeg": turned(images[5]),
-        "grey.jpg": saved(images[6].convert("L"), "JPEG", quality=85),
-        "plain.png": saved(images[7], "PNG"),
-        "alpha.png": saved(alpha, "PNG"),
-        "grey.png": saved(images[8].convert("L"), "PNG"),
-        "palette.png": saved(images[1].quantize(64), "PNG"),
-        "one patch.png": saved(images[2].crop((0, 0, 48, 48)), "PNG"),
-        "restart.jfif": saved(images[3], "JPEG", restart_marker_blocks=3),
-        "rgb.jpe": saved(images[6], "JPEG", keep_rgb=True),
+        "progressive.JPG": encoded(images[4], "JPEG", progressive=True, quality=80),
+        "phone photo é.jpeg": turned(pixels[5]),
+        "grey.jpg": encoded(images[6].convert("L"), "JPEG", quality=85),
+        "plain.png": encoded(images[7], "PNG"),
+        "alpha.png": encoded(alpha, "PNG"),
+        "grey.png": encoded(images[8].convert("L"), "PNG"),
+        "palette.png": encoded(images[1].quantize(64), "PNG"),
+        "one patch.png": encoded(images[2].crop((0, 0, 48, 48)), "PNG"),
+        "restart.jfif": encoded(images[3], "JPEG", restart_marker_blocks=3),
+        "rgb.jpe": encoded(images[6], "JPEG", keep_rgb=True),
         "411.jif": simplejpeg.encode_jpeg(pixels[7], 80, "RGB", "411"),
         "video behind it.jpg": jpegs[2] + b"\0\0\0\x18ftypmp42",
     }
 
 
-def odd_files() -> dict[str, bytes]:
-    """JPEGs that break the standard and yet are whole: viewers show them without complaint."""
-    whole = saved(Image.fromarray(texture(230, 290, 11)), "JPEG", quality=70)
-    table, scan, jfif = whole.index(b"\xff\xdb"), whole.index(b"\xff\xda"), whole.index(b"JFIF\0") + 5
-    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x05"
-    entropy = scan + 2 + int.from_bytes(whole[scan + 2 : scan + 4])
-    return {
-        "scan header of zeros.jpg": whole[: entropy - 3] + bytes(3) + whole[entropy:],
-        "no end.jpg": whole[:-2],
-        "no end, progressive.jpg": saved(Image.fromarray(texture(200, 201)), "JPEG", progressive=True)[:-2],
-        "before a table.jpg": whole[:table] + bytes(5) + whole[table:],
-        "behind the data.jpg": whole[:-2] + bytes(40) + whole[-2:],
-        "JFIF 2.jpg": whole[:jfif] + b"\2" + whole[jfif + 1 :],
-        "transform 5.jpg": whole[:2] + adobe + whole[table:],
-        "damaged profile.jpg": whole[:table] + b"\xff\xe2\0\x10ICC_PROFILE\0\7\3" + whole[table:],
-        "all.jpg": whole[:2] + adobe + bytes(2) + whole[table : entropy - 3] + bytes(3) + whole[entropy:-2],
-    }
+def all_photos() -> dict[str, bytes]:
+    """Those, and JPEGs that break the standard and yet are whole: viewers show them without complaint."""
+    return all_kinds() | {f"{name}.jpg": content for name, (content, _) in ODD.items()}
 
 
 PHOTO = simplejpeg.encode_jpeg(texture(210, 331), 60)
 
 
 def test_every_probability_agrees_with_python_without_a_network(opened, url, tmp_path):
-    photos = all_kinds() | odd_files()
+    photos = all_photos()
     tab, model = opened(url), textures()
     tab.context.set_offline(True)
     said = [agrees(card, photos[name], model, tmp_path) for card, name in zip(give(tab, photos), photos, strict=True)]
@@ -286,7 +254,7 @@ def covered(colour: tuple, by: str) -> list[int]:
 
 def test_the_map_shows_a_splice_and_an_unknown_camera_is_an_answer(opened, colour_url):
     tab = opened(colour_url)
-    splice, unknown = give(tab, {f"{c}.png": saved(flat(*c), "PNG") for c in ((RED, BLUE), (PURPLE, PURPLE))})
+    splice, unknown = give(tab, {f"{c}.png": encoded(halves(*c), "PNG") for c in ((RED, BLUE), (PURPLE, PURPLE))})
     assert unknown.locator(".verdict").inner_text() == "None of the known cameras"
     expect(unknown.locator(".remark")).to_contain_text("The most similar of the cameras it knows:")
     expect(unknown.locator(".bars li")).to_have_count(2)
@@ -295,7 +263,7 @@ def test_the_map_shows_a_splice_and_an_unknown_camera_is_an_answer(opened, colou
     sides = "left looks most like Warm Red. The right looks most like Cold Blue."
     expect(splice.locator(".remark")).to_contain_text(sides)
     expect(tab.locator("#status")).to_contain_text(": None of the known cameras.")
-    best = predict.predict_photo(np.asarray(flat(RED, BLUE)), colours()).logits.argmax(axis=1)
+    best = predict.predict_photo(halves(RED, BLUE), colours()).logits.argmax(axis=1)
     expect(splice.locator(".legend")).to_have_text(f"Cold Blue, {(best == 0).sum()}Warm Red, {(best == 1).sum()}")
     assert f"{(best == 1).sum()} like Warm Red" in splice.locator("canvas").get_attribute("aria-label")
     for y in (0.05, 0.5, 0.95):
@@ -308,39 +276,37 @@ def test_the_map_shows_a_splice_and_an_unknown_camera_is_an_answer(opened, colou
 def test_a_turned_photo_is_drawn_upright_with_its_map(opened, colour_url):
     red_at = {1: (0.1, 0.5), 3: (0.9, 0.5), 6: (0.5, 0.1), 8: (0.5, 0.9)}
     side = {1: "left", 3: "right", 6: "top", 8: "bottom"}
-    cards = give(opened(colour_url), {f"{how}.jpg": turned(flat(RED, BLUE), how) for how in red_at})
+    cards = give(opened(colour_url), {f"{how}.jpg": turned(halves(RED, BLUE), how) for how in red_at})
     for card, (orientation, (x, y)) in zip(cards, red_at.items(), strict=True):
         size = card.locator("canvas").evaluate("(canvas) => [canvas.width, canvas.height]")
-        assert size == ([300, 400] if orientation > 4 else [400, 300])
+        assert size == ([240, 320] if orientation > 4 else [320, 240])
         expect(card.locator(".remark")).to_contain_text(f"The {side[orientation]} looks most like Warm Red.")
         red, blue = colour_at(card, x, y), colour_at(card, 1 - x, 1 - y)
         assert red == covered(RED, "edae49") and blue == covered(BLUE, "1f6f8b")
 
 
+SAID = {  # of the bad files of test_photos; of those that are missing here, that they are damaged
+    "empty": "is empty", "html": "is not a photo. Choose a JPEG or", "cmyk": "is a CMYK JPEG", "12 bits": "8 bits",
+    "huge": "claims to be 65500 × 65500 pixels", "4:4:1": "factors, 1 × 4", "4 x 2": "factors, 4 × 2, 1 × 1, 1 × 1",
+    "heic": "is a HEIC photo, whatever its name", "avif": "is an AVIF picture", "tiff": "raw photo or a TIFF",
+    "16 bits": "16 bits", **dict.fromkeys(["png without its palette", "png with an empty profile"], "has 2 × 2 pixels"),
+}  # fmt: skip
+
+
 def bad_files() -> dict[str, tuple[bytes, str]]:
     """Files that are no usable photo, and what the page says of each."""
-    image = Image.fromarray(texture(200, 300))
-    whole, png = saved(image, "JPEG"), saved(image, "PNG")
-    at = whole.index(b"\xff\xc0") + 5  # where the header says the size
-    resized = [whole[:at] + struct.pack(">HH", side, side) + whole[at + 4 :] for side in (60_000, 16_000)]
-    damaged = {"cut.jpg": whole[: len(whole) * 2 // 3], "head.jpg": whole[:30], "wide.jpg": resized[1],
-               "flipped.png": png[:200] + bytes([png[200] ^ 1]) + png[201:], "cut.png": png[: len(png) // 2],
-               "head.png": png[:20]}  # fmt: skip
-    return {name: (content, "damaged or cut short") for name, content in damaged.items()} | {
-        "notes.jpg": (b"Dear diary, today I took a photo.", "is not a photo. Choose a JPEG or a PNG"),
-        "empty.jpg": (b"", "is empty"),
+    image, damaged = Image.fromarray(texture(200, 300)), "damaged or cut short"
+    known = {f"{name}.jpg": (content, SAID.get(name, damaged)) for name, (content, _) in BAD_FILES.items()}
+    png = encoded(image, "PNG")
+    return known | {
+        "flipped.png": (png[:200] + bytes([png[200] ^ 1]) + png[201:], damaged),
+        "head.png": (png[:20], damaged),
+        "wide.jpg": (with_frame(5, 2 * (16_000).to_bytes(2)), damaged),
         "IMG_1.HEIC": (b"\0\0\0\x18ftypheic" + bytes(40), "is a HEIC photo.*Most Compatible"),
-        "IMG_2.jpg": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "is a HEIC photo, whatever its name"),
-        "IMG_3.jpg": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", "is an AVIF picture"),
-        "rare.jpg": (whole[: at + 6] + b"\x42" + whole[at + 7 :], "sampling factors, 4 × 2, 1 × 1, 1 × 1"),
-        "loop.gif": (saved(image, "GIF"), "is a GIF picture"),
-        "modern.webp": (saved(image, "WEBP"), "is a WebP picture"),
+        "loop.gif": (encoded(image, "GIF"), "is a GIF picture"),
+        "modern.webp": (encoded(image, "WEBP"), "is a WebP picture"),
         "clip.mp4": (b"\0\0\0\x18ftypisom" + bytes(40), "is a video"),
-        "scan.tif": (saved(image, "TIFF"), "raw photo or a TIFF"),
-        "print.jpg": (saved(image.convert("CMYK"), "JPEG"), "is a CMYK JPEG"),
-        "deep.png": (saved(Image.fromarray(np.zeros((60, 60), np.uint16)), "PNG"), "16 bits"),
-        "huge.jpg": (resized[0], "claims to be 60000 × 60000 pixels"),
-        "thumb.jpg": (saved(image.resize((47, 200)), "JPEG"), "has 47 × 200 pixels.*original photo"),
+        "thumb.jpg": (encoded(image.resize((47, 200))), "has 47 × 200 pixels.*original photo"),
         "<img src=x>.jpg": (b"<script>alert(1)</script>", "is not a photo"),
     }
 

@@ -117,23 +117,13 @@ def test_a_model_to_publish_leaves_two_files_that_agree_and_a_card_that_says_wha
                  f"`model.onnx` ({facts['network']})"):  # fmt: skip
         assert text in card, text
     assert "99.9" not in card
-    export = page.export
-    monkeypatch.setattr(page, "export", lambda model, path: without_weights(export, model, path))
+    export, other = page.export, models.CameraConvNet(3, width=0.01).eval()  # whose probabilities are nearly equal
+    monkeypatch.setattr(page, "export", lambda model, path: export(model._replace(net=other), path))
     with pytest.raises(ValueError, match="probabilities that differ by"):
         release.leave(folder, model, train, pd.DataFrame(tests), [row[0] for row in rows[:2]])
     monkeypatch.setattr(release, "MOST", 1e3)
     with pytest.raises(ValueError, match="more than 0: train a smaller head"):
         release.leave(folder, model, train, pd.DataFrame(tests), [])
-
-
-def without_weights(export, model: models.Model, path) -> None:
-    export(model, path)
-    graph = onnx.load(path)
-    for weights in graph.graph.initializer:
-        if weights.data_type == onnx.TensorProto.FLOAT:
-            values = 0 * onnx.numpy_helper.to_array(weights)
-            weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
-    path.write_bytes(graph.SerializeToString())
 
 
 @pytest.mark.parametrize("relu, layers", [(None, 1), (False, 3), (True, 5)])

@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from helpers import save
 
 from camid_utils import catalogues, patches
 from camid_utils.photos import degrade, read_photo, resize
@@ -21,12 +21,6 @@ def gradient(height=120, width=200):
 
 def textured(height, width, seed=0):
     return np.random.default_rng(seed).integers(90, 170, (height, width, 3), dtype=np.uint8)
-
-
-def save(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, quality=100, subsampling=0)
-    return path
 
 
 def catalogue_of(paths):
@@ -51,7 +45,7 @@ def left_behind(folder):
 def catalogue(tmp_path):
     """Six photos with the gradient, in two folders."""
     paths = [save(tmp_path / "photos" / f"camera{i % 2}" / f"shot_{i}.jpg", gradient()) for i in range(6)]
-    return catalogue_of(paths)
+    return catalogue_of(paths).assign(photo=[path.relative_to(tmp_path / "photos").as_posix() for path in paths])
 
 
 @pytest.mark.parametrize("kind", ["random", "grid"])

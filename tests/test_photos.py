@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 import pytest
 import simplejpeg
+from helpers import encoded, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,26 +22,12 @@ from camid_utils import catalogues, datasets
 from camid_utils.photos import MAX_PIXELS, degrade, jpeg_header, quantisation_tables, read_image, read_noted, read_photo
 
 
-def scene(height=96, width=160):
-    """Smooth blobs with pixel noise on top: content and traces."""
-    rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(60, 200, (height // 16, width // 16, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
-    return (smooth + rng.integers(-12, 13, (height, width, 3))).clip(0, 255).astype(np.uint8)
-
-
-def encoded(pixels, form="JPEG", mode=None, **options) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(buffer, form, **options)
-    return buffer.getvalue()
-
-
 @cache
 def jpeg(mode: str = "RGB", **options) -> bytes:
     """A photo of 160 x 96 pixels as a camera would save it, with a place and a serial number in its EXIF data."""
     exif = Image.Exif()
     exif[0x8825], exif[0xA431] = {1: "N", 2: (7.0, 7.0, 7.0)}, "SERIAL-12345"
-    return encoded(scene(), mode=mode, quality=90, exif=exif, **options)
+    return encoded(Image.fromarray(scene()).convert(mode), quality=90, exif=exif, **options)
 
 
 def with_frame(position: int, new: bytes) -> bytes:

@@ -346,13 +346,6 @@ def test_every_claim_is_tested_and_none_rests_on_a_run_without_a_plateau(simulat
             assert said == UNDECIDED and words.endswith(UNTRAINED), (claim, name)
 
 
-def test_where_one_finding_is_enough_it_decides_whatever_became_of_the_other_run(simulated):
-    found, claim = turned(simulated, gap("native", "random", 0.2)), CLAIMS.loc["filters-do-not-transfer"].to_dict()
-    for short, said in {"matched": CONTRADICTED, "native": UNDECIDED}.items():
-        plateau = found["03_contrasts"]["a"] != f"transfer-{short}-strict"
-        assert ledger.judge(turned(found, {"03_contrasts": dict(plateau=plateau)}), claim)[1] == said
-
-
 def test_tables_of_epochs_get_the_plateau_of_their_run_and_the_largest_fall_of_each_seed(tmp_path):
     short = planted()["04_metrics"].eval("plateau = experiment != 'efficientnet-released'")
     jumps = dict(val_accuracy=[0.3, 0.35, 0.25, *[0.3] * 5, 0.4])
@@ -559,24 +552,18 @@ def test_the_readme_says_what_the_published_results_say():
     assert headlines.filled(text.replace("<!-- /results -->", "a row that nobody measured\n<!-- /results -->")) == text
 
 
-RUNS = [(0.0, "here", headlines.BITWISE), (0.01, "here", headlines.NO), (0.025, "elsewhere", headlines.WITHIN)]
-
-
 @pytest.mark.parametrize("photographs", ["simulated", "public"])
-@pytest.mark.parametrize("change, machine, kind", RUNS)
-def test_a_run_agrees_to_the_bit_on_one_machine_and_within_the_seeds_spread_elsewhere(
-    change, machine, kind, photographs, tmp_path
-):
+def test_every_headline_is_compared_and_a_missing_one_does_not_agree(photographs, tmp_path):
+    """On another platform than that of the published ones; on the same one: tests/test_study.py."""
     theirs, ours, ids = tmp_path / "published", tmp_path / "run", ids_of(photographs)
     shown = ids[ids["readme"] != ""]
-    for path, value, where in ((theirs, 0.5, "here"), (ours, 0.5 + change, machine)):
+    for path, value in ((theirs, 0.5), (ours, 0.525)):
         plant(path / "metrics", {name: (value, 0.1) for name in ids.index}, photographs)
-        (path / "run.json").write_text(json.dumps({"environment": {"platform": where}}))
+        (path / "run.json").write_text(json.dumps({"environment": {"platform": path.name}}))
     table = headlines.compare(theirs, ours, theirs)
-    assert set(table["experiment"]) == set(shown["label"]) and (table["agreement"] == kind).all()
-    assert headlines.in_words(table).endswith(f"agreement: {len(shown)} {kind}")
-    (ours / "metrics" / "02_metrics.csv").unlink()  # a figure that is missing does not agree
-    table = headlines.compare(theirs, ours, tmp_path / "no seeds").set_index("experiment")
-    assert (table["agreement"][shown.loc[shown["notebook"] == "02", "label"]] == headlines.NO).all()
-    others = table["agreement"][shown.loc[shown["notebook"] != "02", "label"]]
-    assert (others == (kind if machine == "here" else headlines.UNKNOWN)).all()
+    assert set(table["experiment"]) == set(shown["label"]) and (table["agreement"] == headlines.WITHIN).all()
+    assert headlines.in_words(table).endswith(f"agreement: {len(shown)} {headlines.WITHIN}")
+    (ours / "metrics" / "02_metrics.csv").unlink()
+    found = headlines.compare(theirs, ours, tmp_path / "no seeds").set_index("experiment")["agreement"]
+    for lost, kind in ((True, headlines.NO), (False, headlines.UNKNOWN)):
+        assert (found[shown.loc[(shown["notebook"] == "02") == lost, "label"]] == kind).all()

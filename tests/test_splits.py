@@ -1,5 +1,7 @@
 """Splits share nothing that their protocol keeps apart, whatever the table, its order and the seed."""
 
+import zlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,20 +104,16 @@ def test_new_scenes_are_tested_with_new_devices_only():
         assert part == (home if (device in tested) == (home == "test") else "unused")
 
 
-BEFORE = {  # part of each row before the protocol collection was there: r(train), a(val), e(test), n(unused)
-    "patch": "rrreererraeeeeaarrrraereerrrrrraeerarereerarrrerarereaeererr",
-    "photo": "reeerrreareerrraarerrrereeaeaerrerrrearrrraaaerrereererrrere",
-    "scene": "errreaeaererrreaeaererrreaeaererrreaeaererrreaeaererrreaeaer",
-    "device": "rrrrrararreeeeeeeeeeeeeeeeeeeerrrrarrarreeeeeeeeeerrarrrrarr",
-    "scene+device": "ennennnenenrrnrrananennennnenenrrnrranannrrnrrananennennnene",
-}
+BEFORE = {  # the parts as they were before the protocol collection was there
+    "patch": 3912003639, "photo": 4190651878, "scene": 33319308, "device": 1482591963, "scene+device": 755051260
+}  # fmt: skip
 
 
 def test_a_new_protocol_leaves_the_draws_of_the_others_as_they_were():
     table = catalogue(models=3)
     for protocol, parts in BEFORE.items():
         for one in (table.assign(collection="Dresden"), table.drop(columns="collection")):
-            assert "".join(part[1] for part in split(one, protocol, 7)) == parts
+            assert zlib.crc32("".join(part[1] for part in split(one, protocol, 7)).encode()) == parts
 
 
 def test_scenes_are_drawn_within_their_collection():

@@ -1,12 +1,15 @@
-"""The runner: parameters from profiles and the command line, executed copies, run.json, comparison and publishing."""
+"""The runner: parameters, executed copies, run.json, comparison, publishing; grids here, in processes, on a cluster."""
 
-import base64
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -15,12 +18,24 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
+from helpers import noisy_predictions
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from camid_utils import execution, project, study
 from camid_utils.experiments import listed, open_study
 from camid_utils.intervals import METRIC_COLUMNS
 from camid_utils.report import headlines
+
+HEADLINE = listed().query("readme == '1'").iloc[0]
+METRICS = f"""
+from pathlib import Path
+folder = Path(results_dir, "metrics")
+folder.mkdir(parents=True, exist_ok=True)
+row = ["{HEADLINE.name}", "", "", "test", "{HEADLINE["level"]}", "accuracy", 1 / number + seed / 100]
+row += [""] * {len(METRIC_COLUMNS) - 7}
+(folder / "02_metrics.csv").write_text("{",".join(METRIC_COLUMNS)}\\n" + ",".join(map(str, row)))
+print(data_dir)
+"""
 
 
 def outputs(path: Path) -> str:
@@ -48,45 +63,44 @@ def test_text_is_not_read_as_yaml(notebooks, text):
     assert study.read_parameters("small", [f"text={text}"])["text"] == text
 
 
-@pytest.mark.parametrize(
-    "assignment, message",
-    [
-        ("numbr=3", "no notebook has a parameter 'numbr': there are data_dir, dresden_root, flag, number, rate,"),
-        ("number", "-p number: write it as name=value"),
-        ("number=three", "parameter number must be int, not 'three'"),
-        ("number=1.5", "must be int"),
-        ("number=true", "must be int"),
-        ("number=[1", "a -p cannot be read"),
-        ("rate=high", "parameter rate must be float, not 'high'"),
-        ("flag=1", "parameter flag must be bool"),
-        ("results_dir=/x", "name a folder with --out"),
-    ],
-)
-def test_wrong_parameters_are_named(notebooks, assignment, message):
-    with pytest.raises(ValueError) as error:
-        study.read_parameters("small", [assignment])
-    assert message in str(error.value) and "\n" not in str(error.value)
+WRONG = [  # what is given besides a profile and a folder, and what the error says
+    ("-p numbr=3", "no notebook has a parameter 'numbr': there are data_dir, dresden_root, flag, number, rate,"),
+    ("-p number", "-p number: write it as name=value"),
+    ("-p number=three", "parameter number must be int, not 'three'"),
+    ("-p number=true", "must be int"),
+    ("-p number=[1", "a -p cannot be read"),
+    ("-p rate=high", "parameter rate must be float, not 'high'"),
+    ("-p flag=1", "parameter flag must be bool"),
+    ("-p results_dir=/x", "name a folder with --out"),
+    ("-p data_dir=..", "data_dir must be a folder of its own"),
+    ("-p data_dir=", "data_dir must be a folder of its own"),
+    ("--profile smal", "no profile 'smal': choose one of odd, small"),
+    ("--profile bad", "profile bad or a -p cannot be read"),
+    ("--only 09", "there are 01, 02"),
+    ("--publish", "not a finished run: 01_first, 02_second did not run"),
+    ("--only 01 --fresh", "--fresh starts the whole run over"),
+    ("--publish --fresh", "--publish copies a run as it is"),
+    ("--grid seed", "--grid seed: write each parameter once, as name=value,value"),
+    ("--grid seed=0 seed=1", "--grid seed=1: write each parameter once"),
+    ("--grid seed=0,0", "two combinations would share a folder"),
+    ("--grid sed=0,1", "no notebook has a parameter 'sed'"),
+    ("--grid dresden_root=,/nowhere", "dresden_root: there is no folder /nowhere"),
+    ("--grid seed=0,1 --jobs 0", "--jobs N (1 or more) and --cluster exclude each other"),
+    ("--jobs 2", "and need --grid name=value,value"),
+    ("--grid seed=0,1 --publish", "--publish goes with none"),
+    ("--grid seed=0,1 --cluster nowhere://x", "unknown address scheme 'nowhere'"),
+]
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--profile", "smal"], "error: no profile 'smal': choose one of odd, small"),
-        (["--profile", "small", "--only", "09"], "there are 01, 02"),
-        (["--profile", "small", "-p", "nothing=1"], "no notebook has a parameter 'nothing'"),
-        (["--profile", "bad"], "profile bad or a -p cannot be read"),
-        (["--profile", "small", "--publish"], "not a finished run: 01_first, 02_second did not run"),
-        (["--profile", "small", "--only", "01", "--fresh"], "--fresh starts the whole run over"),
-        (["--profile", "small", "--publish", "--fresh"], "--publish copies a run as it is"),
-        (["--profile", "small", "-p", "data_dir=.."], "data_dir must be a folder of its own"),
-        (["--profile", "small", "-p", "data_dir="], "data_dir must be a folder of its own"),
-    ],
-)
-def test_a_wrong_command_writes_nothing(notebooks, tmp_path, capsys, arguments, message):
+@pytest.mark.parametrize("arguments, message", WRONG)
+def test_a_wrong_command_writes_nothing_and_is_told_in_one_line(notebooks, tmp_path, capsys, arguments, message):
     if "bad" in arguments:
         (study.PROFILES / "bad.yaml").write_text("number: [1\n")
-    assert study.main([*arguments, "--out", str(tmp_path / "out")]) == 2
-    assert message in capsys.readouterr().err
+    if "--cluster" in arguments:
+        pytest.importorskip("distributed")
+    assert study.main(["--profile", "small", "--out", str(tmp_path / "out"), *arguments.split()]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -98,10 +112,20 @@ def test_help_lists_each_profile_with_its_first_line(notebooks, capsys):
     assert text.endswith("\n  tour         A tour: 20 % of it.\n")
 
 
-def test_the_command_line_is_imported_without_the_notebooks_packages():
-    slow = {"papermill", "nbformat", "nbconvert", "torch", "pandas", "tqdm"}
-    code = f"import sys, camid_utils.study; print({slow!r} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+SLOW_TO_IMPORT = {
+    "-m camid_utils.study --help": {"papermill", "nbformat", "nbconvert", "torch", "pandas", "tqdm"},
+    "-m camid_utils.identify --help": {"torch", "matplotlib", "pandas", "numpy"},
+    "-m camid_utils.analyses.transfer": {"timm", "torchvision", "lightning_fabric", "sklearn", "wandb"},
+}
+
+
+@pytest.mark.parametrize("module", SLOW_TO_IMPORT)
+def test_slow_libraries_are_imported_only_where_they_are_needed(module):
+    command = [sys.executable, "-X", "importtime", *module.split()]
+    run = subprocess.run(command, cwd=project.PROJECT, capture_output=True, text=True)
+    loaded = {line.split("|")[-1].strip() for line in run.stderr.splitlines()}
+    assert run.returncode == 0 and "camid_utils" in loaded and not SLOW_TO_IMPORT[module] & loaded
+    assert run.stdout.startswith("usage: ") == ("--help" in module)
 
 
 MISSING = "dresden_root: there is no folder /nowhere: name yours with -p dresden_root=FOLDER; `make photographs`"
@@ -144,17 +168,12 @@ def test_a_run_on_real_photographs_has_a_folder_of_its_own():
     assert study.default_out("paper", {"dresden_root": "data/Dresden"}) == runs / "paper"
 
 
-def test_the_pages_link_to_the_figures_and_keep_pictures_that_are_no_file(tmp_path):
-    (tmp_path / "01_a.png").write_bytes(b"picture")
-    known, other = (base64.b64encode(data).decode() for data in (b"picture", b"another"))
-    page = "".join(f'<img src="data:image/png;base64,{data}"/>' for data in (known, other))
-    found = execution.link_figures(page + '<a href="02_b.ipynb#x">', tmp_path)
-    assert '<img src="../figures/01_a.png"/>' in found and other in found and known not in found
-    assert 'href="02_b.html#x"' in found
-
-
-def test_a_run_writes_notebooks_pages_and_a_record(notebooks, tmp_path, capsys):
-    notebooks(**{"01_first": "print(text, results_dir)", "02_second": "print(number + 1)"})
+def test_a_run_by_this_interpreter_writes_notebooks_pages_and_a_record(notebooks, tmp_path, monkeypatch, capsys):
+    (other := tmp_path / "jupyter" / "kernels" / "python3").mkdir(parents=True)
+    (other / "kernel.json").write_text('{"argv": ["/nowhere/python"], "display_name": "other", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    this = f"import sys; print(text, results_dir, sys.executable == {sys.executable!r})"
+    notebooks(**{"01_first": this, "02_second": "print(number + 1)"})
     out, sources = tmp_path / "out", set(study.NOTEBOOKS.rglob("*"))
     assert study.main(["--profile", "small", "-p", "text=my text", "--out", str(out)]) == 0
     assert set(study.NOTEBOOKS.rglob("*")) == sources  # the folder may be read-only
@@ -162,7 +181,7 @@ def test_a_run_writes_notebooks_pages_and_a_record(notebooks, tmp_path, capsys):
     assert [line[:11] for line in lines] == ["[1/2] 01_fi"] * 2 + ["[2/2] 02_se"] * 2
     assert "min so far" in lines[2] and "02_second finished in" in lines[3]
     assert finished.startswith(f"results: {out}") and last.startswith("nothing is published for the profile small")
-    assert outputs(out / "notebooks" / "01_first.ipynb") == f"my text {out}\n"
+    assert outputs(out / "notebooks" / "01_first.ipynb") == f"my text {out} True\n"
     assert outputs(out / "notebooks" / "02_second.ipynb") == "4\n"
     assert sorted(p.name for p in (out / "html").iterdir()) == ["01_first.html", "02_second.html", "style.css"]
     assert "my text" in (out / "html" / "01_first.html").read_text()
@@ -244,16 +263,6 @@ def test_without_a_kernel_or_interrupted_the_earlier_copies_stay(
     assert study.main(command) == 130 and all(path.is_file() for path in copies)
 
 
-def test_the_kernel_is_this_interpreter_whatever_is_called_python3(notebooks, tmp_path, monkeypatch):
-    notebooks(**{"01_first": f"import sys; print(sys.executable == {sys.executable!r})"})
-    other = tmp_path / "jupyter" / "kernels" / "python3"
-    other.mkdir(parents=True)
-    (other / "kernel.json").write_text('{"argv": ["/nowhere/python"], "display_name": "other", "language": "python"}')
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    assert study.main(["--profile", "small", "--only", "01", "--out", str(tmp_path / "out")]) == 0
-    assert outputs(tmp_path / "out" / "notebooks" / "01_first.ipynb") == "True\n"
-
-
 @pytest.mark.parametrize("name", ["out{y}", "{", "{0}", "a·b"])
 def test_a_run_may_have_any_folder(notebooks, tmp_path, monkeypatch, name):
     """Braces, temporary folders with names too long for sockets, and a terminal that cannot print the folder's name."""
@@ -287,20 +296,6 @@ def test_one_notebook_alone_keeps_the_record_of_the_others_and_may_end_early(not
     assert [p.name for p in (out / "notebooks").iterdir()] == ["02_second.ipynb"]
 
 
-def test_two_runs_at_once_do_not_meet(notebooks, tmp_path):
-    """The kernels of each run have sockets of their own: started together, both finish."""
-    notebooks(**{"01_first": "import time; time.sleep(1); print('done')"})
-    start = (
-        "import sys, pathlib; from camid_utils import study; study.NOTEBOOKS = pathlib.Path(sys.argv[1]);"
-        "study.PROFILES = study.NOTEBOOKS / 'profiles';"
-        "sys.exit(study.main(['--profile', 'small', '--only', '01', '--out', sys.argv[2]]))"
-    )
-    command = [sys.executable, "-c", start, str(study.NOTEBOOKS)]
-    runs = [subprocess.Popen([*command, str(tmp_path / name)]) for name in ("a", "b")]
-    assert [run.wait() for run in runs] == [0, 0]
-    assert all(outputs(tmp_path / name / "notebooks" / "01_first.ipynb") == "done\n" for name in ("a", "b"))
-
-
 def test_fresh_forgets_what_was_cut_trained_and_predicted(notebooks, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "known_parameters", lambda: {"number": 1, "data_dir": str(tmp_path / "data")})
     for name in ("runs", "models", "features", "predictions", "patches", "simulated-dresden"):
@@ -315,28 +310,17 @@ def test_fresh_forgets_what_was_cut_trained_and_predicted(notebooks, tmp_path, m
 
 def test_clean_strips_bars_times_and_paths(tmp_path):
     bar = "simulating:  50%|#####     | 24/48 [00:03<00:03]\rsimulating: 100%|##########| 48/48 [00:06<00:00]\n"
-    path = repr(tmp_path / "figures" / "a.png")
-    cell = new_code_cell(
-        "save()",
-        metadata={"tags": ["parameters"], "papermill": {"duration": 3}, "execution": {"iopub.status.busy": "08:31"}},
-        outputs=[
-            new_output("stream", name="stderr", text=bar),
-            new_output("stream", name="stderr", text=bar + "a warning worth reading\n"),
-            new_output("stream", name="stdout", text=f"100 % done, in {tmp_path / 'data'} and /elsewhere\n"),
-            new_output("execute_result", data={"text/plain": path, "image/png": "iVBORw0KGgo="}),
-            new_output("error", ename="E", evalue="v", traceback=[f"File {tmp_path}/code.py:3"]),
-        ],
-    )
-    text = new_markdown_cell("A 50 % share", metadata={"papermill": {"duration": 0}})
-    notebook = new_notebook(cells=[text, cell], metadata={"papermill": {"input_path": str(tmp_path)}, "k": 1})
-    cleaned = execution.clean_notebook(notebook, [tmp_path])
-    text, cell = cleaned.cells
-    assert cleaned.metadata == {"k": 1} and text.metadata == {} and cell.metadata == {"tags": ["parameters"]}
+    texts = {bar: "stderr", bar + "a warning worth reading\n": "stderr"}
+    texts[f"100 % done, in {tmp_path / 'data'} and /elsewhere\n"] = "stdout"
+    shown = [new_output("stream", name=name, text=text) for text, name in texts.items()]
+    shown.append(new_output("error", ename="E", evalue="v", traceback=[f"File {tmp_path}/code.py:3"]))
+    tags, times = {"tags": ["parameters"]}, {"papermill": {"input_path": str(tmp_path)}, "execution": {"busy": "08:31"}}
+    cells = [new_markdown_cell("A 50 % share", metadata=times), new_code_cell("", metadata=tags | times, outputs=shown)]
+    cleaned = execution.clean_notebook(new_notebook(cells=cells, metadata=times | {"k": 1}), [tmp_path])
+    assert [part.metadata for part in (cleaned, *cleaned.cells)] == [{"k": 1}, {}, tags]
     assert str(tmp_path) not in nbformat.writes(cleaned)
-    assert [output.get("text") for output in cell.outputs[:2]] == [
-        "a warning worth reading",
-        "100 % done, in data and /elsewhere\n",
-    ]
+    found = [output.get("text") for output in cleaned.cells[1].outputs]
+    assert found == ["a warning worth reading", "100 % done, in data and /elsewhere\n", None]
 
 
 # comparison with the published figures
@@ -344,11 +328,11 @@ def test_clean_strips_bars_times_and_paths(tmp_path):
 
 def results(folder: Path, value: float, spread: float = 0.0, **environment: str) -> Path:
     """A results folder with one headline accuracy, and the record of a run."""
-    headline = listed().query("readme == '1'").iloc[0]
-    row = dict(experiment=headline.name, part="test", metric="accuracy", level=headline["level"], value=value, seeds=3)
+    row = dict(experiment=HEADLINE.name, part="test", metric="accuracy", level=HEADLINE["level"], value=value, seeds=3)
     row |= dict(dataset="simulated Dresden", protocol="patch", low=value - 0.05, high=value + 0.05, spread=spread)
     (folder / "metrics").mkdir(parents=True)
-    pd.DataFrame([row], columns=METRIC_COLUMNS).to_csv(folder / "metrics" / "02_metrics.csv", index=False)
+    table = pd.DataFrame([row | {"part": "val", "value": 0.9}, row], columns=METRIC_COLUMNS)
+    table.to_csv(folder / "metrics" / "02_metrics.csv", index=False)
     text = {"parameters": {}, "environment": {"cores": "2"} | environment, "notebooks": {}}
     (folder / "run.json").write_text(json.dumps(text))
     return folder
@@ -369,18 +353,12 @@ def test_a_run_is_compared_with_the_published_one(tmp_path, monkeypatch, capsys,
     monkeypatch.setattr(study, "PUBLISHED", tmp_path / "published")
     results(tmp_path / "published" / profile, 0.5, spread=0.03 * (profile == headlines.REAL))
     results(tmp_path / "published" / "full", 0.5, spread=0.03 * (profile == "default"))
-    assert study.compare(results(tmp_path / "run", value, cores=cores), profile) == code
+    run = results(tmp_path / "run", value, cores=cores)
+    assert study.compare(run, profile) == code
     table, last = capsys.readouterr().out.rsplit("\n", 2)[:2]
     assert word in table and last == f"agreement: 1 {word}" and "50.0 %" in table
-
-
-def test_other_parameters_are_not_compared(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(study, "PUBLISHED", tmp_path / "published")
-    results(tmp_path / "published" / "default", 0.5)
-    run = results(tmp_path / "run", 0.9)
-    text = json.loads((run / "run.json").read_text()) | {"parameters": {"seed": 1}}
-    (run / "run.json").write_text(json.dumps(text))
-    assert study.compare(run, "default") == 0 and "other parameters" in capsys.readouterr().out
+    (run / "run.json").write_text(json.dumps(record(run) | {"parameters": {"seed": 1}}))
+    assert study.compare(run, profile) == 0 and "made with other parameters" in capsys.readouterr().out
 
 
 def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, tmp_path, monkeypatch, capsys):
@@ -394,9 +372,7 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     assert study.main(asked) == 0
     for part in ("figures", "metrics", "predictions"):
         (tmp_path / "out" / part).mkdir()
-    patches = pd.DataFrame({"photo": ["a", "a", "b", "c"], "y": 0, "x": 0, "true": "K", "log_prob:K": -1.0,
-                            "log_prob:L": -2.0, "part": ["test", "test", "test", "val"], "seed": 0, "brand": "K",
-                            "dataset": "simulated", "camera_model": "K", "device": "K_0", "scene": "s"})  # fmt: skip
+    patches = noisy_predictions(3, 2).assign(part=["test"] * 4 + ["val"] * 2, seed=0)
     patches.to_parquet(tmp_path / "out" / "predictions" / "name.parquet")
     changed["abc"] = ["camid_utils/training.py", "notebooks/01_first.ipynb"]
     assert study.main([*asked, "--publish"]) == 2
@@ -411,8 +387,8 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     assert study.main([*asked, "--publish"]) == 0 and (published / "model" / "README.md").read_text() == "its card"
     assert record(published) == record(tmp_path / "out")
     votes = pd.read_parquet(published / "predictions" / "name.parquet")  # the run itself keeps its patches
-    assert votes[["photo", "patches"]].to_numpy().tolist() == [["a", 2], ["b", 1]]
-    assert len(pd.read_parquet(tmp_path / "out" / "predictions" / "name.parquet")) == 4
+    assert votes[["photo", "patches"]].to_numpy().tolist() == [["p00000.jpg", 2], ["p00001.jpg", 2]]
+    assert len(pd.read_parquet(tmp_path / "out" / "predictions" / "name.parquet")) == 6
     source = study.NOTEBOOKS / "01_first.ipynb"
     notebook = nbformat.read(source, 4)
     notebook.cells.insert(0, new_markdown_cell("What was found."))
@@ -439,6 +415,80 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     for damage in ("{", "[1]", '{"notebooks": [1]}'):
         (tmp_path / "out" / "run.json").write_text(damage)
         assert study.main([*asked, "--publish"]) == 2 and "run.json is damaged" in capsys.readouterr().err
+
+
+# grids
+
+
+@pytest.fixture
+def cluster():
+    """The address of a scheduler with two workers on this machine, of one thread each."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as made:
+        yield made.scheduler_address
+
+
+def test_a_grid_has_every_combination_once():
+    found = execution.combinations(["seed=0,1", "text=a/b,"])
+    assert list(found) == ["seed=0,text=a_b", "seed=0,text=", "seed=1,text=a_b", "seed=1,text="]
+    assert found["seed=1,text=a_b"] == {"seed": "1", "text": "a/b"}
+
+
+def test_the_table_has_means_and_spreads_over_seeds(tmp_path):
+    runs = {}
+    for epochs, seed, value in [(5, 0, 0.5), (5, 1, 0.6), (10, 0, 0.7), (10, 1, 0.7)]:
+        runs[results(tmp_path / f"{epochs}-{seed}", value)] = {"epochs": epochs, "seed": seed}
+    table = headlines.by_combination(runs)
+    assert table["epochs"].tolist() == [5] * 4 + [10] * 4 and table["seed"].tolist() == [0, 1, "mean", "std"] * 2
+    assert table[HEADLINE.name].tolist() == pytest.approx([0.5, 0.6, 0.55, 0.005**0.5, 0.7, 0.7, 0.7, 0], abs=1e-12)
+    assert len(headlines.by_combination({folder: {"epochs": 1} for folder in runs})) == 4  # without seeds, as they are
+    assert headlines.by_combination({tmp_path: {"seed": 0}}).to_dict("list")["seed"] == [0, "mean", "std"]
+
+
+def test_a_grid_gives_the_same_here_in_processes_and_on_a_cluster(notebooks, tmp_path, cluster, capsys):
+    notebooks(**{"02_second": METRICS})
+    command = ["--profile", "small", "--only", "02", "-p", f"data_dir={tmp_path}", "--grid", "seed=0,1"]
+    for name, where in {"here": [], "jobs": ["--jobs", "2"], "cluster": ["--cluster", cluster]}.items():
+        out = tmp_path / name
+        assert study.main([*command, *where, "--out", str(out)]) == 0
+        text = capsys.readouterr().out
+        assert "(2/2) seed=" in text and "mean" in text and text.endswith(f"table: {out / 'headlines.csv'}\n")
+        for seed in ("seed=0", "seed=1"):
+            cell = nbformat.read(out / seed / "notebooks" / "02_second.ipynb", as_version=4).cells[-1]
+            assert cell.outputs[0].text == f"{tmp_path}/grid/{seed}\n"
+            assert json.loads((out / seed / "run.json").read_text())["parameters"]["seed"] == int(seed[-1])
+            assert name == "here" or "results: " in (out / seed / "log.txt").read_text()
+        for path in [path for path in out.rglob("*.csv") if name != "here"]:
+            assert path.read_bytes() == (tmp_path / "here" / path.relative_to(out)).read_bytes()
+    assert len(list(out.rglob("*.csv"))) == 3
+
+
+def test_a_combination_that_fails_does_not_end_the_others(notebooks, tmp_path, capsys):
+    notebooks(**{"02_second": METRICS})
+    command = ["--profile", "small", "--only", "02", "--out", str(tmp_path / "out"), "--grid", "number=0,1"]
+    assert study.main(command) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("FAILED number=0: 02_second: ZeroDivisionError")
+    assert pd.read_csv(tmp_path / "out" / "headlines.csv")["number"].tolist() == [1]
+
+
+@pytest.mark.slow
+def test_a_job_whose_worker_is_killed_goes_on_elsewhere(notebooks, tmp_path, cluster):
+    """The notebook's kernel is a child of its worker, which is killed while the notebook's first start sleeps."""
+    seen = tmp_path / "seen"
+    start = f"import os, time\nfrom pathlib import Path\nseen = Path({str(seen)!r})\nresumed = seen.is_file()\n"
+    start += "seen.open('a').write(f'{os.getppid()}\\n')\ntime.sleep(0 if resumed else 300)\n"
+    notebooks(**{"02_second": start + METRICS})
+
+    def kill():
+        while not (seen.is_file() and seen.read_text().endswith("\n")):
+            time.sleep(0.1)
+        os.kill(int(seen.read_text()), signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    command = ["--profile", "small", "--only", "02", "--out", str(tmp_path / "out"), "--grid", "seed=0"]
+    assert study.main([*command, "--cluster", cluster]) == 0
+    assert len(set(seen.read_text().splitlines())) == 2
+    assert (tmp_path / "out" / "seed=0" / "metrics" / "02_metrics.csv").is_file()
 
 
 # the record

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from helpers import save
 
 from camid_utils.analyses import traces
 from camid_utils.analyses.fingerprints import noise_residual as wavelet_residual
@@ -18,13 +18,8 @@ def noisy(rng, height=300, width=420, deviation=2.0, wave=(0, 0), size=128):
     return np.clip(values.round(), 0, 255).astype(np.uint8)
 
 
-def save(path, pixels, **options):
-    Image.fromarray(pixels).save(path, **({"quality": 100, "subsampling": 0} | options))
-    return str(path)
-
-
 def catalogue_of(models):
-    return pd.DataFrame([(p, m) for m, paths in models.items() for p in paths], columns=["path", "camera_model"])
+    return pd.DataFrame([(str(p), m) for m, paths in models.items() for p in paths], columns=["path", "camera_model"])
 
 
 def peak(spectrum):

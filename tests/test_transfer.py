@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import patch_table
 from torch import nn
 
 from camid_utils import evaluation, experiments, models, planning
@@ -36,7 +37,7 @@ def unchanged(net: nn.Module):
 
 
 @pytest.fixture
-def noise(make_store, patch_table):
+def noise(make_store):
     """A store of 48 patches of noise; its contrast tells the three classes apart."""
     table = patch_table(scenes=4, per_photo=2)
     contrast = pd.factorize(table["camera_model"])[0][:, None, None, None] * 60 + 10

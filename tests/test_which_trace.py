@@ -13,26 +13,21 @@ from camid_utils.simulate import build, cameras
 NAMES = [f"Base_{name}" for name in cameras.STEPS.index]
 
 
-@pytest.fixture
-def predictions():
-    """Makes predictions, 3 patches a photo, in which only the demosaicing camera differs, by `strength`."""
-
-    def make(strength: float, devices: int = 5, scenes: int = 12, seed: int = 0, bias: float = 0.0) -> pd.DataFrame:
-        rng, shape = np.random.default_rng(seed), (len(NAMES), devices, scenes, 3)
-        true, device, scene, patch = (index.ravel() for index in np.indices(shape))
-        logs = rng.normal(size=(len(true), len(NAMES)))
-        logs[:, 2] += strength * (true == 2) + bias  # column 2: demosaicing
-        table = pd.DataFrame({
-            "photo": [f"{t}-{d}-{s}" for t, d, s in zip(true, device, scene, strict=True)], "y": 0, "x": patch,
-            "true": np.array(NAMES)[true], "camera_model": np.array(NAMES)[true], "scene": scene.astype(str),
-            "device": [f"{t} {d}" for t, d in zip(true, device, strict=True)],
-        })  # fmt: skip
-        return table.join(pd.DataFrame(log_softmax(logs, axis=1), columns=[LOG_PROB + name for name in NAMES]))
-
-    return make
+def predictions(strength: float, devices: int = 5, scenes: int = 12, seed: int = 0, bias: float = 0) -> pd.DataFrame:
+    """Predictions, 3 patches a photo, in which only the demosaicing camera differs, by `strength`."""
+    rng, shape = np.random.default_rng(seed), (len(NAMES), devices, scenes, 3)
+    true, device, scene, patch = (index.ravel() for index in np.indices(shape))
+    logs = rng.normal(size=(len(true), len(NAMES)))
+    logs[:, 2] += strength * (true == 2) + bias  # column 2: demosaicing
+    table = pd.DataFrame({
+        "photo": [f"{t}-{d}-{s}" for t, d, s in zip(true, device, scene, strict=True)], "y": 0, "x": patch,
+        "true": np.array(NAMES)[true], "camera_model": np.array(NAMES)[true], "scene": scene.astype(str),
+        "device": [f"{t} {d}" for t, d in zip(true, device, strict=True)],
+    })  # fmt: skip
+    return table.join(pd.DataFrame(log_softmax(logs, axis=1), columns=[LOG_PROB + name for name in NAMES]))
 
 
-def test_a_planted_step_is_told_apart_and_no_other(predictions):
+def test_a_planted_step_is_told_apart_and_no_other():
     rows = which_trace.told_apart(predictions(2.0), network="n", degradation="d", plateau=True)
     assert list(rows["step"]) == list(cameras.STEPS["step"][1:]) and set(rows.columns) == {*which_trace.TRACE_COLUMNS}
     rows = rows.set_index("step")
@@ -44,7 +39,7 @@ def test_a_planted_step_is_told_apart_and_no_other(predictions):
     assert 0.5 < weaker < planted["value"]
 
 
-def test_one_cell_of_many_must_be_clearer_than_one_alone(predictions):
+def test_one_cell_of_many_must_be_clearer_than_one_alone():
     rows = which_trace.told_apart(predictions(2.0), network="n", degradation="d", plateau=True)
     assert which_trace.judge(rows).set_index("step")["verdict"].eq("higher").sum() == 1  # the planted step
     rows["p"] = np.linspace(0.01, 0.04, len(rows))
@@ -53,7 +48,7 @@ def test_one_cell_of_many_must_be_clearer_than_one_alone(predictions):
     assert (which_trace.judge(alone)["verdict"] != "undecided").all()
 
 
-def test_a_shift_of_all_answers_of_a_seed_changes_nothing(predictions):
+def test_a_shift_of_all_answers_of_a_seed_changes_nothing():
     """As degradation may do; a threshold at zero would then fail. Only photos of the same seed are compared."""
     first = predictions(1.0).assign(seed=0)
     before, after = (
@@ -63,7 +58,7 @@ def test_a_shift_of_all_answers_of_a_seed_changes_nothing(predictions):
     assert np.allclose(before[["value", "low", "high"]], after[["value", "low", "high"]])
 
 
-def test_the_interval_is_wider_with_fewer_devices_that_differ(predictions):
+def test_the_interval_is_wider_with_fewer_devices_that_differ():
     widths = []
     for devices in (3, 12):
         table = predictions(0.0, devices, 6)
@@ -74,7 +69,7 @@ def test_the_interval_is_wider_with_fewer_devices_that_differ(predictions):
     assert widths[0] > 1.3 * widths[1]
 
 
-def test_a_perfect_ranking_still_has_an_interval(predictions):
+def test_a_perfect_ranking_still_has_an_interval():
     row = which_trace.told_apart(predictions(50.0, 2, 3)).set_index("step").loc["demosaicing"]
     assert row["value"] == row["high"] == 1 and 0.5 < row["low"] < 0.7  # Wilson's, of 6 of 6
     assert row["p"] == 2 / 2**6
