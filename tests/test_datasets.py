@@ -146,7 +146,8 @@ def test_floreview_is_read_in_both_layouts_natural_or_flat(tmp_path):
     }
     assert natural.attrs["skipped"] == {"HEIC": 1, "flat": 1, "other": 1, "video": 1}
     more = ["D28_Samsung_S9/all_images/D28_L1S1C1.jpg", "Acer_Z/day_1/D01_L1S1C1.jpg", "D30_LG_G7/x/D31_L1S1C1.jpg"]
-    table = datasets.load_floreview(plant(tmp_path / "more", [*more, "D27_/D27_L1S1C1.jpg"]))
+    table = datasets.load_floreview(plant(tmp_path / "more", [*more, "D27_/D27_L1S1C1.jpg", "A_B/D01_L1S1C1_flat.jpg"]))
+    assert table.attrs["skipped"] == {"flat": 1}
     assert set(table["camera_model"]) == {"Samsung_S9", "Acer_Z"}
     assert reasons(table)["D31_L1S1C1.jpg"] == "its name says D31, the folder above it D30"
     flat = datasets.load_floreview(tmp_path / "Dataset", flat=True)

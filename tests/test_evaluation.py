@@ -211,8 +211,12 @@ def test_seeds_that_are_folds_are_not_drawn_against_each_other():
 
 
 def test_collections_of_one_owner_are_drawn_together_and_folds_are_no_repeats_even_where_set_aside_photos_are():
-    found = intervals.units(new_collections(np.full((13, 2), 0.5), np.random.default_rng(0)))[1].assign(new=True)
-    owner = found["camera_model"].str[:2]
+    table = new_collections(np.full((13, 2), 0.5), np.random.default_rng(0))
+    owner = "owner " + table["camera_model"].str[:2]
+    named = intervals.units(table.assign(collection=owner + "/" + table["collection"].str.replace("/", " ")))[1]
+    found = intervals.units(table)[1].assign(new=True)
+    owner = "owner " + found["camera_model"].str[:2]
+    assert set(named["owner"]) == set(owner)
     weights = intervals.bootstrap_weights(found.assign(owner=owner), [0], resamples=50)
     assert (pd.DataFrame(weights.T).groupby(owner).nunique() == 1).all(axis=None) and np.ptp(weights, axis=1)[1:].all()
     aside = pd.concat([found.assign(new=False, photo="the same", seed=seed) for seed in (0, 1)])
