@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 import pandas as pd
 
+from .files import expanded
 from .photos import jpeg_header
 
 COLUMNS = ["path", "photo", "dataset", "brand", "camera_model", "device", "scene", "collection", "width", "height"]
@@ -89,7 +90,7 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Callable[[Pa
     collection, from its path relative to `root`; or the kind, a string, of a photo to skip; or a ValueError with the
     reason why it is left out.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     if not root.is_dir():
         error = NotADirectoryError if root.exists() else FileNotFoundError
         raise error(f"there is no folder {shown(root)} for the {name} photos. Expected:\n{layout}")

@@ -8,6 +8,7 @@ import pandas as pd
 
 from . import published
 from .catalogues import LISTING, left_out, read_catalogue, summary
+from .files import expanded
 from .project import resolve
 
 JPEG = r"\.j(?:pe?g|pe|fif|if)"  # as in catalogues.KINDS
@@ -34,7 +35,7 @@ def load_dresden(root: str | Path) -> pd.DataFrame:
     Scenes ("position-motive") come from `dresden.csv` in the root, NA for photos that it does not list. Unlisted
     photos in a folder named flat or flat-field are flat-field frames: skipped and counted in `attrs["skipped"]`.
     """
-    scenes = read_listing(root)["scene"].to_dict() if (Path(root).expanduser() / LISTING).is_file() else {}
+    scenes = read_listing(root)["scene"].to_dict() if (expanded(root) / LISTING).is_file() else {}
 
     def label(photo: Path) -> tuple | str:
         key = photo.name.casefold()
@@ -87,7 +88,7 @@ def load_photographs(
     collection; flat fields have none. Listed photos that are missing or have another size are left out with the reason;
     models with fewer than `least` photos on the list are skipped and counted in `attrs["skipped"]`.
     """
-    root, listed = Path(root).expanduser(), published.photographs()
+    root, listed = expanded(root), published.photographs()
     wanted = listed[(listed["role"] == (role or listed["role"])) & (listed["kind"] == (kind or listed["kind"]))]
     if wanted.empty:
         raise ValueError(f"there are no public photographs of role {role!r} and kind {kind!r}")
@@ -126,7 +127,7 @@ def load_folder(root: str | Path) -> pd.DataFrame:
         return photo.parts[0], pd.NA, pd.NA, str(photo)
 
     layout = "  ROOT/<class>/[folders/]any_name.jpg    one folder per class, such as Nikon_D70/DSC_0001.JPG"
-    return read_catalogue(root, Path(root).expanduser().resolve().name, layout, label)
+    return read_catalogue(root, expanded(root).resolve().name, layout, label)
 
 
 def load_forchheim(root: str | Path, version: str = "orig") -> pd.DataFrame:
@@ -181,7 +182,7 @@ def spelling(camera_model: str) -> str:
 
 def read_listing(root: str | Path) -> pd.DataFrame:
     """The listing `dresden.csv` in `root`: columns filename and scene, the index is the file name in lower case."""
-    path = Path(root).expanduser() / LISTING
+    path = expanded(root) / LISTING
     options = {"dtype": str, "keep_default_na": False, "on_bad_lines": "skip", "skipinitialspace": True}
     options["index_col"] = False  # even where rows, but not the header, end in a comma
     try:  # the names of places may be in another encoding; nothing is read from them

@@ -91,6 +91,14 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
     return run
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with ~ as the user's home; ValueError where ~name names nobody."""
+    try:
+        return Path(str(path)).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: there is no such user's home folder") from error
+
+
 def named_path(text: str) -> Path:
     """A path on a command line; an empty one, as an unset variable gives, is refused."""
     if not text:

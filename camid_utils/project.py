@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from .files import write_text
+from .files import expanded, write_text
 
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of notebooks/, runs/, results/ and data/
 HEADLESS = "CAMID_HEADLESS"  # environment variable that the runner sets for kernels of unattended notebooks
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "
 
 def resolve(path: str | Path) -> Path:
     """A parameter's path: relative ones start at the project's folder, wherever a notebook runs."""
-    return PROJECT / Path(str(path)).expanduser()  # papermill turns a folder named 2024 into a number
+    return PROJECT / expanded(path)  # papermill turns a folder named 2024 into a number
 
 
 def progress(*args, **options):

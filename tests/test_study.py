@@ -73,6 +73,7 @@ WRONG = [  # what is given besides a profile and a folder, and what the error sa
     ("-p flag=1", "parameter flag must be bool"),
     ("-p results_dir=/x", "name a folder with --out"),
     ("-p data_dir=..", "data_dir must be a folder of its own"),
+    ("-p dresden_root=~nosuch/x", "~nosuch/x: there is no such user's home folder"),
     ("-p data_dir=", "data_dir must be a folder of its own"),
     ("--profile smal", "no profile 'smal': choose one of odd, small"),
     ("--profile bad", "profile bad or a -p cannot be read"),

@@ -38,7 +38,7 @@ import filelock
 import pandas as pd
 
 from .. import catalogues
-from ..files import clear_errors, command, lock, named_path, write_text
+from ..files import clear_errors, command, expanded, lock, named_path, write_text
 from ..photos import read_photo
 from ..project import progress
 from . import check, fetch, sources
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def download(options: argparse.Namespace) -> int:
     """List and select the photos of a data set, then show (--dry-run) or download them; returns the exit code."""
-    folder, dresden = options.to.expanduser(), options.what == "dresden"
+    folder, dresden = expanded(options.to), options.what == "dresden"
     print("reading the list of photos", flush=True)
     with fetch.open_client() as client:
         if options.what == "photographs":

@@ -14,6 +14,7 @@ from PIL import Image
 
 from .. import catalogues, datasets, published
 from ..datasets import spelling
+from ..files import expanded
 from ..photos import read_noted
 from ..project import progress
 from . import sources
@@ -54,7 +55,7 @@ def load(folder: str | Path) -> pd.DataFrame:
 
 def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame]:
     """Tables of what is wrong with the photos of a catalogue of `folder`, by title; no empty ones."""
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     differ = datasets.compare_with_published(photos).query("status != 'as published'")
     differ = differ.sort_values("status", key=lambda status: status == "missing", kind="stable")
     tables = {"numbers of photos and devices differ from the published ones": differ}
