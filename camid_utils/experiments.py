@@ -65,6 +65,7 @@ def open_study(
 ) -> Study:
     """The opening of a notebook: its folders, its simulation's settings, and the look of its figures."""
     style.use_style()
+    pd.set_option("display.max_colwidth", 100)  # tables show the labels of experiments whole
     public = resolve(photographs_root) if photographs_root else None
     return Study(resolve(data_dir), resolve(results_dir), simulation, str(wandb_project) or None, public)
 
