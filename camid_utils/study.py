@@ -43,11 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.publish:
         return publish(out, options.profile)
     check(notebooks, parameters)
-    if options.fresh:
-        start_over(out, parameters)
+    prepare(out, parameters, options.fresh)
     from .execution import run_notebooks
 
-    own_data(parameters)
     failed = run_notebooks(notebooks, parameters, out, options.profile)
     return 1 if failed else 0 if options.only else compare(out, options.profile)
 
@@ -170,10 +168,8 @@ def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> i
         parameters["data_dir"] = f"{parameters.get('data_dir') or known['data_dir']}/grid/{name}"
         varied[out / name] = {key: parameters[key] for key in chosen}
         check(notebooks, parameters)
-    for folder, parameters in runs.items() if options.fresh else ():
-        start_over(folder, parameters)
-    for parameters in runs.values():
-        own_data(parameters)
+    for folder, parameters in runs.items():
+        prepare(folder, parameters, options.fresh)
     failures = run_combinations(notebooks, runs, options.profile, options.jobs, options.cluster)
     from .report import headlines
 
@@ -186,21 +182,20 @@ def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> i
     return int(bool(failures))
 
 
-def own_data(parameters: dict) -> None:
-    """Mark the folder of a run's heavy files, so that `start_over` may delete what is in it."""
-    data = resolve(parameters.get("data_dir") or known_parameters()["data_dir"])
-    write_text(data / OURS, f"Runs of this study write here. With --fresh, they delete {', '.join(MADE)}.\n")
-
-
-def start_over(out: Path, parameters: dict) -> None:
-    """Delete a run's record and what it cut, trained and predicted; simulated photographs stay."""
-    data = resolve(parameters.get("data_dir") or known_parameters()["data_dir"])
+def prepare(out: Path, parameters: dict, fresh: bool) -> None:
+    """Mark a new folder of heavy files as made by runs; fresh: delete what an earlier run recorded, cut, trained and
+    predicted, but no simulated photographs. ValueError where such folders are there and the mark is not.
+    """
+    data = resolve(parameters.get("data_dir", known_parameters()["data_dir"]))
     made = [path for name in MADE if (path := data / name).exists()]
-    if made and not (data / OURS).exists():
-        raise ValueError(f"{data} has no {OURS}, so no run made it: delete {made[0]} and the like yourself")
-    (out / "run.json").unlink(missing_ok=True)
-    for path in made:
-        shutil.rmtree(path)
+    if fresh:
+        if made and not (data / OURS).exists():
+            raise ValueError(f"{data} has no {OURS}, so no run made it: delete {made[0]} and the like yourself")
+        (out / "run.json").unlink(missing_ok=True)
+        for path in made:
+            shutil.rmtree(path)
+    if fresh or not made:  # what was there before any run is the reader's
+        write_text(data / OURS, f"Runs of this study write here. With --fresh, they delete {', '.join(MADE)}.\n")
 
 
 def compare(out: Path, profile: str) -> int:

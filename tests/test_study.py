@@ -302,10 +302,12 @@ def test_fresh_forgets_what_was_cut_trained_and_predicted(notebooks, tmp_path, m
     for name in ("runs", "models", "features", "predictions", "patches", "simulated-dresden"):
         (tmp_path / "data" / name).mkdir(parents=True)
     with pytest.raises(ValueError, match=f"data has no {study.OURS}, so no run made it"):
-        study.start_over(tmp_path / "out", {})
+        study.prepare(tmp_path / "out", {}, fresh=True)
+    study.prepare(tmp_path / "out", {}, fresh=False)  # does not make the reader's folders ours
     assert len([*(tmp_path / "data").iterdir()]) == 6
-    study.own_data({})
-    study.start_over(tmp_path / "out", {})
+    study.prepare(tmp_path / "out", {"data_dir": str(tmp_path / "new")}, fresh=False)
+    (tmp_path / "new" / study.OURS).rename(tmp_path / "data" / study.OURS)
+    study.prepare(tmp_path / "out", {}, fresh=True)
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [study.OURS, "simulated-dresden"]
 
 
