@@ -51,31 +51,28 @@ def run(
         case _:
             raise ValueError(f"there is no baseline {kind!r}; choose one of {', '.join(KINDS)}")
     photos = table.drop_duplicates("photo").set_index("photo")
-    photos, found = photos[photos.index.isin(known[-1].index)], {test: [] for test in plans}  # not those without a crop
-    for same in zip(*plans.values(), strict=True):  # those of one seed
-        train, val = (_photos(photos, table, same[0], part)["true"] for part in ("train", "val"))
-        logs = classify(*known, train, val)
-        for (test, plan), part in product(zip(plans, same, strict=True), ("val", "test")):
-            rows = _photos(photos, table, plan, part).join(logs).reset_index()
-            found[test].append(rows.assign(part=part, seed=plan.seed, protocol=plan.protocol))
-    return {test: _experiment(study, f"{prefix}{kind}-{test}", plans[test][0], found[test]) for test in plans}
+    photos, logs, runs = photos[photos.index.isin(known[-1].index)], {}, {}  # not those without a crop
+    for plan in next(iter(plans.values())):  # a seed's plans all train on the same photos
+        train, val = (_photos(photos, table, plan, part)["true"] for part in ("train", "val"))
+        logs[plan.seed] = classify(*known, train, val)
+    for test, own in plans.items():
+        parts = [
+            _photos(photos, table, plan, part).join(logs[plan.seed]).assign(part=part, seed=plan.seed)
+            for plan, part in product(own, ("val", "test"))
+        ]
+        name, protocol, seed = f"{prefix}{kind}-{test}", own[0].protocol, own[0].seed
+        predictions = pd.concat(parts).reset_index().assign(protocol=protocol)
+        save_predictions(predictions, study.results / "predictions" / f"{name}.parquet")
+        options = dict(experiment=name, protocol=protocol, level="photo", seed=seed)
+        metrics = [intervals.score(rows, part=part, **options) for part, rows in predictions.groupby("part")]
+        runs[test] = Experiment(name, protocol, [], [], predictions, pd.concat(metrics, ignore_index=True))
+    return runs
 
 
 def _photos(photos: pd.DataFrame, table: pd.DataFrame, plan: Plan, part: str) -> pd.DataFrame:
     """The rows of `photos`, by name, that are in a part of a plan for `table`, with the column true."""
     own = photos[photos.index.isin(table["photo"].iloc[plan.rows(part)])]
     return own[LABELS].assign(true=own[plan.target])
-
-
-def _experiment(study: Study, name: str, plan: Plan, tables: list[pd.DataFrame]) -> Experiment:
-    """Predictions, written to their file, and their metrics per photo; no network and no epochs."""
-    predictions = pd.concat(tables, ignore_index=True)
-    save_predictions(predictions, study.results / "predictions" / f"{name}.parquet")
-    metrics = [
-        intervals.score(own, experiment=name, protocol=plan.protocol, level="photo", part=part, seed=plan.seed)
-        for part, own in predictions.groupby("part")
-    ]
-    return Experiment(name, plan.protocol, [], [], predictions, pd.concat(metrics, ignore_index=True))
 
 
 def header_keys(catalogue: pd.DataFrame) -> pd.DataFrame:
