@@ -84,11 +84,6 @@ def calibrated_ratios(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(llr=fitted.decision_function(rows[["llr"]].to_numpy()))
 
 
-def log_ratio_cost(llr: np.ndarray, same: np.ndarray) -> np.ndarray:
-    """What each trial adds to Cllr, in bits (Brümmer and du Preez 2006): 0 where right and certain, 1 at llr 0."""
-    return np.logaddexp(0, np.where(same, -llr, llr)) / np.log(2)
-
-
 def equal_error_rate(llr: np.ndarray, same: np.ndarray, weights: np.ndarray) -> float:
     """The error rate at the limit of llr at which as many true hypotheses are missed as false ones are accepted."""
     order = np.argsort(llr, kind="stable")
@@ -102,14 +97,16 @@ def equal_error_rate(llr: np.ndarray, same: np.ndarray, weights: np.ndarray) -> 
 def ratio_metrics(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Cllr and equal error rate of test trials, with intervals; false hypotheses are about known or unknown cameras.
 
-    Cllr is 1 for an examiner who learns nothing, more for a misled one. same, different: numbers of trials.
+    Cllr (Brümmer and du Preez 2006), in bits: 0 for an examiner who is always right and certain, 1 for one who learns
+    nothing, more for a misled one. same, different: numbers of trials.
     """
     found, tested = [], rows[rows["part"] == "test"].sort_values("llr", kind="stable")
     for name, known in (("of known cameras", True), ("of unknown cameras", False)):
         own = tested[tested["same"] | (tested["known"] == known)]
         llr, same = own["llr"].to_numpy(), own["same"].to_numpy()
         code, photos = intervals.units(own)
-        weights, cost = intervals.bootstrap_weights(photos, [seed, 98]), log_ratio_cost(llr, same)
+        weights = intervals.bootstrap_weights(photos, [seed, 98])
+        cost = np.logaddexp(0, np.where(same, -llr, llr)) / np.log(2)  # what each trial adds to Cllr
         sums = [(weights @ np.bincount(code, cost * kind), weights @ np.bincount(code, kind)) for kind in (same, ~same)]
         metrics = {"Cllr": sum(total / count for total, count in sums) / 2}
         metrics["equal error rate"] = np.array([equal_error_rate(llr, same, drawn[code]) for drawn in weights])

@@ -229,14 +229,10 @@ def limits(
     """
     raw = {part: predict_photos(own, model, folder) for part, own in photos.items()}
     temperature = round(fit_temperature(raw["val"]), 6)
-    answers = {
-        name: calibrate(own, temperature).assign(
-            part="val" if name == "val" else "test", known=name != "unknown", fold=0
-        )
-        for name, own in raw.items()
-    }
-    limit = threshold(answers["val"][score], refused)
-    rates = error_rates(decide(pd.concat(answers, ignore_index=True), {0: score}, refused), seed)
+    answers = [calibrate(own, temperature).assign(part=part, known=part != "unknown") for part, own in raw.items()]
+    seen = pd.concat(answers, ignore_index=True).replace({"part": {"unknown": "test"}}).assign(fold=0)
+    limit = threshold(seen.loc[seen["part"] == "val", score], refused)
+    rates = error_rates(decide(seen, {0: score}, refused), seed)
     found = rates.set_index("question")["value"].round(4)
     facts = dict(temperature=temperature, score=score, threshold=limit, own=True,
                  photos=len(raw["test"]), known_refused=found["known cameras refused"],

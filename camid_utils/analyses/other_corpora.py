@@ -48,11 +48,10 @@ def predict_catalogue(models: list, catalogue: pd.DataFrame, folder: Path, crops
 def restrict_classes(predictions: pd.DataFrame, names: list[str], choice: str = "all") -> pd.DataFrame:
     """The rows whose true class is in `names`; choice "common": only these classes to choose from."""
     rows = predictions[predictions["true"].isin(names)].reset_index(drop=True)
-    if choice == "all":
-        return rows
-    own = [LOG_PROB + name for name in evaluation.class_names(rows) if name in names]
-    rest = rows[[c for c in rows if not c.startswith(LOG_PROB)]]
-    return rest.join(pd.DataFrame(log_softmax(rows[own].to_numpy(float), axis=1), columns=own))
+    if choice == "common":
+        rows = rows.drop(columns=[LOG_PROB + name for name in evaluation.class_names(rows) if name not in names])
+        rows[list(rows.filter(like=LOG_PROB))] = log_softmax(evaluation.log_probabilities(rows), axis=1)
+    return rows
 
 
 def compare(
@@ -109,12 +108,11 @@ def compare_versions(
     """
     named = {key: t.assign(photo=t["device"].astype(str) + " " + t["scene"].astype(str)) for key, t in tables.items()}
     common = set.intersection(*(set(table["photo"]) for table in named.values()))
-    tables = {key: table[table["photo"].isin(common)].reset_index(drop=True) for key, table in named.items()}
-    votes = {key: evaluation.vote(table) for key, table in tables.items()}
-    (first_model, first_version), rows, gaps = next(iter(tables)), [], []
+    votes = {key: evaluation.vote(table[table["photo"].isin(common)]) for key, table in named.items()}
+    (first_model, first_version), rows, gaps = next(iter(votes)), [], []
     for (model, version), own in votes.items():
         names = [model, version, own["dataset"].iloc[0]]
-        rows.append([*names, *intervals.photo_accuracy(tables[model, version]).loc[0], own["patches"].mean()])
+        rows.append([*names, *intervals.photo_accuracy(own).loc[0], own["patches"].mean()])
         for minus, key in ((first_version, (model, first_version)), (first_model, (first_model, version))):
             if key != (model, version):
                 trained = plateau[model] and plateau[key[0]]
