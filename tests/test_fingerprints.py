@@ -96,13 +96,13 @@ def test_every_photo_of_a_catalogue_finds_its_device(tmp_path):
     table = fingerprints.match(photos[~train], fingerprints.fingerprints(photos[train]))
     assert len(table) == 4 * 3 * 4 and table["same"].sum() == 12 and table["same_model"].sum() == 24
     assert table.loc[table["same"], "pce"].min() > 100 > 20 > table.loc[~table["same"], "pce"].abs().max()
-    found = decisions({"photos": table}, resamples=50)
+    found = decisions({"photos": table})
     assert found["metric"].tolist() == [*METRICS] * 2 and found["value"].tolist() == [1, 0, 1, 1] * 2
     assert found["n"].eq(12).all() and found["others"].tolist() == [36] * 4 + [12] * 4 and found["devices"].eq(4).all()
     ends = found.set_index(["question", "metric"])[["low", "high"]].xs(ALARMS, level=1).to_numpy()
     np.testing.assert_allclose(ends, [[0, 0.4899], [0, 0.4899]], atol=1e-4)  # Wilson's of 0 in 4 devices
     noisy = table.assign(pce=table["pce"] + np.random.default_rng(1).normal(0, 800, len(table)))
-    one, two = (decisions({"": noisy.sample(frac=1, random_state=i)}, 4, resamples=200) for i in (1, 2))
+    one, two = (decisions({"": noisy.sample(frac=1, random_state=i)}, 4) for i in (1, 2))
     pd.testing.assert_frame_equal(one, two)
     assert one["value"].between(one["low"], one["high"]).all() and (one["low"] < one["high"]).all()
 
@@ -129,7 +129,7 @@ def test_decisions_about_a_known_table():
     energies = {"p1": (90, 1, 2), "p2": (80, 3, 0), "p3": (5, 1, 70), "p4": (61, 65, 1)}
     rows = [(p, "A1", d, e) for p, row in energies.items() for d, e in zip(("A1", "A2", "B1"), row, strict=True)]
     table = pairs([*rows, ("p5", "A9", "A1", 7.0), ("p5", "A9", "B1", np.nan)])  # A9 has no fingerprint
-    found = decisions({"": table}, resamples=20).set_index(["question", "metric"])["value"].unstack()
+    found = decisions({"": table}).set_index(["question", "metric"])["value"].unstack()
     everyone, model = (found.loc[question] for question in QUESTIONS)
     assert everyone["accuracy"] == 0.5 and model["accuracy"] == 0.75
     assert everyone[DETECTED] == model[DETECTED] == 0.75
@@ -137,10 +137,10 @@ def test_decisions_about_a_known_table():
     comparable = table.dropna(subset="pce")
     area = roc_auc_score(comparable["same"], comparable["pce"])
     assert everyone["area under the ROC"] == pytest.approx(area)
-    curve, ends = fingerprints.roc(comparable, resamples=50)
+    curve, ends = fingerprints.roc(comparable)
     assert ends[0] == pytest.approx(area) and curve["true_positive_rate"].iloc[[0, -1]].tolist() == [0.5, 1]
     assert (curve["low"] <= curve["high"]).all() and np.ptp(curve["low"]) > 0
-    assert decisions({"": table[:0]}, resamples=20)["value"].isna().all()
+    assert decisions({"": table[:0]})["value"].isna().all()
 
 
 def test_intervals_are_wider_where_devices_differ_than_where_photos_do():

@@ -25,6 +25,7 @@ WINDOWS = (3, 5, 7, 9)  # coefficients: the local variance is the smallest over 
 NOISE_DEVIATION = 3.0  # grey levels; on a few real Nikon photos the 5 of Lukas et al. was a fifth worse
 SATURATED = 250  # grey levels: brighter pixels are clipped and carry no fingerprint (Chen et al. 2008)
 APART = 5  # pixels on each side of the peak that do not count as noise: 11 x 11 (Goljan et al. 2009)
+LEAST = 4  # photos for a fingerprint
 THRESHOLD = 60  # energies above it count as a match (Goljan et al. 2009)
 QUESTIONS = ("any device", "devices of its camera model")
 DETECTED, ALARMS = f"true matches above {THRESHOLD}", f"false alarms above {THRESHOLD}"
@@ -108,20 +109,20 @@ def _readable(paths: Iterable[str], left_out: list[dict]) -> Iterator[tuple[str,
             left_out.append({"path": path, "reason": str(error)})
 
 
-def fingerprints(catalogue: pd.DataFrame, least: int = 4) -> pd.DataFrame:
+def fingerprints(catalogue: pd.DataFrame) -> pd.DataFrame:
     """Fingerprint of each device of a catalogue, from its photos of its most frequent size: one row per device.
 
     Columns: device, camera_model, photos (used), others (of another size), height, width, fingerprint and reason: why a
-    device has none (fewer than `least` photos), or "". `catalogues.left_out` names the photos that cannot be read.
+    device has none (fewer than LEAST photos), or "". `catalogues.left_out` names the photos that cannot be read.
     """
     rows, left_out = [], []
     known = catalogue.dropna(subset="device").sort_values("path")
     for device, own in progress(known.groupby("device", observed=True), desc="fingerprints"):
         (height, width), paths = max(own.groupby(["height", "width"])["path"], key=lambda size: (len(size[1]), size[0]))
         broken: list[dict] = []
-        pattern = fingerprint(photo for _, photo in _readable(paths, broken)) if len(paths) >= least else None
+        pattern = fingerprint(photo for _, photo in _readable(paths, broken)) if len(paths) >= LEAST else None
         used, left_out = len(paths) - len(broken), left_out + broken
-        reason = "" if used >= least else f"{used} photos of {width} x {height} pixels, {least} are needed"
+        reason = "" if used >= LEAST else f"{used} photos of {width} x {height} pixels, {LEAST} are needed"
         model, others = own["camera_model"].iloc[0], len(own) - len(paths)
         rows.append([device, model, used, others, height, width, None if reason else pattern, reason])
     columns = ["device", "camera_model", "photos", "others", "height", "width", "fingerprint", "reason"]
@@ -148,8 +149,7 @@ def match(
     tasks = (joblib.delayed(pce)(_middle(degrade(photo, how), share), compared[path]) for path, photo in readable)
     found = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)
     found = list(progress(found, total=len(photos), desc=f"matching {how}"))
-    photos = photos[~photos["path"].isin([row["path"] for row in left_out])]
-    photos = photos.assign(own=photos["device"])
+    photos = photos[~photos["path"].isin([row["path"] for row in left_out])].rename(columns={"device": "own"})
     devices = prints[["device", "camera_model"]].set_axis(["device", "model"], axis=1)
     table = photos[["photo", "own", "camera_model", "scene"]].astype(object).merge(devices, how="cross")
     table["pce"], table["same"] = np.ravel(found).astype(float), table["device"] == table["own"]
@@ -174,7 +174,7 @@ def asked(table: pd.DataFrame, question: str) -> pd.DataFrame:
     return pairs
 
 
-def decisions(sources: dict[str, pd.DataFrame], seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
+def decisions(sources: dict[str, pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     """How well fingerprints from each source tell devices apart (tables of `match`), with 95 % intervals.
 
     Columns: source, question, metric (METRICS), value, low, high, n (photos), own and others (pairs), devices.
@@ -186,15 +186,15 @@ def decisions(sources: dict[str, pd.DataFrame], seed: int = 0, resamples: int = 
         own, others = pairs[pairs["same"]], pairs[~pairs["same"]]
         best = own["pce"] == pairs.groupby("photo")["pce"].max().reindex(own["photo"]).to_numpy()
         tested = (own, own["pce"] > THRESHOLD), (others, others["pce"] > THRESHOLD), (own, best)
-        area = roc(pairs, seed, resamples)[1] if len(own) and len(others) else (np.nan,) * 3
-        values = [*(rate(*test, seed, resamples) for test in tested), area]
+        area = roc(pairs, seed)[1] if len(own) and len(others) else (np.nan,) * 3
+        values = [*(rate(*test, seed) for test in tested), area]
         counts = [pairs["photo"].nunique(), len(own), len(others), pairs["device"].nunique()]
         rows += [[source, question, metric, *ends, *counts] for metric, ends in zip(METRICS, values, strict=True)]
     columns = ["source", "question", "metric", "value", "low", "high", "n", "own", "others", "devices"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def rate(pairs: pd.DataFrame, hits: pd.Series, seed: int = 0, resamples: int = 1000) -> tuple[float, float, float]:
+def rate(pairs: pd.DataFrame, hits: pd.Series, seed: int = 0) -> tuple[float, float, float]:
     """The share of hits among pairs with its 95 % interval; NaN without pairs.
 
     By bootstrap over the photos' devices and scenes (intervals.bootstrap_weights). Where all or none are hits, by
@@ -203,12 +203,12 @@ def rate(pairs: pd.DataFrame, hits: pd.Series, seed: int = 0, resamples: int = 1
     if not len(pairs):
         return (np.nan,) * 3
     code, photos = units(pairs.assign(device=pairs["own"]))
-    weights = bootstrap_weights(photos, [seed, 97], resamples)
+    weights = bootstrap_weights(photos, [seed, 97])
     found, counts = (weights @ np.bincount(code, values, len(photos)) for values in (hits, np.ones(len(pairs))))
     return interval(found / np.where(counts > 0, counts, np.nan), clusters(photos))
 
 
-def roc(pairs: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> tuple[pd.DataFrame, tuple[float, float, float]]:
+def roc(pairs: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, tuple[float, float, float]]:
     """Receiver operating characteristic over pairs of both kinds, and the area under it, with 95 % intervals (`rate`).
 
     Columns: false_positive_rate (0, then steps of equal ratio), true_positive_rate, low, high. Area: value, low, high.
@@ -218,7 +218,7 @@ def roc(pairs: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> tuple[pd.D
     last = np.append(energy[1:] != energy[:-1], True)  # of pairs with equal energies
     rates = np.append(0, np.geomspace(1 / (~same).sum(), 1, 200))
     code, photos = units(pairs.assign(device=pairs["own"]))
-    weights = bootstrap_weights(photos, [seed, 97], resamples)
+    weights = bootstrap_weights(photos, [seed, 97])
     areas, found = np.full(len(weights), np.nan), np.full((len(weights), len(rates)), np.nan)
     for i, often in enumerate(weights):
         own, other = often[code] * same, often[code] * ~same
