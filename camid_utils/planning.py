@@ -31,11 +31,11 @@ def plan(
     """Split a patch table (`classes`: None for all) by `protocol` or the strictest weaker one that the data allow."""
     served = table if classes is None else table[table[target].isin(classes)]
     used, reason = splits.strictest(served, protocol, seed, target)
-    kept, dropped = splits.splittable(served, used, seed, target)
-    part = splits.split(kept, used, seed, target).reindex(table.index, fill_value="unused").to_numpy(str)
-    names = sorted(kept[target].unique())
+    parts, dropped = splits.split(served, used, seed, target)
+    part = parts.reindex(table.index, fill_value="unused").to_numpy(str)
+    names = sorted(table.loc[parts.index, target].unique())
     labels = np.where(part == "unused", -1, pd.Index(names).get_indexer(table[target]))
-    left = [f"{row['class']} is left out: {row['reason']}" for row in dropped.to_dict("records")]
+    left = [*(dropped["class"] + " is left out: " + dropped["reason"])]
     absent = {row.get(target) for row in table.attrs.get("left_out", ())} - {None, *table[target]}
     left += [f"{name} is left out: none of its photos can be used" for name in sorted(absent)]
     note = "\n".join(filter(None, [reason, *left])) or "every class is in every part"
@@ -128,13 +128,11 @@ def protocol_parts(catalogue: pd.DataFrame, seed: int) -> tuple[dict[str, pd.Ser
     several = catalogue["collection"].nunique() > 1
     for protocol in splits.PROTOCOLS[1 : None if several else -1]:
         try:
-            kept, dropped = splits.splittable(catalogue, protocol, seed)
+            parts[protocol], dropped = splits.split(catalogue, protocol, seed)
+            left = "; ".join(dropped["class"] + ": " + dropped["reason"])
+            notes.append([protocol, dropped["class"].nunique(), left])
         except ValueError as error:
             notes.append([protocol, catalogue["camera_model"].nunique(), str(error)])
-            continue
-        parts[protocol] = splits.split(kept, protocol, seed)
-        left = "; ".join(f"{row['class']}: {row['reason']}" for row in dropped.to_dict("records"))
-        notes.append([protocol, dropped["class"].nunique(), left])
     return parts, pd.DataFrame(notes, columns=["protocol", "classes left out", "why"])
 
 

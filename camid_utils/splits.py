@@ -21,47 +21,38 @@ DRAWS = 500  # random partitions tried before a split counts as impossible; in t
 FOLDS = 2  # of the protocol collection: fold = seed % FOLDS
 LEAST = 8  # photos of a class in a collection that is tested, or validates, as a whole
 KEPT_BLOCKS = (0.75, 0.125, 0.125)  # of a training collection's scenes: trained on, set aside, for validation
-Dropped = list[tuple[str, str]]  # class, reason
 LEAST_SHARE = 0.5  # of the classes that `photo` can split; see `strictest`
 
 
-def split(table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model") -> pd.Series:
-    """Part of each row of a catalogue or patch table: "train", "val", "test" or "unused"; the index is the table's.
+def split(
+    table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model"
+) -> tuple[pd.Series, pd.DataFrame]:
+    """The part of each row of a catalogue or patch table that can be split, "train", "val", "test" or "unused", by the
+    table's index, and what is left out: columns class and reason.
 
-    Every class of `target` is in every part. FRACTIONS are those of a class's rows (patch) or photos (photo), of the
-    scenes of each collection (scene). device: TEST_DEVICES of a camera model's devices are tested; val is other photos
-    of the training devices. scene+device: train and val are training devices in training and validation scenes, test
-    is test devices in test scenes, the rest is "unused". Raises ValueError naming what cannot be split.
+    Every class of `target` that is left is in every part. FRACTIONS are those of a class's rows (patch) or photos
+    (photo), of the scenes of each collection (scene). device: TEST_DEVICES of a camera model's devices are tested; val
+    is other photos of the training devices. scene+device: train and val are training devices in training and validation
+    scenes, test is test devices in test scenes, the rest is "unused".
 
     collection: seeds 0 and 1 (and so on) are two folds: of each class's collections with LEAST photos or more, every
     second one, by name, is tested, but never the only one. val is another whole collection where training has two, else
     one scene of each training collection: it can decide when training stops, but a recipe has to be chosen by its
     results on other classes. One more scene of each training collection is "unused": planning.shared_training tests
     it. Where classes share a collection, it may test one and train another, which can only mislead the network.
+
+    Left out first are photos whose scene, device or collection is needed but unknown (their class may stay), then
+    classes with too few photos, scenes or devices, then those that no draw can place. ValueError if fewer than two
+    classes remain.
     """
-    units, unit_of_row = _units(table, protocol, target)
-    _, parts, dropped = _draw_servable(units, protocol, seed)
-    if dropped:
-        _raise_unsplittable(protocol, dropped)
-    result = pd.Series(np.array(PARTS, dtype=object)[parts[unit_of_row]], index=table.index, name="split")
-    _assert_disjoint(table, result, protocol)
-    return result
-
-
-def splittable(
-    table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model"
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows that `split` can serve with these arguments, and what was dropped: columns class and reason.
-
-    Dropped first are photos whose scene or device is needed but unknown (their class may stay), then classes with too
-    few photos, scenes or devices, then those that no draw can place. ValueError if fewer than two classes are left.
-    """
-    units, unit_of_row = _units(table, protocol, target)
-    kept, _, dropped = _draw_servable(units, protocol, seed)
-    if kept["class"].nunique() < 2:
-        _raise_unsplittable(protocol, dropped, "fewer than two classes are left to tell apart; ")
-    rows = units.index.isin(kept.index)[unit_of_row]
-    return table[rows], pd.DataFrame(dropped, columns=["class", "reason"])
+    parts, dropped = _serve(table, protocol, seed, target)
+    if table.loc[parts.index, target].nunique() < 2:
+        advice = "Add photos or choose another protocol"
+        if dropped["reason"].str.contains("unknown scene").any():
+            advice = f"Dresden's scenes are in dresden.csv in its root. {advice}"
+        few = "fewer than two classes are left to tell apart"
+        raise ValueError(f"protocol {protocol!r} cannot split this table: {few}; {_format_reasons(dropped)}. {advice}")
+    return parts, dropped
 
 
 def strictest(table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model") -> tuple[str, str]:
@@ -71,12 +62,11 @@ def strictest(table: pd.DataFrame, protocol: str, seed: int, target: str = "came
     in new scenes say more than the few with two devices. patch is never chosen unless asked for.
     """
     if protocol not in LADDER:
-        splittable(table, protocol, seed, target)
         return protocol, ""
     most, reason = None, ""
     for candidate in ("photo", *LADDER[LADDER.index(protocol) :]):
-        kept, _, dropped = _draw_servable(_units(table, candidate, target)[0], candidate, seed)
-        count, lost = kept["class"].nunique(), _format_reasons(dropped, most=3)
+        parts, dropped = _serve(table, candidate, seed, target)
+        count, lost = table.loc[parts.index, target].nunique(), _format_reasons(dropped, most=3)
         if most is None:
             most = count
         elif count >= max(2, LEAST_SHARE * most):
@@ -86,47 +76,44 @@ def strictest(table: pd.DataFrame, protocol: str, seed: int, target: str = "came
     raise ValueError(f"no protocol can split this table: two classes are needed. {lost}")
 
 
-def _units(table: pd.DataFrame, protocol: str, target: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """What is drawn (photos, or rows under patch), whatever the order of the rows, and the unit of each row."""
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    needed = ["camera_model", *KEPT_APART[protocol]]
-    if lacking := sorted({"photo", target, *needed} - set(table.columns)):
-        raise ValueError(f"the table lacks the columns {', '.join(lacking)}")
-    if table.empty:
-        raise ValueError("the table to split has no rows")
-    if table[target].isna().any():
-        raise ValueError(f"{table[target].isna().sum()} rows have no {target} to predict: remove them first")
-    code = pd.factorize(table["photo"].to_numpy(dtype=object), sort=True)[0]
-    first, unit_of_row = np.unique(code, return_index=True)[1], code
-    if protocol == "patch":
-        first = np.lexsort([*(table[name].to_numpy() for name in ("x", "y") if name in table), code])
-        unit_of_row = np.argsort(first)
-    if "scene" in needed and "collection" in table:
-        needed.append("collection")
-    columns = {"class": target} | {name: name for name in needed}
-    return pd.DataFrame({new: table[old].to_numpy(dtype=object)[first] for new, old in columns.items()}), unit_of_row
-
-
-def _draw_servable(units: pd.DataFrame, protocol: str, seed: int) -> tuple[pd.DataFrame, np.ndarray | None, Dropped]:
-    """The units that can be split, perhaps none, the part of each, and (class, reason) for what was dropped."""
-    dropped = []
+def _serve(table: pd.DataFrame, protocol: str, seed: int, target: str) -> tuple[pd.Series, pd.DataFrame]:
+    """As `split`, but without an error where few classes or none remain."""
+    units, unit_of_row = _units(table, protocol, target)
+    parts, dropped = None, []
     for column in KEPT_APART[protocol]:
         unknown = units[column].isna()
         counts = units["class"][unknown].value_counts().sort_index()
         dropped += [(name, f"{count} photos of unknown {column}") for name, count in counts.items()]
         units = units[~unknown]
-    while True:
+    while parts is None:
         hopeless = _unsplittable(units, protocol)
         dropped += hopeless.items()
         units = units[~units["class"].isin(hopeless)]
-        if units.empty:
-            return units, None, dropped
-        parts, hits = _draw(units, protocol, seed)
-        if parts is not None:
-            return units, parts, dropped
-        dropped.append((hits.idxmin(), f"none of {DRAWS} draws put it and the others in every part"))
-        units = units[units["class"] != hits.idxmin()]
+        parts, hits = _draw(units, protocol, seed) if len(units) else (np.empty(0, int), None)
+        if parts is None:
+            dropped.append((hits.idxmin(), f"none of {DRAWS} draws put it and the others in every part"))
+            units = units[units["class"] != hits.idxmin()]
+    found = pd.Series(np.array(PARTS, dtype=object)[parts], units.index, name="split")
+    found = found.reindex(unit_of_row).set_axis(table.index).dropna()
+    return found, pd.DataFrame(dropped, columns=["class", "reason"])
+
+
+def _units(table: pd.DataFrame, protocol: str, target: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """What is drawn (photos, or rows under patch), whatever the order of the rows, and the unit of each row."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    code = pd.factorize(table["photo"].to_numpy(dtype=object), sort=True)[0]
+    first, unit_of_row = np.unique(code, return_index=True)[1], code
+    if protocol == "patch":
+        first = np.lexsort([*(table[name].to_numpy() for name in ("x", "y") if name in table), code])
+        unit_of_row = np.argsort(first)
+    units = table[["camera_model", "device", "scene", "collection"]].assign(**{"class": table[target]})
+    units = units.iloc[first].astype(object).reset_index(drop=True)
+    shared = units.groupby("scene")["collection"].nunique() > 1
+    if protocol == "collection" and shared.any():
+        advice = "give the scenes of each collection names of their own, such as COLLECTION/SCENE"
+        raise ValueError(f"scene {shared.idxmax()!r} is in several collections, which are to share none: {advice}")
+    return units, unit_of_row
 
 
 def _unsplittable(units: pd.DataFrame, protocol: str) -> dict[str, str]:
@@ -138,30 +125,22 @@ def _unsplittable(units: pd.DataFrame, protocol: str) -> dict[str, str]:
         lacking[f"{LEAST} photos in a collection"] = most < LEAST
         lacking["2 scenes"] = classes["scene"].nunique() < 2
         lacking[f"2 collections of {LEAST} photos, in every class"] = enough.map(lambda _: (enough < 2).all())
-    if "device" in units:
+    if "device" in protocol:
         devices = units.groupby(["class", "camera_model"])["device"].nunique()
         lacking["2 devices of one camera model"] = devices.groupby("class").max() < 2
-    if "scene" in units and protocol != "collection":
+    if "scene" in protocol:
         lacking["3 scenes"] = classes["scene"].nunique() < 3
     lacking["3 rows" if protocol == "patch" else "3 photos"] = classes.size() < 3
     reasons = {name: f"fewer than {what}" for what, poor in lacking.items() for name in poor.index[poor]}
     return dict(sorted(reasons.items()))
 
 
-def _raise_unsplittable(protocol: str, dropped: Dropped, summary: str = "") -> None:
-    advice = "Add photos, drop what it cannot serve (splits.splittable) or change the protocol (splits.strictest)"
-    if any("unknown scene" in reason for _, reason in dropped):
-        advice = f"Dresden's scenes are in dresden.csv in its root. {advice}"
-    raise ValueError(f"protocol {protocol!r} cannot split this table: {summary}{_format_reasons(dropped)}. {advice}")
-
-
-def _format_reasons(dropped: Dropped, most: int | None = None) -> str:
+def _format_reasons(dropped: pd.DataFrame, most: int | None = None) -> str:
     """Classes grouped by reason, at most `most` of them named: "fewer than 3 photos: A, B and 2 more"."""
     texts = []
-    for reason in dict.fromkeys(reason for _, reason in dropped):
-        names = [str(name) for name, why in dropped if why == reason]
+    for reason, names in dropped.groupby("reason", sort=False)["class"]:
         rest = len(names) - len(names[:most])
-        texts.append(f"{reason}: {', '.join(names[:most])}" + f" and {rest} more" * (rest > 0))
+        texts.append(f"{reason}: {', '.join(map(str, names[:most]))}" + f" and {rest} more" * (rest > 0))
     return "; ".join(texts)
 
 
@@ -170,8 +149,6 @@ def _draw(units: pd.DataFrame, protocol: str, seed: int) -> tuple[np.ndarray | N
     rng = np.random.default_rng([seed, PROTOCOLS.index(protocol)])
     names = np.unique(units["class"].to_numpy())
     codes = {column: pd.factorize(units[column], sort=True)[0] for column in units}  # in the order of sorted values
-    if "device" in codes:
-        codes["model_of_device"] = codes["camera_model"][np.unique(codes["device"], return_index=True)[1]]
     hits = pd.Series(0, index=names)
     for draw in range(DRAWS):
         if protocol == "collection":
@@ -191,15 +168,15 @@ def _partition(codes: dict[str, np.ndarray], protocol: str, rng: np.random.Gener
     train, val, _ = FRACTIONS
     if protocol in ("patch", "photo"):
         return _assign(codes["class"], FRACTIONS, rng)
-    if "device" in codes:
-        roles = _assign(codes["model_of_device"], (1 - TEST_DEVICES, 0, TEST_DEVICES), rng)
+    if "device" in protocol:
+        model_of_device = codes["camera_model"][np.unique(codes["device"], return_index=True)[1]]
+        roles = _assign(model_of_device, (1 - TEST_DEVICES, 0, TEST_DEVICES), rng)
         tested = roles[codes["device"]] == TEST
     if protocol == "device":
         parts = _assign(codes["class"] * 2 + tested, (train / (train + val), val / (train + val), 0), rng)
         return np.where(tested, TEST, parts)
-    scenes = codes["scene"].max() + 1
-    strata = _collection_of_scene(codes) if "collection" in codes else np.zeros(scenes, int)
-    part_of_scene = _assign(strata, FRACTIONS, rng) if exact else rng.choice(3, scenes, p=FRACTIONS)
+    strata = _collection_of_scene(codes)
+    part_of_scene = _assign(strata, FRACTIONS, rng) if exact else rng.choice(3, len(strata), p=FRACTIONS)
     parts = part_of_scene[codes["scene"]]
     return parts if protocol == "scene" else np.where(tested == (parts == TEST), parts, UNUSED)
 
@@ -237,15 +214,3 @@ def _assign(strata: np.ndarray, fractions: tuple[float, float, float], rng: np.r
     val = np.minimum(wanted[VAL], sizes - 1 - test)
     parts = np.where(rank < (test + val)[strata], VAL, TRAIN)
     return np.where(rank < test[strata], TEST, parts)
-
-
-def _assert_disjoint(table: pd.DataFrame, parts: pd.Series, protocol: str) -> None:
-    """Raises AssertionError if two parts share what the protocol keeps apart."""
-    used = table.assign(part=parts)[parts != "unused"]
-    if protocol == "collection":  # of each model
-        used = used.assign(**{name: used["camera_model"] + " " + used[name] for name in KEPT_APART[protocol]})
-    for name in [] if protocol == "patch" else ["photo", *KEPT_APART[protocol]]:
-        sides = used["part"] == "test" if name in ("device", "collection") else used["part"]
-        seen_on = sides.groupby(used[name].to_numpy(dtype=object)).nunique()
-        if (seen_on > 1).any():
-            raise AssertionError(f"{name} {seen_on.idxmax()} lies on both sides of a split by {protocol}")

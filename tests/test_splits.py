@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camid_utils import catalogues, splits
-from camid_utils.splits import PROTOCOLS, split, splittable, strictest
+from camid_utils.splits import PROTOCOLS, strictest
 
 few = settings(max_examples=25, deadline=None)
 
@@ -23,9 +23,7 @@ def catalogue(models=4, devices=2, scenes=10, shots=1) -> pd.DataFrame:
         rows.append((f"root/{photo}", photo, "Dresden", name.split("_")[0], name, f"{name}_{device}", f"{scene}-1"))
     table = pd.DataFrame(rows, columns=catalogues.COLUMNS[:7]).sort_values("path", ignore_index=True)
     collection = "place " + (table["scene"].str[:-2].astype(int) % 2).astype(str)
-    table = table.assign(collection=collection, width=640, height=480)[catalogues.COLUMNS]
-    table.attrs["left_out"] = [{"path": "x", "reason": "y"}]
-    return table
+    return table.assign(collection=collection, width=640, height=480)[catalogues.COLUMNS]
 
 
 def patch_table(photos: pd.DataFrame, count=3) -> pd.DataFrame:
@@ -33,6 +31,13 @@ def patch_table(photos: pd.DataFrame, count=3) -> pd.DataFrame:
     table = photos.drop(columns=["path", "width", "height"])
     table = table.loc[table.index.repeat(count)].reset_index(drop=True)
     return table.assign(y=np.arange(len(table)) % count * 48, x=0)
+
+
+def split(table: pd.DataFrame, *arguments) -> pd.Series:
+    """The part of each row of a table that can be split as a whole."""
+    parts, dropped = splits.split(table, *arguments)
+    assert parts.index.equals(table.index) and dropped.empty
+    return parts
 
 
 def sides(table: pd.DataFrame, parts: pd.Series, column: str) -> dict[str, set]:
@@ -43,7 +48,7 @@ def disjoint(groups: dict[str, set]) -> bool:
     return sum(map(len, groups.values())) == len(set().union(*groups.values()))
 
 
-tables = st.builds(catalogue, st.integers(2, 5), st.integers(2, 4), st.integers(8, 15), st.integers(1, 3))
+tables = st.builds(catalogue, st.integers(3, 5), st.integers(2, 4), st.integers(8, 15), st.integers(1, 3))
 seeds = st.integers(0, 2**32)
 protocols = st.sampled_from(PROTOCOLS)
 
@@ -112,8 +117,8 @@ BEFORE = {  # the parts as they were before the protocol collection was there
 def test_a_new_protocol_leaves_the_draws_of_the_others_as_they_were():
     table = catalogue(models=3)
     for protocol, parts in BEFORE.items():
-        for one in (table.assign(collection="Dresden"), table.drop(columns="collection")):
-            assert zlib.crc32("".join(part[1] for part in split(one, protocol, 7)).encode()) == parts
+        one = table.assign(collection="Dresden")
+        assert zlib.crc32("".join(part[1] for part in split(one, protocol, 7)).encode()) == parts
 
 
 def test_scenes_are_drawn_within_their_collection():
@@ -124,10 +129,9 @@ def test_scenes_are_drawn_within_their_collection():
     assert (counts == 8).all()
     found = pd.crosstab(table["camera_model"], parts)
     assert (found == [6, 8, 2]).all(axis=None) and list(found) == ["test", "train", "val"]
-    with pytest.raises(ValueError, match="none of 500 draws"):
-        split(table.assign(collection="one"), "scene", 0)
-    unknown = table.assign(collection=table["collection"].where(table["camera_model"] != "M0"))
-    assert len(splittable(unknown, "scene", 0)[0]) == len(table)
+    _, dropped = splits.split(table.assign(collection="one"), "scene", 0)
+    assert dropped["reason"].str.contains("none of 500 draws").any()
+    split(table.assign(collection=table["collection"].where(table["camera_model"] != "M0")), "scene", 0)
 
 
 def collections(sizes: dict[str, list[int]]) -> pd.DataFrame:
@@ -166,9 +170,9 @@ def test_a_collection_that_classes_share_may_test_one_and_train_another():
     table.loc[table["camera_model"] == "C", shared] = table.loc[:15, shared].to_numpy()
     parts = split(table, "collection", 0)
     assert (parts[:16] == "test").all() and set(parts[64:]) == {"train", "val", "unused"}
-    broken = parts.where(table.index != 0, "train")
-    with pytest.raises(AssertionError, match="A 0.* on both sides of a split by collection"):
-        splits._assert_disjoint(table, broken, "collection")
+    table.loc[0, "scene"] = table.loc[16, "scene"]
+    with pytest.raises(ValueError, match="scene 'A 1/0' is in several collections.*names of their own"):
+        split(table, "collection", 0)
 
 
 def test_new_collections_need_a_class_that_has_two_and_photos_enough():
@@ -176,8 +180,8 @@ def test_new_collections_need_a_class_that_has_two_and_photos_enough():
         split(collections({"A": [9, 7], "B": [9, 7], "C": [30]}), "collection", 0)
     table = collections({"A": [9, 9], "B": [9, 9], "C": [7, 7], "D": [8]})
     table.loc[table["camera_model"] == "D", "scene"] = "one"
-    kept, dropped = splittable(table, "collection", 0)
-    assert set(kept["camera_model"]) == {"A", "B"} and dropped["class"].tolist() == ["C", "D"]
+    parts, dropped = splits.split(table, "collection", 0)
+    assert set(table["camera_model"][parts.index]) == {"A", "B"} and dropped["class"].tolist() == ["C", "D"]
     assert "8 photos in a collection" in dropped["reason"][0] and "2 scenes" in dropped["reason"][1]
 
 
@@ -185,7 +189,7 @@ def test_the_only_partition_is_found():
     """Class A is in scenes 1, 2, 3 and class B in 3, 4, 5: one part has only scene 3."""
     rows = [("A_1", "1"), ("A_1", "2"), ("A_1", "3"), ("B_1", "3"), ("B_1", "4"), ("B_1", "5")]
     table = pd.DataFrame(rows, columns=["camera_model", "scene"])
-    table = table.assign(photo=[f"{i}.jpg" for i in range(6)], device=pd.NA)
+    table = table.assign(photo=[f"{i}.jpg" for i in range(6)], device=pd.NA, collection="one")
     parts = split(table, "scene", 0)
     assert parts[2] == parts[3] and (parts == parts[2]).sum() == 2
     assert sorted(parts[:3]) == sorted(parts[3:]) == ["test", "train", "val"]
@@ -196,18 +200,14 @@ def test_the_only_partition_is_found():
     [("photo", "3 photos", catalogue(scenes=1)), ("scene", "3 scenes", catalogue(scenes=2, shots=4)),
      ("device", "2 devices", catalogue(devices=1))],
 )  # fmt: skip
-def test_classes_that_cannot_be_split_are_named_and_can_be_dropped(protocol, words, poor):
+def test_classes_that_cannot_be_split_are_named_and_left_out(protocol, words, poor):
     good = catalogue(scenes=6)
     table = pd.concat([good[good["brand"] != "Acme0"], poor[poor["camera_model"] == "Acme0_M0"]], ignore_index=True)
-    table.attrs["left_out"] = good.attrs["left_out"]
-    with pytest.raises(ValueError, match=f"fewer than {words}.*: Acme0_M0\\. Add") as error:
-        split(table, protocol, 0)
-    assert "Acme1" not in str(error.value)
-    kept, dropped = splittable(table, protocol, 0)
+    parts, dropped = splits.split(table, protocol, 0)
     assert dropped["class"].tolist() == ["Acme0_M0"] and words in dropped["reason"][0]
-    assert set(kept["camera_model"]) == {"Acme1_M2", "Acme1_M3"}
-    assert kept.attrs == table.attrs and kept.equals(table.loc[kept.index])
-    assert {"train", "val", "test"} <= set(split(kept, protocol, 0))
+    kept = table.loc[parts.index]
+    assert set(kept["camera_model"]) == {"Acme1_M2", "Acme1_M3"} and split(kept, protocol, 0).equals(parts)
+    assert {"train", "val", "test"} <= set(parts)
 
 
 def test_classes_that_no_draw_can_place_together_are_dropped_until_the_rest_can():
@@ -215,48 +215,31 @@ def test_classes_that_no_draw_can_place_together_are_dropped_until_the_rest_can(
     seen = {"A_1": "123", "B_1": "124", "C_1": "135", "D_1": "145", "E_1": "234", "F_1": "235"}
     rows = [(name, scene) for name, scenes in seen.items() for scene in scenes]
     table = pd.DataFrame(rows, columns=["camera_model", "scene"])
-    table = table.assign(photo=[f"{i}.jpg" for i in range(len(rows))], device="D")
-    with pytest.raises(ValueError, match="none of 500 draws"):
-        split(table, "scene", 0)
-    kept, dropped = splittable(table, "scene", 0)
-    assert 2 <= kept["camera_model"].nunique() < 6 and set(dropped["class"]) == set(seen) - set(kept["camera_model"])
-    assert set(split(kept, "scene", 0)) == {"train", "val", "test"}
+    table = table.assign(photo=[f"{i}.jpg" for i in range(len(rows))], device="D", collection="one")
+    parts, dropped = splits.split(table, "scene", 0)
+    kept = set(table["camera_model"][parts.index])
+    assert 2 <= len(kept) < 6 and set(dropped["class"]) == set(seen) - kept
+    assert dropped["reason"].str.contains("none of 500 draws").all() and set(parts) == {"train", "val", "test"}
 
 
-def test_photos_of_unknown_scenes_are_an_error_or_dropped():
+def test_photos_of_unknown_scenes_are_left_out():
     table = catalogue()
     table.loc[[0, 1, 79], "scene"] = pd.NA
-    with pytest.raises(ValueError, match="2 photos of unknown scene: Acme0_M0; 1 photos.*dresden.csv"):
-        split(table, "scene", 0)
-    kept, dropped = splittable(table, "scene", 0)
-    assert kept.index.tolist() == list(range(2, 79))
+    parts, dropped = splits.split(table, "scene", 0)
+    assert parts.index.tolist() == list(range(2, 79))
     assert [*dropped["class"]] == ["Acme0_M0", "Acme1_M3"] and [*dropped["reason"].str[:8]] == ["2 photos", "1 photos"]
     assert split(table, "device", 0).notna().all()
+    with pytest.raises(ValueError, match="20 photos of unknown scene: Acme0_M0, Acme0_M1.*dresden.csv"):
+        split(table.assign(scene=pd.NA), "scene", 0)
 
 
-@pytest.mark.parametrize(
-    ("table", "protocol", "target", "words"),
-    [(catalogue(), "place", "camera_model", "choose one of patch, photo"),
-     (catalogue(), "device", "device", "fewer than 2 devices of one camera model"),
-     (catalogue(), "photo", "maker", "lacks the columns maker"),
-     (catalogue()[:0], "photo", "camera_model", "no rows"),
-     (catalogue().drop(columns="photo"), "photo", "camera_model", "lacks the columns photo"),
-     (catalogue().assign(device=pd.NA), "photo", "device", "80 rows have no device to predict")],
-)  # fmt: skip
-def test_tables_and_arguments_that_make_no_sense_are_refused(table, protocol, target, words):
-    with pytest.raises(ValueError, match=words):
-        split(table, protocol, 0, target)
-
-
-def test_a_split_that_shares_something_is_caught():
-    table = catalogue()
-    splits._assert_disjoint(table, split(table, "scene+device", 0), "scene+device")
-    mixed = pd.Series(np.where(np.arange(80) % 3, "train", "test"))
-    for protocol in ("scene", "device"):
-        with pytest.raises(AssertionError, match=f"{protocol} .* on both sides"):
-            splits._assert_disjoint(table, mixed, protocol)
-    with pytest.raises(AssertionError, match="photo .* on both sides"):
-        splits._assert_disjoint(table.assign(photo="one.jpg"), mixed, "photo")
+def test_what_cannot_be_split_at_all_is_refused_with_the_reason():
+    with pytest.raises(ValueError, match="choose one of patch, photo"):
+        split(catalogue(), "place", 0)
+    with pytest.raises(ValueError, match="fewer than 2 devices of one camera model"):
+        split(catalogue(), "device", 0, "device")
+    with pytest.raises(ValueError, match="fewer than two classes.*2 devices.*Acme0_M0, Acme0_M1"):
+        split(catalogue(devices=1), "scene+device", 0)
 
 
 def test_strictest_keeps_a_protocol_that_serves_or_steps_down_and_says_why():
@@ -270,8 +253,6 @@ def test_strictest_keeps_a_protocol_that_serves_or_steps_down_and_says_why():
     assert strictest(catalogue(), "scene+device", 0, target="device")[0] == "scene"
     with pytest.raises(ValueError, match="fewer than 3 photos: Acme0_M0"):
         strictest(catalogue(scenes=1), "scene+device", 0)
-    with pytest.raises(ValueError, match="fewer than two classes.*2 devices.*Acme0_M0, Acme0_M1"):
-        splittable(phones, "scene+device", 0)
     phones = pd.concat([phones, catalogue(models=2)]).drop_duplicates("path", ignore_index=True)
     protocol, reason = strictest(phones, "scene+device", 0)  # many classes rather than a stricter protocol
     assert protocol == "scene" and "2 of 6 classes" in reason
