@@ -206,9 +206,7 @@ def _collection_of_scene(codes: dict[str, np.ndarray]) -> np.ndarray:
 def _assign(strata: np.ndarray, fractions: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
     """A random part for each member of each stratum: its fraction, rounded, and at least one member where possible."""
     sizes = np.bincount(strata)
-    order = np.lexsort([rng.random(len(strata)), strata])
-    rank = np.empty(len(strata), dtype=np.int64)
-    rank[order] = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rank = pd.Series(rng.random(len(strata))).groupby(strata).rank(method="first").to_numpy() - 1
     wanted = [np.maximum(np.rint(sizes * f), 1) if f > 0 else np.zeros(len(sizes)) for f in fractions]
     test = np.minimum(wanted[TEST], np.minimum(np.maximum(sizes - 1 - (fractions[VAL] > 0), 1), sizes - 1))
     val = np.minimum(wanted[VAL], sizes - 1 - test)
