@@ -66,15 +66,9 @@ def load_floreview(root: str | Path, flat: bool = False) -> pd.DataFrame:
         if is_flat != flat:
             return "flat" if is_flat else "natural"
         device, *scene = _match(FLOREVIEW_FLAT_NAME if flat else FLOREVIEW_NAME, photo, "like D27_L1S1C1.jpg")
-        named = [found for part in photo.parts[:-1] if (found := FLOREVIEW_FOLDER.fullmatch(part))]
-        folder = next((found for found in reversed(named) if found[1]), named[0] if named else None)
-        if folder is None:
-            raise ValueError("no folder above it names the phone as <Brand>_<Model>")
-        if folder[1] and folder[1].casefold() != device.casefold():
-            raise ValueError(f"its name says {device}, the folder above it {folder[1]}")
-        camera_model = folder[2]
-        key = f"{camera_model}/{photo.name}".casefold()
-        return camera_model, device.upper(), scene[0].upper() if scene else pd.NA, key
+        camera_model = _phone(photo, FLOREVIEW_FOLDER, device, "<Brand>_<Model>")
+        scene = scene[0].upper() if scene else pd.NA
+        return camera_model, device.upper(), scene, f"{camera_model}/{photo.name}".casefold()
 
     return read_catalogue(root, "FloreView", FLOREVIEW_LAYOUT, label)
 
@@ -90,8 +84,6 @@ def load_photographs(
     """
     root, listed = expanded(root), published.photographs()
     wanted = listed[(listed["role"] == (role or listed["role"])) & (listed["kind"] == (kind or listed["kind"]))]
-    if wanted.empty:
-        raise ValueError(f"there are no public photographs of role {role!r} and kind {kind!r}")
     few = set(wanted["camera_model"].value_counts().loc[lambda counts: counts < least].index)
     rows = {row.file: row for row in listed.itertuples()}
 
@@ -118,18 +110,6 @@ def load_photographs(
     return catalogue
 
 
-def load_folder(root: str | Path) -> pd.DataFrame:
-    """Catalogue of your own photos: each folder in `root` is a class; devices and scenes are unknown (NA)."""
-
-    def label(photo: Path) -> tuple:
-        if len(photo.parts) == 1:
-            raise ValueError("it is not in a class's folder")
-        return photo.parts[0], pd.NA, pd.NA, str(photo)
-
-    layout = "  ROOT/<class>/[folders/]any_name.jpg    one folder per class, such as Nikon_D70/DSC_0001.JPG"
-    return read_catalogue(root, expanded(root).resolve().name, layout, label)
-
-
 def load_forchheim(root: str | Path, version: str = "orig") -> pd.DataFrame:
     """Catalogue of one version of the Forchheim photos under `root`; the others are skipped and counted."""
     return _load_version(root, "Forchheim", "img", FORCHHEIM_VERSIONS, version)
@@ -153,13 +133,9 @@ def _load_version(root: str | Path, name: str, infix: str, versions: tuple[str, 
         found = usual.get(found.casefold(), found.casefold())
         if found != version:
             return "flat" if found.startswith("flat") else found
-        folder = next(filter(None, map(PHONE_FOLDER.fullmatch, reversed(photo.parts[:-1]))), None)
-        if folder is None:
-            raise ValueError("no folder above it names the phone as D01_<Brand>_<Model>")
-        if folder[1].casefold() != device.casefold():
-            raise ValueError(f"its name says {device}, the folder above it {folder[1]}")
+        camera_model = _phone(photo, PHONE_FOLDER, device, "D01_<Brand>_<Model>")
         scene = number if name == "Forchheim" else pd.NA
-        return folder[2], f"{name}_{device.upper()}", scene, f"{folder[2]}/{photo.name}".casefold()
+        return camera_model, f"{name}_{device.upper()}", scene, f"{camera_model}/{photo.name}".casefold()
 
     return read_catalogue(root, name, layout, label)
 
@@ -169,6 +145,17 @@ def _match(pattern: re.Pattern, photo: Path, form: str) -> tuple[str, ...]:
     if match := pattern.fullmatch(photo.name):
         return match.groups()
     raise ValueError(f"its name is not {form}")
+
+
+def _phone(photo: Path, pattern: re.Pattern, device: str, form: str) -> str:
+    """The camera model that a folder above a photo names; one that also names the device, the innermost, goes first."""
+    named = [found for part in photo.parts[:-1] if (found := pattern.fullmatch(part))]
+    if not named:
+        raise ValueError(f"no folder above it names the phone as {form}")
+    folder = next((found for found in reversed(named) if found[1]), named[0])
+    if folder[1] and folder[1].casefold() != device.casefold():
+        raise ValueError(f"its name says {device}, the folder above it {folder[1]}")
+    return folder[2]
 
 
 def _in_flat_folder(photo: Path) -> bool:

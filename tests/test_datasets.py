@@ -15,7 +15,7 @@ LISTING = """filename,brand,model,instance,shot,position_num,position_name,motiv
 Nikon_D70_0_1.JPG,Nikon,D70,0,1,12,Theatre,3,Door,http://x
 Nikon_D70_1_2.JPG,Nikon,D70,1,2,12,Theatre,4,Roof,http://x
 """
-NAMES = ("dresden", "floreview", "folder", "forchheim", "photographs", "vision")
+NAMES = ("dresden", "floreview", "forchheim", "photographs", "vision")
 LOADERS = [getattr(datasets, f"load_{name}") for name in NAMES]
 
 
@@ -51,7 +51,7 @@ def test_what_systems_leave_in_folders_is_neither_catalogued_nor_reported(tmp_pa
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "jpe", "jfif", "JIF"])
 def test_a_jpeg_of_any_spelling_is_read_in_every_layout(tmp_path, suffix):
-    names = {"dresden": "Nikon_D70_0_1", "folder": "Nikon_D70/x", "forchheim": "D01_Acme_A/D01_img_orig_0001"}
+    names = {"dresden": "Nikon_D70_0_1", "forchheim": "D01_Acme_A/D01_img_orig_0001"}
     names |= {"floreview": "Acme_A/D01_L1S1C1", "vision": "D01_Acme_A/D01_I_nat_0001"}
     for kind, name in names.items():
         assert len(getattr(datasets, f"load_{kind}")(plant(tmp_path / kind, [f"{name}.{suffix}"]))) == 1
@@ -154,13 +154,6 @@ def test_floreview_is_read_in_both_layouts_natural_or_flat(tmp_path):
     assert by_name(flat, "device", "scene") == {"D27_F1.jpg": ["D27", None]} and flat.attrs["skipped"]["natural"] == 1
 
 
-def test_each_own_folder_is_a_class(tmp_path):
-    table = datasets.load_folder(plant(tmp_path / "mine", ["Nikon_D70/deep/DSC_1.JPG", "phone/1.jpg", "stray.jpg"]))
-    labels = table[["dataset", "collection", "brand", "camera_model"]].to_numpy().tolist()
-    assert labels == [["mine", "mine", "Nikon", "Nikon_D70"], ["mine", "mine", "phone", "phone"]]
-    assert table[["device", "scene"]].isna().all(axis=None) and "not in a class's folder" in reasons(table)["stray.jpg"]
-
-
 @pytest.fixture
 def public(tmp_path, monkeypatch) -> pd.DataFrame:
     """A list of six public photographs, all of them in the folder `tmp_path`, their EXIF data of another camera."""
@@ -207,9 +200,6 @@ def test_public_photographs_are_labelled_by_the_list_and_never_by_their_exif_dat
         datasets.load_photographs(tmp_path, least=3)
     everything = datasets.load_photographs(tmp_path, kind=None)
     assert len(everything) == 6 and not any(s in everything.to_csv() for s in ("Evil", "Corp", "SERIAL", "7.0"))
-    for wrong in ({"role": "drone"}, {"kind": "video"}):
-        with pytest.raises(ValueError, match="drone|video"):
-            datasets.load_photographs(tmp_path, **wrong)
 
 
 def test_public_photographs_that_are_missing_changed_or_unlisted_are_left_out(tmp_path, public):
