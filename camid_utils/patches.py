@@ -47,18 +47,13 @@ def extract(
     as many as fit. degrade: see `photos.degrade`; workers: threads, -1 for all cores. A store is reused while photos,
     labels and settings stay the same. ValueError for settings that make no sense and if no photo gave a patch.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}: choose one of {', '.join(KINDS)}")
-    if size < 1:
-        raise ValueError(f"size={size!r}: patches are square, with a side of 1 pixel or more")
     per_photo = 1 if kind == "resize" else per_photo or None
-    if (per_photo or 0) < (kind != "grid"):
-        raise ValueError(f"per_photo={per_photo!r}: {kind} needs 1 or more (only grid can take all that fit)")
+    if kind not in KINDS or size < 1 or (per_photo or 0) < (kind != "grid"):
+        wanted = f"kind is one of {', '.join(KINDS)}; size and per_photo are 1 or more (per_photo of grid: or 0)"
+        raise ValueError(f"kind={kind!r}, size={size!r}, per_photo={per_photo!r}: {wanted}")
     photos.parse_degradation(degrade)
     seed = seed if kind == "random" else None  # no other kind depends on it
     settings = dict(kind=kind, size=int(size), per_photo=per_photo, seed=seed, degrade=degrade, format=FORMAT)
-    if catalogue.empty:
-        raise ValueError("the catalogue has no photos: nothing to cut patches from")
     key = json.dumps([catalogues.fingerprint(catalogue), settings], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     target = Path(folder) / f"{kind}-{size}-{digest}"

@@ -157,15 +157,13 @@ def test_an_interrupted_run_leaves_no_store_and_the_next_makes_it(catalogue, tmp
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"kind": "best"}, "choose one of random, grid, resize"), ({"size": 0}, "size=0"),
-     ({"per_photo": None}, "only grid"), ({"per_photo": -1, "kind": "grid"}, "per_photo=-1"),
+    [({"kind": "best"}, "kind='best'.* one of random, grid, resize"), ({"size": 0}, "size=0"),
+     ({"per_photo": None}, "per_photo=None"), ({"per_photo": -1, "kind": "grid"}, "per_photo=-1"),
      ({"degrade": "blur 3"}, "degradation 'blur 3': write one of jpeg QUALITY")],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(catalogue, tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         patches.extract(catalogue, tmp_path / "stores", **settings)
-    with pytest.raises(ValueError, match="no photos"):
-        patches.extract(catalogue[:0], tmp_path / "stores")
     assert not (tmp_path / "stores").exists()
 
 
