@@ -25,7 +25,7 @@ LEAST_SHARE = 0.5  # of the classes that `photo` can split; see `strictest`
 
 
 def split(
-    table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model"
+    table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model", least: int = 2
 ) -> tuple[pd.Series, pd.DataFrame]:
     """The part of each row of a catalogue or patch table that can be split, "train", "val", "test" or "unused", by the
     table's index, and what is left out: columns class and reason.
@@ -42,42 +42,9 @@ def split(
     it. Where classes share a collection, it may test one and train another, which can only mislead the network.
 
     Left out first are photos whose scene, device or collection is needed but unknown (their class may stay), then
-    classes with too few photos, scenes or devices, then those that no draw can place. ValueError if fewer than two
+    classes with too few photos, scenes or devices, then those that no draw can place. ValueError if fewer than `least`
     classes remain.
     """
-    parts, dropped = _serve(table, protocol, seed, target)
-    if table.loc[parts.index, target].nunique() < 2:
-        advice = "Add photos or choose another protocol"
-        if dropped["reason"].str.contains("unknown scene").any():
-            advice = f"Dresden's scenes are in dresden.csv in its root. {advice}"
-        few = "fewer than two classes are left to tell apart"
-        raise ValueError(f"protocol {protocol!r} cannot split this table: {few}; {_format_reasons(dropped)}. {advice}")
-    return parts, dropped
-
-
-def strictest(table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model") -> tuple[str, str]:
-    """The protocol asked for, or the strictest weaker one that serves, and why ("" if as asked).
-
-    A protocol serves if it can split at least two classes, and at least LEAST_SHARE of those that photo can: all phones
-    in new scenes say more than the few with two devices. patch is never chosen unless asked for.
-    """
-    if protocol not in LADDER:
-        return protocol, ""
-    most, reason = None, ""
-    for candidate in ("photo", *LADDER[LADDER.index(protocol) :]):
-        parts, dropped = _serve(table, candidate, seed, target)
-        count, lost = table.loc[parts.index, target].nunique(), _format_reasons(dropped, most=3)
-        if most is None:
-            most = count
-        elif count >= max(2, LEAST_SHARE * most):
-            return candidate, reason and f"{reason}; used instead: {candidate}"
-        else:
-            reason = reason or f"{candidate} can split {count} of {table[target].nunique()} classes ({lost})"
-    raise ValueError(f"no protocol can split this table: two classes are needed. {lost}")
-
-
-def _serve(table: pd.DataFrame, protocol: str, seed: int, target: str) -> tuple[pd.Series, pd.DataFrame]:
-    """As `split`, but without an error where few classes or none remain."""
     units, unit_of_row = _units(table, protocol, target)
     parts, dropped = None, []
     for column in KEPT_APART[protocol]:
@@ -93,9 +60,36 @@ def _serve(table: pd.DataFrame, protocol: str, seed: int, target: str) -> tuple[
         if parts is None:
             dropped.append((hits.idxmin(), f"none of {DRAWS} draws put it and the others in every part"))
             units = units[units["class"] != hits.idxmin()]
-    found = pd.Series(np.array(PARTS, dtype=object)[parts], units.index, name="split")
-    found = found.reindex(unit_of_row).set_axis(table.index).dropna()
-    return found, pd.DataFrame(dropped, columns=["class", "reason"])
+    dropped = pd.DataFrame(dropped, columns=["class", "reason"])
+    if units["class"].nunique() < least:
+        advice = "Add photos or choose another protocol"
+        if dropped["reason"].str.contains("unknown scene").any():
+            advice = f"Dresden's scenes are in dresden.csv in its root. {advice}"
+        few = f"fewer than {least} classes are left to tell apart"
+        raise ValueError(f"protocol {protocol!r} cannot split this table: {few}; {_format_reasons(dropped)}. {advice}")
+    part_of_unit = pd.Series(np.array(PARTS, dtype=object)[parts], units.index)
+    return part_of_unit.reindex(unit_of_row).set_axis(table.index).dropna(), dropped
+
+
+def strictest(table: pd.DataFrame, protocol: str, seed: int, target: str = "camera_model") -> tuple[str, str]:
+    """The protocol asked for, or the strictest weaker one that serves, and why ("" if as asked).
+
+    A protocol serves if it can split at least two classes, and at least LEAST_SHARE of those that photo can: all phones
+    in new scenes say more than the few with two devices. patch is never chosen unless asked for.
+    """
+    if protocol not in LADDER:
+        return protocol, ""
+    most, reason = None, ""
+    for candidate in ("photo", *LADDER[LADDER.index(protocol) :]):
+        parts, dropped = split(table, candidate, seed, target, least=0)
+        count, lost = table.loc[parts.index, target].nunique(), _format_reasons(dropped, most=3)
+        if most is None:
+            most = count
+        elif count >= max(2, LEAST_SHARE * most):
+            return candidate, reason and f"{reason}; used instead: {candidate}"
+        else:
+            reason = reason or f"{candidate} can split {count} of {table[target].nunique()} classes ({lost})"
+    raise ValueError(f"no protocol can split this table: two classes are needed. {lost}")
 
 
 def _units(table: pd.DataFrame, protocol: str, target: str) -> tuple[pd.DataFrame, np.ndarray]:

@@ -238,7 +238,7 @@ def test_what_cannot_be_split_at_all_is_refused_with_the_reason():
         split(catalogue(), "place", 0)
     with pytest.raises(ValueError, match="fewer than 2 devices of one camera model"):
         split(catalogue(), "device", 0, "device")
-    with pytest.raises(ValueError, match="fewer than two classes.*2 devices.*Acme0_M0, Acme0_M1"):
+    with pytest.raises(ValueError, match="fewer than 2 classes.*2 devices.*Acme0_M0, Acme0_M1"):
         split(catalogue(devices=1), "scene+device", 0)
 
 
