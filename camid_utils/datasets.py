@@ -115,15 +115,13 @@ def load_forchheim(root: str | Path, version: str = "orig") -> pd.DataFrame:
     return _load_version(root, "Forchheim", "img", FORCHHEIM_VERSIONS, version)
 
 
-def load_vision(root: str | Path, version: str = "nat") -> pd.DataFrame:
-    """Catalogue of one version of the natural VISION photos under `root`, as `load_forchheim`; scenes are NA."""
-    return _load_version(root, "VISION", "I", VISION_VERSIONS, version)
+def load_vision(root: str | Path) -> pd.DataFrame:
+    """Catalogue of the natural VISION photos under `root` as taken; other versions as `load_forchheim`, scenes NA."""
+    return _load_version(root, "VISION", "I", VISION_VERSIONS, "nat")
 
 
 def _load_version(root: str | Path, name: str, infix: str, versions: tuple[str, ...], version: str) -> pd.DataFrame:
     """Catalogue of one version of a corpus, whose file names give device, `infix`, version and number."""
-    if version not in versions:
-        raise ValueError(f"{name} has no version {version!r}: choose one of {', '.join(versions)}")
     layout = f"  ROOT/D01_<Brand>_<Model>/[folders/]D01_{infix}_{version}_0001.jpg    versions: {', '.join(versions)}"
     pattern = re.compile(rf"(D\d+)_{infix}_([A-Za-z]+)_(\d+){JPEG}", re.IGNORECASE)
     usual = {one.casefold(): one for one in versions}
