@@ -96,10 +96,10 @@ def grid_positions(height: int, width: int, size: int, count: int | None = None)
 
 def best_positions(photo: np.ndarray, size: int, count: int) -> np.ndarray:
     """Corners [n, 2] (y, x) of the `count` patches of a photo's full grid of highest quality, best first."""
-    ys, xs = (even_starts(length, size, length // size) for length in photo.shape[:2])
-    corners = np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2)
-    scores = np.concatenate([patch_quality(cut_patches(photo, row, size)) for row in corners])
-    return corners.reshape(-1, 2)[np.argsort(-scores, kind="stable")[:count]]
+    corners = grid_positions(*photo.shape[:2], size)
+    rows = np.array_split(corners, len(photo) // size)  # one at a time: all at once take much memory
+    scores = np.concatenate([patch_quality(cut_patches(photo, row, size)) for row in rows])
+    return corners[np.argsort(-scores, kind="stable")[:count]]
 
 
 def patch_quality(patches: np.ndarray) -> np.ndarray:
