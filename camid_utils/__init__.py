@@ -11,7 +11,7 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `photos`         | one photograph: the decoder, its header and quantisation tables, its degradations          |
 | `published/`     | what was published, as data: tables, log, counts; the claims, each with its rule           |
 | `catalogues`     | a folder of photos as a table with one row per photo                                       |
-| `datasets`       | the layouts of Dresden, FloreView, Forchheim, VISION and the public photographs            |
+| `datasets`       | the layouts of Dresden, FloreView, Forchheim, VISION, the public photographs, own folders  |
 | `download/`      | real photographs: `sources`, `fetch` (resumes), `check`; `python -m camid_utils.download`  |
 | `simulate/`      | `scenes`, `cameras` (lens, sensor, demosaicing, JPEG), `build`                             |
 | `splits`         | train, val and test by six protocols                                                       |

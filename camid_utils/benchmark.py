@@ -159,10 +159,11 @@ def photographs(folder: Path) -> Iterator[dict]:
     """Rows for cutting patches from photos of 12 megapixels, and for naming the camera of one."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (PHOTO[0] // 8, PHOTO[1] // 8, 3), np.uint8)).resize(PHOTO[::-1])
-    paths = [folder / f"Brand_Model_0_{number}.jpg" for number in range(PHOTOS)]
+    paths = [folder / "Brand_Model" / f"{number}.jpg" for number in range(PHOTOS)]
+    paths[0].parent.mkdir()
     for path in paths:
         coarse.save(path, quality=92)
-    catalogue, megapixels = datasets.load_dresden(folder), PHOTOS * PHOTO[0] * PHOTO[1] / 1e6
+    catalogue, megapixels = datasets.load_folder(folder), PHOTOS * PHOTO[0] * PHOTO[1] / 1e6
     stores = itertools.count()
     ours = seconds(lambda: patches.extract(catalogue, folder / f"store{next(stores)}", per_photo=25))
     plain = seconds(lambda: plain_crops(paths, 48, 25))

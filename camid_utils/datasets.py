@@ -110,6 +110,18 @@ def load_photographs(
     return catalogue
 
 
+def load_folder(root: str | Path) -> pd.DataFrame:
+    """Catalogue of your own photos: each folder in `root` is a class; devices and scenes are unknown (NA)."""
+
+    def label(photo: Path) -> tuple:
+        if len(photo.parts) == 1:
+            raise ValueError("it is not in a class's folder")
+        return photo.parts[0], pd.NA, pd.NA, str(photo)
+
+    layout = "  ROOT/<class>/[folders/]any_name.jpg    one folder per class, such as Nikon_D70/DSC_0001.JPG"
+    return read_catalogue(root, expanded(root).resolve().name, layout, label)
+
+
 def load_forchheim(root: str | Path, version: str = "orig") -> pd.DataFrame:
     """Catalogue of one version of the Forchheim photos under `root`; the others are skipped and counted."""
     return _load_version(root, "Forchheim", "img", FORCHHEIM_VERSIONS, version)

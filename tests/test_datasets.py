@@ -15,7 +15,7 @@ LISTING = """filename,brand,model,instance,shot,position_num,position_name,motiv
 Nikon_D70_0_1.JPG,Nikon,D70,0,1,12,Theatre,3,Door,http://x
 Nikon_D70_1_2.JPG,Nikon,D70,1,2,12,Theatre,4,Roof,http://x
 """
-NAMES = ("dresden", "floreview", "forchheim", "photographs", "vision")
+NAMES = ("dresden", "floreview", "folder", "forchheim", "photographs", "vision")
 LOADERS = [getattr(datasets, f"load_{name}") for name in NAMES]
 
 
@@ -51,7 +51,7 @@ def test_what_systems_leave_in_folders_is_neither_catalogued_nor_reported(tmp_pa
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "jpe", "jfif", "JIF"])
 def test_a_jpeg_of_any_spelling_is_read_in_every_layout(tmp_path, suffix):
-    names = {"dresden": "Nikon_D70_0_1", "forchheim": "D01_Acme_A/D01_img_orig_0001"}
+    names = {"dresden": "Nikon_D70_0_1", "folder": "Nikon_D70/x", "forchheim": "D01_Acme_A/D01_img_orig_0001"}
     names |= {"floreview": "Acme_A/D01_L1S1C1", "vision": "D01_Acme_A/D01_I_nat_0001"}
     for kind, name in names.items():
         assert len(getattr(datasets, f"load_{kind}")(plant(tmp_path / kind, [f"{name}.{suffix}"]))) == 1
@@ -152,6 +152,13 @@ def test_floreview_is_read_in_both_layouts_natural_or_flat(tmp_path):
     assert reasons(table)["D31_L1S1C1.jpg"] == "its name says D31, the folder above it D30"
     flat = datasets.load_floreview(tmp_path / "Dataset", flat=True)
     assert by_name(flat, "device", "scene") == {"D27_F1.jpg": ["D27", None]} and flat.attrs["skipped"]["natural"] == 1
+
+
+def test_each_own_folder_is_a_class(tmp_path):
+    table = datasets.load_folder(plant(tmp_path / "mine", ["Nikon_D70/deep/DSC_1.JPG", "phone/1.jpg", "stray.jpg"]))
+    labels = table[["dataset", "collection", "brand", "camera_model"]].to_numpy().tolist()
+    assert labels == [["mine", "mine", "Nikon", "Nikon_D70"], ["mine", "mine", "phone", "phone"]]
+    assert table[["device", "scene"]].isna().all(axis=None) and "not in a class's folder" in reasons(table)["stray.jpg"]
 
 
 @pytest.fixture
