@@ -221,12 +221,11 @@ def _backbone(name: str, weights: str | Path | None) -> nn.Module:
 
 def _load_weights(net: nn.Module, path: Path, name: str) -> None:
     """Fill a network from a .pth file, tensors in order: Lite0's package and timm name them differently."""
-    if not path.is_file():
-        raise FileNotFoundError(f'no weights file at {path}: give the path of a .pth file, "imagenet" or None')
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)  # tensors only, no code is run
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise ValueError(f"{path} is not a readable weights file: {type(error).__name__}: {error}") from error
+        why = f"{path} is not a readable weights file ({type(error).__name__}: {error})"
+        raise ValueError(f'{why}: give the path of a .pth file, "imagenet" or None') from error
     if [t.shape for t in net.state_dict().values()] != [t.shape for t in state.values()]:
         raise ValueError(f"the weights in {path} are for a different architecture than {name}")
     net.load_state_dict(dict(zip(net.state_dict(), state.values(), strict=True)))
