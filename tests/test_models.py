@@ -4,14 +4,13 @@ from pathlib import Path
 from unittest.mock import Mock
 from urllib.error import URLError
 
-import numpy as np
 import pytest
 import safetensors.torch
 import timm
 import torch
 import torchvision
 
-from camid_utils import models, training
+from camid_utils import models
 from camid_utils.models import CameraConvNet, EfficientNetClassifier, Model
 
 
@@ -30,6 +29,7 @@ def test_the_network_of_bondi_has_the_parameters_and_sizes_of_the_released_one(t
     """Their Caffe file has 340,642 parameters with 18 classes; the paper says 340,462."""
     net, patches = models.BondiNet(18), torch.randn(4, 3, 64, 64)
     assert sum(p.numel() for p in net.parameters()) == 340_642
+    assert net.features[-2].weight.std().item() == pytest.approx(128**-0.5, rel=0.02)  # Caffe's "xavier"
     sizes, signal = [], patches
     for layer in net.features:
         signal = layer(signal)
@@ -39,17 +39,6 @@ def test_the_network_of_bondi_has_the_parameters_and_sizes_of_the_released_one(t
     assert logits.shape == (4, 18) and logits.std().item() == pytest.approx(1, rel=1e-3)
     path = models.save_model(Model(net, [f"{i:02d}" for i in range(18)], 64, "-1..1", {}), tmp_path / "m.safetensors")
     torch.testing.assert_close(models.load_model(path).net(patches).detach(), logits)
-
-
-def test_the_network_of_bondi_learns(tmp_path):
-    """Two classes of noise, weak and strong; in bfloat16 where there are instructions for it."""
-    rng, labels = np.random.default_rng(0), np.arange(64) % 2
-    noise = rng.normal(size=(64, 64, 64, 3)) * (5 + 15 * labels)[:, None, None, None]
-    patches = (128 + noise).clip(0, 255).astype(np.uint8)
-    torch.manual_seed(0)
-    settings = dict(input_range="-1..1", epochs=4, batch_size=8, learning_rate=0.01)
-    history = training.fit(models.BondiNet(2), patches, labels, np.arange(48), np.arange(48, 64), settings, tmp_path)
-    assert history.epochs["val_accuracy"].max() == 1
 
 
 @pytest.mark.parametrize("width", [1 / 16, 1 / 20])  # 8 and 6 channels, which are padded to 8, enter the second layer
