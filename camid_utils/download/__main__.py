@@ -5,9 +5,8 @@
     python -m camid_utils.download floreview --to DIR    stills of 46 phones, from the university's server: tens of GB
     python -m camid_utils.download check DIR             what is missing, extra, duplicate, broken or of another camera
 
-The same command resumes an interrupted download and tries again what failed; DIR/failed.txt lists it. A file gets its
-name only when it is complete. Complete photos that cannot be decoded are kept, as the server has them, and listed too;
-remove one to download it again. Ctrl-C stops at any time.
+The same command resumes an interrupted download and tries again what failed; DIR/failed.txt lists it. Only photos that
+are complete and can be decoded are kept. Ctrl-C stops at any time.
 
 The public photographs belong to their owners. Each collection is a repository on GitHub; what it states as its licence
 is shown before the download, and --licensed leaves out collections that state none. A licence for code need not cover
@@ -30,7 +29,6 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from functools import partial
-from itertools import repeat
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -38,7 +36,7 @@ import filelock
 import pandas as pd
 
 from .. import catalogues
-from ..files import clear_errors, command, expanded, lock, named_path, write_text
+from ..files import atomic_path, command, expanded, lock, named_path, write_text
 from ..photos import read_photo
 from ..project import progress
 from . import check, fetch, sources
@@ -50,8 +48,7 @@ DATA = {
     "dresden": "natural photos of 74 cameras",
     "floreview": "photos of 46 phones",
 }
-DOUBT = ": complete, but cannot be decoded: "  # in lines of FAILED
-FAILED = "failed.txt"  # in the user's folder: what the last run could not download, or what cannot be decoded, and why
+FAILED = "failed.txt"  # in the user's folder: what the last run could not download, and why
 
 
 @command
@@ -101,13 +98,12 @@ def download(options: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         if need > (free := shutil.disk_usage(folder).free):
             raise ValueError(f"{folder} has only {free / 1e9:.2f} GB free; choose --devices or another folder")
-        with clear_errors(folder), lock(folder / ".download.lock", timeout=0):
+        with lock(folder / ".download.lock", timeout=0):
             absent = _absent(absent, folder)  # without what another download has just brought
             failures = fetch_all(absent, folder, sources.fetch_from_kaggle if dresden else from_server)
             if dresden:
                 scenes = _absent(pd.DataFrame({"path": [catalogues.LISTING], "address": [sources.SCENES]}), folder)
                 failures += fetch_all(scenes, folder, from_server, _check_scenes)
-            failures += _still_doubted(folder, {*absent["path"]})
             (folder / FAILED).unlink(missing_ok=True)
             if failures:
                 write_text(folder / FAILED, "\n".join(failures) + "\n")
@@ -135,16 +131,19 @@ def select(listing: pd.DataFrame, devices: list[str], limit: int | None) -> pd.D
 
 
 def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable, check: Callable = read_photo) -> list[str]:
-    """Download files (columns path, address) to `folder`; returns a line for each that failed or is doubted."""
+    """Download files (columns path, address, perhaps blob) to `folder`; returns a line for each that failed."""
 
     def one(file) -> tuple[str, bool]:
-        """What is wrong with it, and whether that is temporary."""
+        """Why it failed, or "", and whether that is temporary."""
+        check_file = partial(sources.check_blob, blob=file.blob) if "blob" in files else check
         try:
-            check_file = partial(sources.check_blob, blob=file.blob) if "blob" in files else check
-            doubt = fetch_file(file.address, fetch.inside(folder, file.path), check_file)
-            return doubt and f"{file.path}{DOUBT}{doubt}", False
-        except ValueError as error:
-            return f"{file.path}: {error}", getattr(error, "after", math.inf) < math.inf
+            with atomic_path(fetch.inside(folder, file.path)) as unfinished:
+                unfinished.write_bytes(fetch_file(file.address))
+                check_file(unfinished)
+            return "", False
+        except (ValueError, MemoryError) as error:
+            reason = str(error).rpartition(f"{Path(file.path).name}: ")[2] or "there is too little memory for it"
+            return f"{file.path}: {reason}", getattr(error, "after", math.inf) < math.inf
 
     failures, in_a_row, end = [], 0, ""
     bar = progress(total=len(files), unit="photo", disable=len(files) < 2)
@@ -155,7 +154,7 @@ def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable, check: Ca
             for _ in range(len(files)):
                 failure, temporary = results.next(timeout=STALLED)
                 bar.update()
-                failures += [fetch.printable(failure)] if failure else []
+                failures += [failure] if failure else []
                 in_a_row = in_a_row + 1 if temporary else 0
                 if in_a_row >= GIVE_UP_AFTER:
                     end = f"not tried: {in_a_row} in a row failed; start the same command again later"
@@ -165,18 +164,9 @@ def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable, check: Ca
     return sorted(failures) + [f"the other photos: {end}"] * bool(end)
 
 
-def _still_doubted(folder: Path, fetched: set[str]) -> list[str]:
-    """The lines of FAILED about files that cannot be decoded, are still there, and were not fetched again."""
-    path = folder / FAILED
-    doubts = [line.partition(DOUBT) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
-    return ["".join(line) for line in doubts if line[1] and line[0] not in fetched and (folder / line[0]).is_file()]
-
-
 def _absent(files: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The files that are not in `folder`, or, where a list gives exact sizes, of another size there."""
-    pairs = zip(files["path"], files["size"] if "blob" in files else repeat(None), strict=False)
-    there = [os.path.isfile(p := folder / path) and size in (None, os.path.getsize(p)) for path, size in pairs]
-    return files.loc[[not found for found in there]]  # isfile is False for names too long
+    """The files that are not in `folder`."""
+    return files[[not os.path.isfile(folder / path) for path in files["path"]]]  # False for names too long
 
 
 def _check_scenes(path: Path) -> None:

@@ -79,7 +79,6 @@ def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame
         ODD: seen.loc[seen["note"] != "", ["path", "note"]],
         "duplicate pixels": copies.query("path != same_as"),
         "EXIF names another camera": other_cameras(seen),
-        "unfinished downloads: start the same command again": pd.DataFrame({"path": sorted(folder.rglob(".*.part"))}),
     }
     for table in tables.values():
         for column in {"path", "same_as"} & set(table):

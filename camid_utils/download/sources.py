@@ -5,11 +5,11 @@ import hashlib
 import logging
 import math
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote, unquote, urljoin
 
 import httpx
@@ -39,11 +39,11 @@ def list_photographs(licensed: bool = False) -> pd.DataFrame:
 
 
 def check_blob(path: Path, blob: str) -> None:
-    """Raises Failed unless git gives a file the name `blob`."""
+    """ValueError unless git gives a file the name `blob`."""
     if blob_name(path) != blob:
         pointer = path.read_bytes().startswith(b"version https://git-lfs")
         reason = "a Git LFS pointer: its repository keeps it elsewhere" if pointer else "its content has changed"
-        raise fetch.Failed(f"not the listed photo: {reason}")
+        raise ValueError(f"not the listed photo: {reason}")
 
 
 def blob_name(path: str | Path) -> str:
@@ -54,10 +54,7 @@ def blob_name(path: str | Path) -> str:
 
 def read_list(client: httpx.Client, address: str = FLOREVIEW) -> pd.DataFrame:
     """The listing of FloreView's photos, from its list on the server."""
-    with tempfile.TemporaryDirectory() as aside:
-        file = Path(aside, "list.txt")
-        fetch.fetch(client, address, file, lambda path: None)
-        return parse_list(file.read_text(encoding="utf-8-sig", errors="replace"), address)
+    return parse_list(fetch.fetch(client, address).decode("utf-8-sig", errors="replace"), address)
 
 
 def parse_list(text: str, base: str = FLOREVIEW) -> pd.DataFrame:
@@ -67,7 +64,7 @@ def parse_list(text: str, base: str = FLOREVIEW) -> pd.DataFrame:
         match = PHONE.search(unquote(line.split("?")[0]))
         if match and not line.startswith("#") and catalogues.kind(match[1]) == "photo":
             with suppress(ValueError):  # not an address
-                rows.append((match[1], urljoin(base, line), match[2].upper(), fetch.printable(match[3]), TYPICAL))
+                rows.append((match[1], urljoin(base, line), match[2].upper(), match[3], TYPICAL))
     return _listing(rows)
 
 
@@ -76,13 +73,14 @@ def dresden_listing(files: Iterable[tuple[str, int]]) -> pd.DataFrame:
     rows = []
     for path, size in files:
         if match := datasets.DRESDEN_NAME.fullmatch(path.rsplit("/", 1)[-1]):
-            model = fetch.printable(published.dresden_spelling(f"{match[1]}_{match[2]}"))
-            rows.append((path, path, f"{model}_{fetch.printable(match[3])}", model, size or TYPICAL))
+            model = published.dresden_spelling(f"{match[1]}_{match[2]}")
+            rows.append((path, path, f"{model}_{match[3]}", model, size or TYPICAL))
     return _listing(rows)
 
 
 def _listing(rows: list[tuple]) -> pd.DataFrame:
-    rows = [row for row in rows if not any(map(catalogues.LITTER.match, row[0].split("/")))]
+    """Rows of COLUMNS as a table, without litter and without paths that could control a terminal."""
+    rows = [row for row in rows if row[0].isprintable() and not any(map(catalogues.LITTER.match, row[0].split("/")))]
     table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[:-1], "string") | {"size": "int64"})
     return table.drop_duplicates("path").sort_values("path", ignore_index=True)
 
@@ -106,26 +104,24 @@ def list_dresden() -> pd.DataFrame:
     return dresden_listing(files)
 
 
-def fetch_from_kaggle(path: str, target: Path, check: Callable[[Path], object]) -> str:
-    """Download one file of the Dresden mirror with kagglehub, which compares lengths and checksums; as fetch.fetch."""
+def fetch_from_kaggle(path: str) -> bytes:
+    """One file of the Dresden mirror by kagglehub, which compares lengths and checksums. Raises Failed."""
     import kagglehub
 
     logging.getLogger("kagglehub").setLevel(logging.ERROR)
-    aside = fetch.partial_files(target)[0]  # a folder: kagglehub uses the final name from the first byte on
-    options = {"output_dir": str(aside), "force_download": True}  # replaces what an earlier try left there
-    doubt = fetch.accept(Path(_ask_kaggle(kagglehub.dataset_download, DRESDEN, path, **options)), target, check)
-    shutil.rmtree(aside)
-    return doubt
+    with TemporaryDirectory() as aside:  # force_download: replaces what an earlier try left there
+        call = partial(kagglehub.dataset_download, force_download=True, output_dir=aside)
+        return Path(_ask_kaggle(call, DRESDEN, path)).read_bytes()
 
 
 @fetch.with_retries
-def _ask_kaggle(call: Callable, *arguments, **options):
+def _ask_kaggle(call: Callable, *arguments):
     """The result of a function of kagglehub, whose errors become Failed."""
     import requests
     from kagglehub.exceptions import DataCorruptionError
 
     try:
-        return call(*arguments, **options)
+        return call(*arguments)
     except (requests.RequestException, DataCorruptionError) as error:
         status = getattr(getattr(error, "response", None), "status_code", 503)
         after = 0.0 if status in fetch.TEMPORARY else math.inf
