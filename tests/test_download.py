@@ -287,7 +287,8 @@ def dresden(server, tmp_path, monkeypatch):
     monkeypatch.setattr("kagglehub.clients.get_user_agent", lambda: "test")  # reads the sources of the whole call stack
     for name in [name for name in os.environ if name.startswith("KAGGLE")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(sources, "SCENES", f"{server.address}/dresden.csv")
+    monkeypatch.setitem(sources.SCENES, "address", f"{server.address}/dresden.csv")
+    monkeypatch.setitem(sources.SCENES, "blob", "3caca554bf3051d7378de28de6cb32362628961d")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     server.files = {f"/{path}": jpeg(i) for i, path in enumerate(DRESDEN)} | {"/dresden.csv": b"filename,scene"}
@@ -309,7 +310,7 @@ def test_a_broken_photo_or_table_of_dresden_is_reported(server, dresden):
     server.plans = {f"/{DRESDEN[1]}": ["404"] * 4}
     assert dresden() == 1 and downloaded(server) == [DRESDEN[2], "failed.txt"]
     failed = (server.folder / "failed.txt").read_text()
-    assert "dresden.csv: it is not the table" in failed and f"{DRESDEN[1]}: 404" in failed
+    assert "dresden.csv: its content is not the listed one" in failed and f"{DRESDEN[1]}: 404" in failed
     assert f"{DRESDEN[0]}: truncated" in failed
     assert len(server.plans[f"/{DRESDEN[1]}"]) == 3  # asked once
 
@@ -361,14 +362,12 @@ def test_public_photographs_come_from_their_commits_after_their_licences_are_sho
 
 def test_a_public_photo_counts_only_with_the_listed_content_and_the_others_go_on(server, photographs, monkeypatch):
     files = dict(server.files)
-    server.files[server.at[0]] = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
     server.files[server.at[1]] = jpeg(77)  # decodes, but is another photo
     del server.files[server.at[2]]
-    assert photographs() == 1 and downloaded(server) == [server.listed["file"][3], "failed.txt"]
+    assert photographs() == 1 and downloaded(server) == [*server.listed["file"][[3, 0]], "failed.txt"]
     failed = dict(line.split(": ", 1) for line in (server.folder / "failed.txt").read_text().splitlines())
-    reasons = [failed.pop(file) for file in server.listed["file"][:3]]
-    words = "Git LFS pointer", "content has changed", "404"
-    assert not failed and all(word in reason for word, reason in zip(words, reasons, strict=True))
+    reasons = "its content is not the listed one", "the server answered 404"
+    assert failed == dict(zip(server.listed["file"][1:3], reasons, strict=True))
     assert len(server.asked) == 4 and not list(server.folder.rglob(".*.jpg"))  # each was asked for once
     server.files = files
     assert photographs() == 0 and check.findings(check.load(server.folder), server.folder) == {}

@@ -35,7 +35,6 @@ from pathlib import Path
 import filelock
 import pandas as pd
 
-from .. import catalogues
 from ..files import atomic_path, command, expanded, lock, named_path, write_text
 from ..photos import read_photo
 from ..project import progress
@@ -102,8 +101,7 @@ def download(options: argparse.Namespace) -> int:
             absent = _absent(absent, folder)  # without what another download has just brought
             failures = fetch_all(absent, folder, sources.fetch_from_kaggle if dresden else from_server)
             if dresden:
-                scenes = _absent(pd.DataFrame({"path": [catalogues.LISTING], "address": [sources.SCENES]}), folder)
-                failures += fetch_all(scenes, folder, from_server, _check_scenes)
+                failures += fetch_all(_absent(pd.DataFrame([sources.SCENES]), folder), folder, from_server)
             (folder / FAILED).unlink(missing_ok=True)
             if failures:
                 write_text(folder / FAILED, "\n".join(failures) + "\n")
@@ -130,16 +128,18 @@ def select(listing: pd.DataFrame, devices: list[str], limit: int | None) -> pd.D
     return listing.loc[turn.index[:limit]].sort_index()
 
 
-def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable, check: Callable = read_photo) -> list[str]:
+def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable[[str], bytes]) -> list[str]:
     """Download files (columns path, address, perhaps blob) to `folder`; returns a line for each that failed."""
 
     def one(file) -> tuple[str, bool]:
         """Why it failed, or "", and whether that is temporary."""
-        check_file = partial(sources.check_blob, blob=file.blob) if "blob" in files else check
         try:
             with atomic_path(fetch.inside(folder, file.path)) as unfinished:
                 unfinished.write_bytes(fetch_file(file.address))
-                check_file(unfinished)
+                if "blob" not in files:
+                    read_photo(unfinished)
+                elif sources.blob_name(unfinished) != file.blob:
+                    raise ValueError("its content is not the listed one")
             return "", False
         except (ValueError, MemoryError) as error:
             reason = str(error).rpartition(f"{Path(file.path).name}: ")[2] or "there is too little memory for it"
@@ -167,11 +167,6 @@ def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable, check: Ca
 def _absent(files: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """The files that are not in `folder`."""
     return files[[not os.path.isfile(folder / path) for path in files["path"]]]  # False for names too long
-
-
-def _check_scenes(path: Path) -> None:
-    if b"filename" not in path.read_bytes()[:1000]:
-        raise ValueError("it is not the table of Dresden's scenes, and without it no photo has a scene")
 
 
 if __name__ == "__main__":

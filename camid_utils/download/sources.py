@@ -20,11 +20,13 @@ from . import fetch
 
 FLOREVIEW = "https://lesc.dinfo.unifi.it/FloreView/FloreView_Dataset.txt"
 DRESDEN = "micscodes/dresden-image-database"  # on Kaggle: 53.5 GB
-SCENES = (  # the public table of Dresden's scenes, catalogues.LISTING
-    "https://raw.githubusercontent.com/polimi-ispl/camera-model-identification-with-cnn/"
-    "61b9358bb0f1531ce462b30d161b355a6c70d72e/dresden.csv"
-)
 RAW = "https://raw.githubusercontent.com"  # /owner/name/commit/path: a file of a repository on GitHub
+SCENES = {  # the public table of Dresden's scenes
+    "path": catalogues.LISTING,
+    "address": f"{RAW}/polimi-ispl/camera-model-identification-with-cnn/"
+    "61b9358bb0f1531ce462b30d161b355a6c70d72e/dresden.csv",
+    "blob": "fa7bba8c82ddff5abdeff31e0b8964e5dec4a8ac",
+}
 COLUMNS = ["path", "address", "device", "camera_model", "size"]
 TYPICAL = 5_000_000  # bytes of a photo whose size the source does not give; on the large side
 PHONE = re.compile(r"(?:^|/)((D\d+)_([^/]+)/.+)", re.IGNORECASE)  # path from the phone's folder on, device and model
@@ -36,14 +38,6 @@ def list_photographs(licensed: bool = False) -> pd.DataFrame:
     places = table["collection"] + "/" + table["commit"] + "/" + table["path"]
     table = table.assign(path=table["file"], address=[f"{RAW}/{quote(place)}" for place in places], size=table["bytes"])
     return table.loc[(table["licence"] != "none") | (not licensed), [*COLUMNS, "blob", "collection", "licence"]]
-
-
-def check_blob(path: Path, blob: str) -> None:
-    """ValueError unless git gives a file the name `blob`."""
-    if blob_name(path) != blob:
-        pointer = path.read_bytes().startswith(b"version https://git-lfs")
-        reason = "a Git LFS pointer: its repository keeps it elsewhere" if pointer else "its content has changed"
-        raise ValueError(f"not the listed photo: {reason}")
 
 
 def blob_name(path: str | Path) -> str:
