@@ -25,7 +25,7 @@ from PIL import Image
 
 from camid_utils import published
 from camid_utils.download import __main__, check, fetch, sources
-from camid_utils.photos import read_noted
+from camid_utils.photos import read_photo
 
 PHONES = [f"D0{d}_LG_G{d}/Nat/jpeg-h264/L1/S{s}/D0{d}_L1S{s}C1.jpg" for d in (1, 2) for s in (1, 2)]
 HOSTILE = [
@@ -383,7 +383,7 @@ def test_the_check_finds_missing_and_changed_public_photographs(server, photogra
     tables = check.findings(check.load(server.folder), server.folder)
     assert tables.pop("left out by the study")["path"].tolist() == [first]
     assert tables.pop("not the listed content: remove the photo and download it again")["path"].tolist() == [second]
-    assert not tables.keys() - {"cannot be decoded", check.ODD}
+    assert not tables.keys() - {"cannot be decoded"}
 
 
 def test_the_package_names_each_public_photo_by_a_safe_path_and_address():
@@ -436,23 +436,9 @@ def test_each_planted_fault_is_found_and_no_other(cameras):
     assert others["says"].tolist() == ["Nikon_D70s", "Canon_PowerShotA640", "Canon"]
 
 
-def test_odd_but_readable_photos_and_litter_are_not_wrong(cameras, capsys):
-    data = jpeg(70)
-    scan = data.index(b"\xff\xda") + 2
-    end = scan + int.from_bytes(data[scan : scan + 2])
-    photo(cameras, "SIMULATED.txt", 0)  # so that the published numbers do not matter
-    (cameras / "D70/Nikon_D70_0_70.JPG").write_bytes(data[: end - 3] + bytes(3) + data[end:])  # as Samsung's
-    (cameras / "D70/Nikon_D70_0_71.JPG").write_bytes(jpeg(71)[:-2])  # without its end marker
-    for name in ("@eaDir/Nikon_D70_0_1.JPG/THUMB_M.jpg", ".Trashes/Nikon_D70_0_2.JPG", "._Nikon_D70_0_3.JPG"):
-        photo(cameras, f"D70/{name}", 9, "Canon")
-    assert found(cameras)[check.ODD]["path"].tolist() == ["D70/Nikon_D70_0_70.JPG", "D70/Nikon_D70_0_71.JPG"]
-    assert __main__.main(["check", str(cameras)]) == 0 and "14 photos" in (shown := capsys.readouterr().out)
-    assert "nothing is wrong" in shown and "Nikon_D70_0_70.JPG" in shown
-
-
 def test_a_photo_too_large_for_the_memory_does_not_end_a_check(cameras, monkeypatch):
     large = str(cameras / "D70/Nikon_D70_0_1.JPG")
-    monkeypatch.setattr(check, "read_noted", lambda path: raises(MemoryError()) if path == large else read_noted(path))
+    monkeypatch.setattr(check, "read_photo", lambda path: raises(MemoryError()) if path == large else read_photo(path))
     assert found(cameras)["cannot be decoded"]["reason"].tolist() == ["there is too little memory for it"]
 
 

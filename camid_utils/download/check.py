@@ -15,12 +15,11 @@ from PIL import Image
 from .. import catalogues, datasets, published
 from ..datasets import spelling
 from ..files import expanded
-from ..photos import read_noted
+from ..photos import read_photo
 from ..project import progress
 from . import sources
 
 SHOWN = 12  # rows of a table
-ODD = "odd, but read like any other (this is not an error)"
 
 
 def report(folder: str | Path) -> int:
@@ -34,9 +33,8 @@ def report(folder: str | Path) -> int:
         shown = table.head(SHOWN).map(lambda value: value if str(value).isprintable() else repr(value))
         more = f"\n... and {len(table) - SHOWN:,} more" * (len(table) > SHOWN)
         print(f"\n{title}: {len(table):,}\n{shown.to_string(index=False)}{more}")
-    wrong = found.keys() - {ODD}
-    print("" if wrong else "nothing is wrong")
-    return int(bool(wrong))
+    print("" if found else "nothing is wrong")
+    return int(bool(found))
 
 
 def load(folder: str | Path) -> pd.DataFrame:
@@ -70,13 +68,12 @@ def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame
     tasks = (joblib.delayed(_inspect)(path) for path in photos["path"])
     results = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)
     rows = list(progress(results, "photos", total=len(photos), unit="photo", disable=len(photos) < 100))
-    seen = photos.join(pd.DataFrame(rows, photos.index, ["pixels", "reason", "note", "exif"]))
+    seen = photos.join(pd.DataFrame(rows, photos.index, ["pixels", "reason", "exif"]))
     read = seen[seen["reason"] == ""]
     copies = read[["path"]].assign(same_as=read.groupby("pixels")["path"].transform("first"))
     tables |= {
         "left out by the study": catalogues.left_out(photos),
         "cannot be decoded": seen.loc[seen["reason"] != "", ["path", "reason"]],
-        ODD: seen.loc[seen["note"] != "", ["path", "note"]],
         "duplicate pixels": copies.query("path != same_as"),
         "EXIF names another camera": other_cameras(seen),
     }
@@ -86,13 +83,12 @@ def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def _inspect(path: str) -> tuple[str, str, str, str]:
-    """A digest of a photo's pixels, the reason if it is broken, a note if it is odd, and its EXIF text."""
+def _inspect(path: str) -> tuple[str, str, str]:
+    """A digest of a photo's pixels, the reason if it is broken, and its EXIF text."""
     try:
-        pixels, note = read_noted(path)
-        return hashlib.sha256(pixels.data).hexdigest(), "", note, camera_text(path)
+        return hashlib.sha256(read_photo(path).data).hexdigest(), "", camera_text(path)
     except (ValueError, MemoryError) as error:
-        return "", str(error).removeprefix(f"{path}: ") or "there is too little memory for it", "", camera_text(path)
+        return "", str(error).removeprefix(f"{path}: ") or "there is too little memory for it", camera_text(path)
 
 
 def camera_text(path: str) -> str:
