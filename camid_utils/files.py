@@ -1,4 +1,4 @@
-"""Atomic writes and locks: no half-written file passes for a complete one, no two processes build the same folder."""
+"""Atomic writes: no half-written file passes for a complete one, no two processes build the same folder."""
 
 import argparse
 import errno
@@ -10,10 +10,9 @@ from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 
-from filelock import FileLock, SoftFileLock
+from filelock import FileLock
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-UNLOCKABLE = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a folder on a network may say to a lock
 
 
 @contextmanager
@@ -40,7 +39,7 @@ def exclusive_folder(target: str | Path) -> Iterator[Path]:
     aside = target.with_name(f".{target.name}.partial")
     with clear_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with lock(target.with_name(f".{target.name}.lock")):
+        with FileLock(target.with_name(f".{target.name}.lock")):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
             try:
@@ -51,25 +50,6 @@ def exclusive_folder(target: str | Path) -> Iterator[Path]:
                     (aside / "new").rename(target)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextmanager
-def lock(path: str | Path, timeout: float = -1) -> Iterator[None]:
-    """Hold the lock `path`, which a process that dies lets go; after `timeout` seconds (-1: never) filelock.Timeout.
-
-    Where the folder cannot lock files, a file beside stands for the lock; if its holder died on another computer, the
-    file must be deleted by hand.
-    """
-    try:
-        held = FileLock(path).acquire(timeout)
-    except (OSError, NotImplementedError) as error:  # the latter: ENOSYS in the words of older filelocks
-        if getattr(error, "errno", errno.ENOSYS) not in UNLOCKABLE:
-            raise
-        if Path(f"{path}.soft").exists():
-            print(f"waiting for {path}.soft: delete it if no other process runs", file=sys.stderr)
-        held = SoftFileLock(f"{path}.soft").acquire(timeout)
-    with held:
-        yield
 
 
 def command(main: Callable[..., int]) -> Callable[..., int]:

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from . import augmentation, batches, checkpoints, models
 from .batches import make_fabric
-from .files import atomic_path, command, lock, named_path, write_text
+from .files import atomic_path, command, named_path, write_text
 from .patches import open_store
 from .project import progress
 
@@ -95,7 +96,7 @@ def fit(
 
         tracker = wandb.init(project=wandb_project, name=title, config=settings, dir=folder, reinit="finish_previous")
     with (
-        lock(folder / ".lock") if first else nullcontext(),
+        FileLock(folder / ".lock") if first else nullcontext(),
         progress(total=total, desc=title, unit="step", disable=not first) as bar,
         batches.divided(net, fabric) as whole,
         batches.set_up(net, fabric) as wrapped,

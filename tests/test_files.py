@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
-import filelock
 import pytest
 
 from camid_utils import files
@@ -73,28 +72,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, number)
     with pytest.raises(OSError, match="store cannot be written; make room or choose another folder") as found:
         exclusive_folder(tmp_path / "store").__enter__()
     assert found.value.errno == number
-
-
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, None])
-def test_a_folder_that_cannot_lock_files_gets_a_file_as_its_lock(tmp_path, monkeypatch, capsys, number):
-    refusal = OSError(number, os.strerror(number)) if number else NotImplementedError("no flock here")
-    monkeypatch.setattr(filelock.FileLock, "acquire", MagicMock(side_effect=refusal))
-    with exclusive_folder(tmp_path / "store"):
-        assert (tmp_path / ".store.lock.soft").exists()
-        with pytest.raises(filelock.Timeout), files.lock(tmp_path / ".store.lock", timeout=0):
-            pass
-        assert "delete it if no other process runs" in capsys.readouterr().err
-    with files.lock(tmp_path / ".store.lock", timeout=0):
-        pass  # let go
-
-
-def test_other_errors_of_a_lock_are_raised_and_a_held_lock_is_waited_for(tmp_path, monkeypatch):
-    with files.lock(tmp_path / "lock"), pytest.raises(filelock.Timeout), files.lock(tmp_path / "lock", timeout=0):
-        pass
-    monkeypatch.setattr(filelock.FileLock, "acquire", MagicMock(side_effect=OSError(errno.EIO, "broken")))
-    with pytest.raises(OSError, match="broken"), files.lock(tmp_path / "lock"):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

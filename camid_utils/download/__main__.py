@@ -35,7 +35,7 @@ from pathlib import Path
 import filelock
 import pandas as pd
 
-from ..files import atomic_path, command, expanded, lock, named_path, write_text
+from ..files import atomic_path, command, expanded, named_path, write_text
 from ..photos import read_photo
 from ..project import progress
 from . import check, fetch, sources
@@ -97,7 +97,7 @@ def download(options: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         if need > (free := shutil.disk_usage(folder).free):
             raise ValueError(f"{folder} has only {free / 1e9:.2f} GB free; choose --devices or another folder")
-        with lock(folder / ".download.lock", timeout=0):
+        with filelock.FileLock(folder / ".download.lock", timeout=0):
             absent = _absent(absent, folder)  # without what another download has just brought
             failures = fetch_all(absent, folder, sources.fetch_from_kaggle if dresden else from_server)
             if dresden:
