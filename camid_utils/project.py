@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -72,7 +71,7 @@ def environment() -> dict[str, str]:
 def write_run_record(out: Path, profile: str, parameters: dict, name: str, seconds: float, failure: str) -> None:
     """run.json: what ran, with what, on what, for how long; entries of notebooks not run this time are kept.
 
-    failure: why the notebook failed, or "". peak_memory_gib: the most that a notebook of the run has taken so far.
+    failure: why the notebook failed, or "".
     """
     datasets, finished = out / "metrics" / "datasets.json", datetime.now(UTC).isoformat(timespec="seconds")
     entry = {"seconds": seconds, **commit(), "finished": finished, "failure": failure}
@@ -83,20 +82,9 @@ def write_run_record(out: Path, profile: str, parameters: dict, name: str, secon
         "datasets": json.loads(datasets.read_text(encoding="utf-8")) if datasets.is_file() else {},
         "environment": environment(),
     }
-    earlier = read_record(out)  # as late as possible: other processes add their entries
-    record["peak_memory_gib"] = max(filter(None, [earlier.get("peak_memory_gib"), _peak_memory()]), default=None)
-    record["notebooks"] = dict(sorted((earlier.get("notebooks", {}) | {name: entry}).items()))
+    earlier = read_record(out).get("notebooks", {})  # as late as possible: other processes add their entries
+    record["notebooks"] = dict(sorted((earlier | {name: entry}).items()))
     write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
-
-
-def _peak_memory() -> float | None:
-    """The most memory that a kernel of this process had, in GiB; None on Windows, which does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    scale = 1024**3 if sys.platform == "darwin" else 1024**2  # ru_maxrss is in bytes there, in KiB elsewhere
-    return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / scale, 2)
 
 
 def read_record(out: Path) -> dict:
