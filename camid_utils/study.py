@@ -233,13 +233,11 @@ def publish(out: Path, profile: str) -> int:
     if entries and (record["profile"], record["parameters"]) != (profile, read_parameters(profile, [])):
         raise ValueError(f"{out} is a run of the profile {record['profile']}, or has other parameters than {profile}")
     names = [path.stem for path in find_notebooks()]
-    if gone := sorted({*entries} - {*names}):
-        raise ValueError(f"{out} has results of notebooks that are gone ({', '.join(gone)}): delete it and run again")
-    missing = [name for name in names if name not in entries]
-    failed = [name for name, entry in entries.items() if entry.get("failure")]
-    if missing or failed:
-        reason = f"it failed in {', '.join(failed)}" if failed else f"{', '.join(missing)} did not run"
-        raise ValueError(f"{out} is not a finished run: {reason}; run `make study PROFILE={profile}` first")
+    wrong = [f"{name} did not run" for name in names if name not in entries]
+    wrong += [f"{name} failed" for name, entry in entries.items() if entry["failure"]]
+    wrong += [f"{name} is gone, so delete {out}" for name in entries if name not in names]
+    if wrong:
+        raise ValueError(f"{out} is not a finished run: {', '.join(wrong)}; run `make study PROFILE={profile}` first")
     present = commit()
     ran = {entry["commit"] if entry["clean"] else None for entry in entries.values()}
     if None in ran or not present["clean"]:

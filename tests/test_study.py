@@ -78,7 +78,7 @@ WRONG = [  # what is given besides a profile and a folder, and what the error sa
     ("--profile smal", "no profile 'smal': choose one of odd, small"),
     ("--profile bad", "profile bad or a -p cannot be read"),
     ("--only 09", "there are 01, 02"),
-    ("--publish", "not a finished run: 01_first, 02_second did not run"),
+    ("--publish", "not a finished run: 01_first did not run, 02_second did not run"),
     ("--only 01 --fresh", "--fresh starts the whole run over"),
     ("--publish --fresh", "--publish copies a run as it is"),
     ("--grid seed", "--grid seed: write each parameter once, as name=value,value"),
@@ -212,7 +212,7 @@ def test_a_failing_notebook_is_kept_and_ends_the_run(notebooks, tmp_path, capsys
     assert failures == {"01_first": "ValueError", "02_second": ""}
     assert study.main(["--profile", "small", "--only", "02", "--out", str(out)]) == 0  # does not hide it
     assert study.main(["--profile", "small", "--publish", "--out", str(out)]) == 2
-    assert "not a finished run: it failed in 01_first" in capsys.readouterr().err
+    assert "not a finished run: 01_first failed;" in capsys.readouterr().err
 
 
 def test_a_kernel_that_dies_is_a_failure_like_others(notebooks, tmp_path, capsys):
@@ -414,10 +414,7 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     entries = record(tmp_path / "out")
     entries["notebooks"]["03_renamed"] = entries["notebooks"]["01_first"]
     (tmp_path / "out" / "run.json").write_text(json.dumps(entries))
-    assert study.main([*asked, "--publish"]) == 2 and "gone (03_renamed): delete it" in capsys.readouterr().err
-    for damage in ("{", "[1]", '{"notebooks": [1]}'):
-        (tmp_path / "out" / "run.json").write_text(damage)
-        assert study.main([*asked, "--publish"]) == 2 and "run.json is damaged" in capsys.readouterr().err
+    assert study.main([*asked, "--publish"]) == 2 and "03_renamed is gone, so delete" in capsys.readouterr().err
 
 
 # grids
