@@ -98,7 +98,6 @@ def download(options: argparse.Namespace) -> int:
         if need > (free := shutil.disk_usage(folder).free):
             raise ValueError(f"{folder} has only {free / 1e9:.2f} GB free; choose --devices or another folder")
         with filelock.FileLock(folder / ".download.lock", timeout=0):
-            absent = _absent(absent, folder)  # without what another download has just brought
             failures = fetch_all(absent, folder, sources.fetch_from_kaggle if dresden else from_server)
             if dresden:
                 failures += fetch_all(_absent(pd.DataFrame([sources.SCENES]), folder), folder, from_server)
