@@ -23,7 +23,6 @@ from PIL import Image
 
 from camid_utils import published
 from camid_utils.download import __main__, check, fetch, sources
-from camid_utils.photos import read_photo
 
 PHONES = [f"D0{d}_LG_G{d}/Nat/jpeg-h264/L1/S{s}/D0{d}_L1S{s}C1.jpg" for d in (1, 2) for s in (1, 2)]
 HOSTILE = [
@@ -407,12 +406,6 @@ def test_each_planted_fault_is_found_and_no_other(cameras):
     assert double.to_numpy().tolist() == [["D200/Nikon_D200_1_901.JPG", "D200/Nikon_D200_1_900.JPG"]]
     assert others["path"].tolist() == [f"D70/Nikon_D70_0_{shot}.JPG" for shot in (7, 8, 9)]
     assert others["says"].tolist() == ["Nikon_D70s", "Canon_PowerShotA640", "Canon"]
-
-
-def test_a_photo_too_large_for_the_memory_does_not_end_a_check(cameras, monkeypatch):
-    large = str(cameras / "D70/Nikon_D70_0_1.JPG")
-    monkeypatch.setattr(check, "read_photo", lambda path: raises(MemoryError()) if path == large else read_photo(path))
-    assert found(cameras)["cannot be decoded"]["reason"].tolist() == ["there is too little memory for it"]
 
 
 def test_the_ways_in_which_cameras_write_their_names_raise_no_alarm():

@@ -140,8 +140,8 @@ def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable[[str], byt
                 elif sources.blob_name(unfinished) != file.blob:
                     raise ValueError("its content is not the listed one")
             return "", False
-        except (ValueError, MemoryError) as error:
-            reason = str(error).rpartition(f"{Path(file.path).name}: ")[2] or "there is too little memory for it"
+        except ValueError as error:
+            reason = str(error).rpartition(f"{Path(file.path).name}: ")[2]
             return f"{file.path}: {reason}", getattr(error, "after", math.inf) < math.inf
 
     failures, in_a_row, end = [], 0, ""

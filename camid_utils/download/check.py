@@ -87,8 +87,8 @@ def _inspect(path: str) -> tuple[str, str, str]:
     """A digest of a photo's pixels, the reason if it is broken, and its EXIF text."""
     try:
         return hashlib.sha256(read_photo(path).data).hexdigest(), "", camera_text(path)
-    except (ValueError, MemoryError) as error:
-        return "", str(error).removeprefix(f"{path}: ") or "there is too little memory for it", camera_text(path)
+    except ValueError as error:
+        return "", str(error).removeprefix(f"{path}: "), camera_text(path)
 
 
 def camera_text(path: str) -> str:
