@@ -15,8 +15,7 @@ photographs. Only files with exactly the listed content are accepted; others are
 Dresden needs `pip install kagglehub`. If Kaggle asks you to sign in, put a token from kaggle.com/settings into the
 environment variable KAGGLE_API_TOKEN. dresden.csv, the public table of the photos' scenes, is downloaded too.
 
-Exit code 0: all is there (or nothing is wrong); 1: a download failed or a file is in doubt (or something is wrong);
-2: it had to stop.
+Exit code 0: all is there (or nothing is wrong); 1: a download failed (or something is wrong); 2: it had to stop.
 """
 
 import argparse
