@@ -34,10 +34,6 @@ def main(arguments: list[str] | None = None) -> int:
     parameters = read_parameters(options.profile, options.p)
     out = options.out or default_out(options.profile, parameters)
     notebooks = find_notebooks(options.only)
-    if options.fresh and options.only:
-        raise ValueError("--fresh starts the whole run over, so it does not go with --only")
-    if options.publish and (options.p or options.only or options.fresh):
-        raise ValueError("--publish copies a run as it is, so it does not go with -p, --only or --fresh")
     if options.grid or options.cluster or options.jobs != 1:
         return run_grid(options, notebooks, out if options.out else out / "grid")
     if options.publish:
@@ -59,12 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--profile", default="default", help="one of those below (default: default)")
     parser.add_argument("-p", action="append", default=[], metavar="name=value", help="set a notebook parameter")
-    parser.add_argument("--only", metavar="NN", help="run one notebook, for example 03")
-    parser.add_argument("--fresh", action="store_true", help="start over: train and predict everything again")
-    parser.add_argument(
-        "--out", type=named_path, help="folder of the run (default: runs/<profile>, or runs/<profile>/grid)"
-    )
-    parser.add_argument("--publish", action="store_true", help="copy a finished run to results/<profile> instead")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--only", metavar="NN", help="run one notebook, for example 03")
+    part.add_argument("--fresh", action="store_true", help="start over: train and predict everything again")
+    part.add_argument("--publish", action="store_true", help="copy a finished run to results/<profile> instead")
+    parser.add_argument("--out", type=named_path, help="folder of the run (default: runs/<profile>, with --grid /grid)")
     parser.add_argument("--grid", nargs="+", metavar="name=value,value", help="run every combination of these values")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="combinations at a time (default: 1)")
     parser.add_argument("--cluster", metavar="tcp://HOST:8786", help="run them on the workers of this Dask scheduler")

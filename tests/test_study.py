@@ -79,8 +79,6 @@ WRONG = [  # what is given besides a profile and a folder, and what the error sa
     ("--profile bad", "profile bad or a -p cannot be read"),
     ("--only 09", "there are 01, 02"),
     ("--publish", "not a finished run: 01_first did not run, 02_second did not run"),
-    ("--only 01 --fresh", "--fresh starts the whole run over"),
-    ("--publish --fresh", "--publish copies a run as it is"),
     ("--grid seed", "--grid seed: write each parameter once, as name=value,value"),
     ("--grid seed=0 seed=1", "--grid seed=1: write each parameter once"),
     ("--grid seed=0,0", "two combinations would share a folder"),
