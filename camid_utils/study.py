@@ -47,19 +47,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    firsts = {path.stem: path.read_text(encoding="utf-8").partition("\n")[0] for path in PROFILES.glob("*.yaml")}
-    profiles = (f"  {name:<12} {line.lstrip('# ')}" for name, line in sorted(firsts.items()))
     parser = argparse.ArgumentParser(
-        prog="python -m camid_utils.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(["profiles:", *profiles]),
-    )  # fmt: skip
-    parser.add_argument("--profile", default="default", help="one of those below (default: default)")
+        prog="python -m camid_utils.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    parser.add_argument("--profile", default="default", choices=names, help="a file in notebooks/profiles")
     parser.add_argument("-p", action="append", default=[], metavar="name=value", help="set a notebook parameter")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--only", metavar="NN", help="run one notebook, for example 03")
     part.add_argument("--fresh", action="store_true", help="start over: train and predict everything again")
     part.add_argument("--publish", action="store_true", help="copy a finished run to results/<profile> instead")
-    parser.add_argument("--out", type=named_path, help="folder of the run (default: runs/<profile>, with --grid /grid)")
+    parser.add_argument("--out", type=named_path, help="its folder (default: runs/<profile>, or runs/<profile>/grid)")
     parser.add_argument("--grid", nargs="+", metavar="name=value,value", help="run every combination of these values")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="combinations at a time (default: 1)")
     parser.add_argument("--cluster", metavar="tcp://HOST:8786", help="run them on the workers of this Dask scheduler")
@@ -90,13 +88,9 @@ def known_parameters(notebooks: list[Path] | None = None) -> dict[str, object]:
 
 def read_parameters(profile: str, assignments: list[str]) -> dict[str, object]:
     """A profile's parameters, overridden by name=value assignments; unknown names and wrong types are errors."""
-    path = PROFILES / f"{profile}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise ValueError(f"no profile {profile!r}: choose one of {names}")
     known = known_parameters()
     try:
-        parameters = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        parameters = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text(encoding="utf-8")) or {}
         for text in assignments:
             name, equals, value = text.partition("=")
             if not equals:

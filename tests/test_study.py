@@ -75,7 +75,6 @@ WRONG = [  # what is given besides a profile and a folder, and what the error sa
     ("-p data_dir=..", "data_dir must be a folder of its own"),
     ("-p dresden_root=~nosuch/x", "~nosuch/x: there is no such user's home folder"),
     ("-p data_dir=", "data_dir must be a folder of its own"),
-    ("--profile smal", "no profile 'smal': choose one of odd, small"),
     ("--profile bad", "profile bad or a -p cannot be read"),
     ("--only 09", "there are 01, 02"),
     ("--publish", "not a finished run: 01_first did not run, 02_second did not run"),
@@ -101,14 +100,6 @@ def test_a_wrong_command_writes_nothing_and_is_told_in_one_line(notebooks, tmp_p
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
-
-
-def test_help_lists_each_profile_with_its_first_line(notebooks, capsys):
-    (study.PROFILES / "tour.yaml").write_text("# A tour: 20 % of it.\nnumber: 1\n")
-    with pytest.raises(SystemExit):
-        study.main(["--help"])
-    assert "\n  odd          rate: 1e-3\n" in (text := capsys.readouterr().out)
-    assert text.endswith("\n  tour         A tour: 20 % of it.\n")
 
 
 SLOW_TO_IMPORT = {
