@@ -12,7 +12,7 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `published/`     | what was published, as data: tables, log, counts; the claims, each with its rule           |
 | `catalogues`     | a folder of photos as a table with one row per photo                                       |
 | `datasets`       | the layouts of Dresden, FloreView, Forchheim, VISION, the public photographs, own folders  |
-| `download/`      | real photographs: `sources`, `fetch` (resumes), `check`; `python -m camid_utils.download`  |
+| `download/`      | real photographs: `sources`, `fetch`, `check`; `python -m camid_utils.download`            |
 | `simulate/`      | `scenes`, `cameras` (lens, sensor, demosaicing, JPEG), `build`                             |
 | `splits`         | train, val and test by six protocols                                                       |
 | `planning`       | which rows of a patch store train, validate and test; one network, several tests           |
