@@ -217,7 +217,6 @@ def test_the_page_says_what_its_model_knows(opened, url, colour_url):
     tab = opened(url)
     expect(tab.locator("#fiction")).to_contain_text("simulated FloreView: photos from cameras that do not exist")
     expect(tab.locator("#errors")).to_contain_text("always names one of them")
-    assert tab.evaluate("crossOriginIsolated") is True  # several cores
     about = opened(colour_url).locator("main").inner_text()
     assert "by bodies and from places that training never saw, models like it identify 55 % correctly." in about
     rates = "for 5 % of the photos", "for 30 % of the photos", "2 % of untouched", "71 % of photos put together"
@@ -227,7 +226,7 @@ def test_the_page_says_what_its_model_knows(opened, url, colour_url):
 
 
 def test_from_any_static_host_labels_are_those_of_the_file(opened, site, tmp_path):
-    """No special headers, not at the root: the page works, on one core. A sorted list would give other labels."""
+    """No special headers, not at the root: the page works. A sorted list would give other labels."""
     folder = shutil.copytree(site, tmp_path / "some where" / "page")
     graph = onnx.load(folder / "model.onnx")
     facts = json.loads(graph.metadata_props[0].value) | {"class_names": NAMES[::-1]}
@@ -235,7 +234,6 @@ def test_from_any_static_host_labels_are_those_of_the_file(opened, site, tmp_pat
     onnx.save(graph, folder / "model.onnx")
     with served(ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path))) as host:
         tab = opened(f"{host}/some%20where/page/")
-        assert tab.evaluate("crossOriginIsolated") is False
         (card,) = give(tab, {"photo.jpg": PHOTO})
         assert tab.locator("#known li").all_text_contents() == [name.replace("_", " ") for name in NAMES[::-1]]
         agrees(card, PHOTO, textures()._replace(class_names=NAMES[::-1]), tmp_path)
@@ -347,52 +345,19 @@ def test_answers_can_be_cleared_while_the_worker_works_or_is_lost(browser, url):
         expect(tab.locator("#status")).to_contain_text("has stopped. Reload the page")
 
 
-SHORT_OF_MEMORY = """
-import * as real from "./real.js";
-const { Memory } = WebAssembly;
-WebAssembly.Memory = function (options) {
-  if (real.env.wasm.numThreads > LIMIT) throw new RangeError("no memory for so many threads");
-  return new Memory(options);
-};
-export const { env, Tensor, InferenceSession } = real;
-"""
-
-
-@contextmanager
-def altered(site: Path, folder: Path, browser, **files: str):
-    """A tab with a page some of whose files begin otherwise, or for `ort` are replaced; on a browser with 4 cores."""
-    folder = shutil.copytree(site, folder / "altered")
-    if "ort" in files:
-        (folder / "vendor" / "ort.js").rename(folder / "vendor" / "real.js")
-        (folder / "vendor" / "ort.js").write_text(files.pop("ort"))
-    for name, start in files.items():
-        (folder / f"{name}.js").write_text(start + (folder / f"{name}.js").read_text())
-    with served(page.server(folder)) as address, browser.new_context() as context:
-        context.add_init_script("Object.defineProperty(navigator, 'hardwareConcurrency', { get: () => 4 })")
-        (tab := context.new_page()).goto(address)
-        yield tab
-
-
 @pytest.mark.parametrize(
-    "files", [dict(ort=SHORT_OF_MEMORY.replace("LIMIT", "1")), dict(worker="delete self.SharedArrayBuffer;\n")]
-)
-def test_where_several_threads_get_no_memory_one_answers(site, tmp_path, browser, files):
-    with altered(site, tmp_path, browser, **files) as tab:
-        expect(tab.locator("#status")).to_have_text("Ready.")
-        agrees(give(tab, {"photo.jpg": PHOTO})[0], PHOTO, textures(), tmp_path)
-
-
-@pytest.mark.parametrize(
-    "files, reason",
+    "file, start, reason",
     [
-        (dict(ort=SHORT_OF_MEMORY.replace("LIMIT", "0")), "no memory for so many threads"),
-        (dict(worker="delete self.WebAssembly;\n"), "could not be loaded: this browser has no WebAssembly"),
-        (dict(page="Worker = function () { throw new Error('no modules'); };\n"), "cannot run the page: no modules"),
-        (dict(worker="not a script;\n"), "worker of this page could not start"),
+        ("worker", "delete self.WebAssembly;", "could not be loaded: this browser has no WebAssembly"),
+        ("page", "Worker = function () { throw new Error('no modules') };", "cannot run the page: no modules"),
+        ("worker", "not a script;", "worker of this page could not start"),
     ],
 )
-def test_where_the_network_cannot_start_every_photo_gets_the_reason(site, tmp_path, browser, files, reason):
-    with altered(site, tmp_path, browser, **files) as tab:
+def test_where_the_network_cannot_start_every_photo_gets_the_reason(site, tmp_path, browser, file, start, reason):
+    folder = shutil.copytree(site, tmp_path / "altered")
+    (folder / f"{file}.js").write_text(start + (folder / f"{file}.js").read_text())
+    with served(page.server(folder)) as address, browser.new_context() as context:
+        (tab := context.new_page()).goto(address)
         tab.set_input_files("#files", [{"name": "early.jpg", "mimeType": "", "buffer": PHOTO}])
         expect(tab.locator("#status")).to_contain_text(reason)
         for text in tab.locator(".card .problem").all_inner_texts():

@@ -22,9 +22,7 @@ from .predict import PATCHES, PatchNetwork, default_model, few_threads
 WEB, NETWORK, LOCK = Path(__file__).parent / "web", "model.onnx", "package-lock.json"
 METADATA = "camera_model_identification"  # key of the exported file's metadata
 OUTPUTS = ["logits", "features"]  # one row per patch
-HEADERS = {  # the first two let the page use several cores; the policy is also in index.html, here for its worker
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
+HEADERS = {  # the policy is also in index.html, here for its worker
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:",
     "Cache-Control": "no-cache",
 }

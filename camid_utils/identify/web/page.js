@@ -36,7 +36,6 @@ let model;
 let fault; // why the worker is no longer there
 let current; // the photo that the worker has: {id, file, card, bitmap, width, height, orientation}
 let added = 0;
-let threads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency || 1) : 1;
 const waiting = [];
 
 listen();
@@ -45,7 +44,7 @@ startWorker();
 function startWorker() {
   if (!model) say("Loading the network…");
   try {
-    worker = new Worker(new URL("worker.js", import.meta.url), { type: "module", name: String(threads) });
+    worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
     worker.onmessage = ({ data }) => receive(data);
     worker.onerror = lost;
   } catch (error) {
@@ -135,18 +134,12 @@ function lost({ message }) {
   failed(`The background worker of this page ${what}. Reload the page, or try a current browser.`);
 }
 
-/** The worker did not start, or has stopped: a second try with one thread, which needs less memory, then the reason. */
+/** The worker did not start, or has stopped: every photo gets the reason. */
 function failed(reason) {
   stopWorker();
-  if (current) waiting.unshift(current);
-  current = undefined;
-  if (threads > 1) {
-    threads = 1;
-    startWorker();
-    return next();
-  }
   fault = reason;
-  for (const photo of waiting.splice(0)) showProblem(photo, `was not analysed. ${fault}`);
+  for (const photo of [current ?? [], waiting.splice(0)].flat()) showProblem(photo, `was not analysed. ${fault}`);
+  current = undefined;
   say(fault);
 }
 

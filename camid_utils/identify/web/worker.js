@@ -8,7 +8,6 @@ import * as ort from "./vendor/ort.js";
 import openPngDecoder, { decode as decodePng } from "./vendor/png.js";
 
 const BATCH = 8; // patches per step of the progress bar
-const PATIENCE = 30_000; // milliseconds; some browsers never start the threads and do not say so
 
 const here = (name) => new URL(name, import.meta.url).href;
 const ready = load();
@@ -37,9 +36,7 @@ async function load() {
     openPngDecoder(here("vendor/png.wasm")),
   ]);
   const model = modelMetadata(bytes);
-  const numThreads = Number(self.name) || 1; // as the page asks
-  Object.assign(ort.env.wasm, { wasmBinary, wasmPaths: { mjs: here("vendor/ort-wasm.js") }, numThreads });
-  if (numThreads > 1) ort.env.wasm.initTimeout = PATIENCE;
+  Object.assign(ort.env.wasm, { wasmBinary, wasmPaths: { mjs: here("vendor/ort-wasm.js") }, numThreads: 1 });
   const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
   return { model, jpeg, session };
 }
