@@ -319,32 +319,6 @@ def test_bad_files_get_a_reason_and_the_page_goes_on(opened, url, tmp_path):
         agrees(card, content, textures(), tmp_path)
 
 
-CLEAR_AT_ONCE = """() => new MutationObserver((_, observer) => {
-  observer.disconnect();
-  document.querySelector("#clear").click();
-}).observe(document.querySelector("#status"), { childList: true })"""
-
-
-def test_answers_can_be_cleared_while_the_worker_works_or_is_lost(browser, url):
-    """The page is cleared as soon as it says that it analyses the photos, before the worker can answer."""
-    photos = [{"name": f"{i}.jpg", "mimeType": "", "buffer": PHOTO} for i in range(2)]
-    with browser.new_context() as context:
-        tab = context.new_page()
-        tab.goto(url)
-        expect(tab.locator("#status")).to_have_text("Ready.")
-        tab.evaluate(CLEAR_AT_ONCE)
-        tab.set_input_files("#files", photos)  # the worker is started anew
-        expect(tab.locator("#status")).to_have_text("All answers are cleared.")
-        give(tab, {"after.jpg": PHOTO})
-        expect(tab.locator(".card .name")).to_have_text(["after.jpg"])
-        context.set_offline(True)
-        tab.evaluate(CLEAR_AT_ONCE)
-        tab.set_input_files("#files", photos)  # now it cannot start
-        expect(tab.locator("#status")).to_contain_text("has stopped. Reload the page")
-        tab.set_input_files("#files", photos)
-        expect(tab.locator("#status")).to_contain_text("has stopped. Reload the page")
-
-
 @pytest.mark.parametrize(
     "file, start, reason",
     [
@@ -459,11 +433,6 @@ def test_everything_works_with_the_keyboard_alone_and_is_announced(opened, url, 
     press("Tab")
     press("Enter")
     expect(tab.locator(".rest .bars")).to_be_visible()
-    press("Tab")
-    expect(tab.locator("#clear")).to_be_focused()
-    press("Enter")
-    expect(tab.locator(".card")).to_have_count(0)
-    expect(tab.locator("#choose")).to_be_focused()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

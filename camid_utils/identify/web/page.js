@@ -43,6 +43,7 @@ startWorker();
 
 function startWorker() {
   if (!model) say("Loading the network…");
+  stopWorker();
   try {
     worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
     worker.onmessage = ({ data }) => receive(data);
@@ -65,7 +66,6 @@ function listen() {
     add($("files").files);
     $("files").value = ""; // so that the same photo can be chosen again
   };
-  $("clear").onclick = clear;
   addEventListener("paste", ({ clipboardData }) => {
     if (clipboardData.files.length) add(clipboardData.files);
     else say("There is no photo in the clipboard.");
@@ -100,7 +100,6 @@ function add(files, folders = []) {
     if (folders.includes(file.name)) showProblem(photo, "is a folder. Open it, and choose or drop the photos in it.");
     else waiting.push(photo);
   }
-  $("tidy").hidden = false;
   if (model && waiting.length) say(`Analysing ${files.length === 1 ? files[0].name : `${files.length} photos`}…`);
   next();
 }
@@ -123,7 +122,7 @@ function receive({ id, failure, ...message }) {
   if (message.problem) showProblem(current, message.problem);
   if (message.answer || message.problem) {
     current = undefined;
-    if (message.broken) restart();
+    if (message.broken) startWorker();
     next();
   }
 }
@@ -141,21 +140,6 @@ function failed(reason) {
   for (const photo of [current ?? [], waiting.splice(0)].flat()) showProblem(photo, `was not analysed. ${fault}`);
   current = undefined;
   say(fault);
-}
-
-function restart() {
-  stopWorker();
-  startWorker();
-}
-
-function clear() {
-  waiting.length = 0;
-  if (current) restart();
-  current = undefined;
-  $("answers").replaceChildren();
-  $("tidy").hidden = true;
-  say("All answers are cleared.");
-  $("choose").focus();
 }
 
 /** What the model was trained on and how often it errs, all from the model file itself. */
