@@ -78,15 +78,13 @@ function listen() {
   addEventListener("drop", (event) => {
     event.preventDefault();
     $("drop").classList.remove("over");
-    const { files, items } = event.dataTransfer;
-    const entries = [...items].map((item) => item.webkitGetAsEntry?.());
-    const folders = entries.filter((entry) => entry?.isDirectory).map((entry) => entry.name);
-    if (files.length) add(files, folders);
+    const { files } = event.dataTransfer;
+    if (files.length) add(files);
     else say("That was not a file. Save the photo first, then drop it here.");
   });
 }
 
-function add(files, folders = []) {
+function add(files) {
   if (fault) return say(fault);
   for (const file of files) {
     const card = $("card").content.firstElementChild.cloneNode(true);
@@ -96,11 +94,9 @@ function add(files, folders = []) {
     part(card, "progress").setAttribute("aria-label", `Progress of ${file.name}`);
     part(card, ".stage").textContent = "Waiting";
     $("answers").append(card);
-    const photo = { id, file, card };
-    if (folders.includes(file.name)) showProblem(photo, "is a folder. Open it, and choose or drop the photos in it.");
-    else waiting.push(photo);
+    waiting.push({ id, file, card });
   }
-  if (model && waiting.length) say(`Analysing ${files.length === 1 ? files[0].name : `${files.length} photos`}…`);
+  if (model) say(`Analysing ${files.length === 1 ? files[0].name : `${files.length} photos`}…`);
   next();
 }
 
