@@ -357,15 +357,6 @@ def test_a_file_that_changes_while_it_waits_is_not_read(browser, url, tmp_path):
         expect(tab.locator(".problem")).to_contain_text("has changed or gone since it was chosen")
 
 
-def test_a_photo_from_an_iphone_may_be_a_converted_copy(opened, url):
-    for agent, said in ("iPhone; CPU iPhone OS 18_0 like Mac OS X", True), ("X11; Linux", False):
-        tab = opened(url, user_agent=f"Mozilla/5.0 ({agent})")
-        accepted = tab.locator("#files").get_attribute("accept")  # without HEIC, iPhones convert every such photo
-        assert accepted.startswith("image/jpeg,image/png,image/heic,image/heif")
-        cards = give(tab, {"photo.jpg": PHOTO, "plain.png": all_kinds()["plain.png"]})
-        assert ["converted" in card.locator(".notes").text_content() for card in cards] == [said, False]
-
-
 @pytest.mark.slow
 def test_a_photo_of_54_megapixels_leaves_the_page_alive(opened, url, tmp_path):
     content = simplejpeg.encode_jpeg(np.tile(texture(1000, 1000), (6, 9, 1)), 90)

@@ -18,12 +18,6 @@ const UPRIGHT = {
   8: (w) => [0, -1, 1, 0, 0, w],
 };
 
-// iPhones and iPads may convert a HEIC photo before the page gets it, whatever the page asks for
-const CONVERTS =
-  /iPhone|iPad|iPod/.test(navigator.userAgent) || (/Mac/.test(navigator.userAgent) && navigator.maxTouchPoints > 1);
-const CONVERTED =
-  "An iPhone or iPad may have converted this photo from HEIC to JPEG; such a copy lacks the camera’s own compression.";
-
 const $ = (id) => document.getElementById(id);
 const part = (card, selector) => card.querySelector(selector);
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
@@ -227,7 +221,7 @@ function showAnswer(answer) {
   ];
   write(".remark", remarks.filter(Boolean).join(" "));
   write(".basis", answer.basis);
-  write(".notes", [answer.note, CONVERTS && answer.kind === "jpeg" && CONVERTED].filter(Boolean).join(" "));
+  write(".notes", answer.note ?? "");
   const bars = answer.cameras.map(([name, share]) => bar(name, share, colours.get(name) ?? GREY, !unknown));
   part(card, ".bars").replaceChildren(...bars.slice(0, BARS));
   part(card, ".rest").hidden = bars.length <= BARS;

@@ -77,7 +77,7 @@ async function identify(id, file) {
   }
   const found = { ...answer(logits, features, model), ...compareParts(corners, logits, model) };
   const seconds = (performance.now() - started) / 1000;
-  return { ...found, basis: compareHeader(key, found, model), corners, kind, note: photo.note, seconds };
+  return { ...found, basis: compareHeader(key, found, model), corners, note: photo.note, seconds };
 }
 
 async function contents(file) {
