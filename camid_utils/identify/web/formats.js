@@ -228,23 +228,14 @@ function crc32(view, start, end) {
 
 function notAPhoto(bytes) {
   const start = String.fromCharCode(...bytes.subarray(0, 64));
-  const known = [
-    [/^....ftyp(avi|.{4,40}avif)/s, "is an AVIF picture, not a camera’s own file."],
-    [
-      /^....ftyp(hei|hev|mif|msf)/s,
+  if (/^....ftyp(?!avi|.{4,40}avif)(hei|hev|mif|msf)/s.test(start))
+    return (
       "is a HEIC photo, whatever its name, and a copy converted to JPEG lacks the camera’s own compression. On an " +
-        "iPhone, Settings, Camera, Formats, “Most Compatible” makes the camera write JPEG.",
-    ],
-    [/^RIFF....WEBP/s, "is a WebP picture, not a camera’s own file."],
-    [/^GIF8/, "is a GIF picture, not a camera’s own file."],
-    [
-      /^(II\*\0|MM\0\*|II\x55\0|II\x52O|....ftypcrx|FUJIFILM)/s,
-      "is a raw photo or a TIFF; its traces differ from those of a JPEG.",
-    ],
-    [/^%PDF/, "is a PDF document, not a photo."],
-    [/^....ftyp/s, "is a video, not a photo."],
-  ];
-  return known.find(([pattern]) => pattern.test(start))?.[1] ?? "is not a photo.";
+      "iPhone, Settings, Camera, Formats, “Most Compatible” makes the camera write JPEG."
+    );
+  if (/^(II\*\0|MM\0\*|II\x55\0|II\x52O|....ftypcrx|FUJIFILM)/s.test(start))
+    return "is a raw photo or a TIFF; its traces differ from those of a JPEG.";
+  return "is neither a JPEG nor a PNG.";
 }
 
 const text = (bytes) => new TextDecoder().decode(bytes);
