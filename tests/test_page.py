@@ -284,7 +284,7 @@ def test_a_turned_photo_is_drawn_upright_with_its_map(opened, colour_url):
 
 
 SAID = {  # of the bad files of test_photos; of those that are missing here, that they are damaged
-    "empty": "is empty", "html": "is neither a JPEG nor a PNG. Choose a JPEG or", "cmyk": "is a CMYK JPEG", "12 bits": "8 bits",
+    "empty": "is empty", "html": "is neither a JPEG nor a PNG. Choose a", "cmyk": "is a CMYK JPEG", "12 bits": "8 bits",
     "huge": "claims to be 65500 × 65500 pixels", "4:4:1": "factors, 1 × 4", "4 x 2": "factors, 4 × 2, 1 × 1, 1 × 1",
     "heic": "is a HEIC photo, whatever its name", "avif": "is neither", "tiff": "raw photo or a TIFF",
     "16 bits": "16 bits", **dict.fromkeys(["png without its palette", "png with an empty profile"], "has 2 × 2 pixels"),

@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from ..files import atomic_path, command, exclusive_folder, named_path
 from ..models import Model, load_model
 from ..project import resolve
-from .predict import PATCHES, PatchNetwork, default_model, few_threads
+from .predict import PATCHES, PatchNetwork, default_model
 
 WEB, NETWORK, LOCK = Path(__file__).parent / "web", "model.onnx", "package-lock.json"
 METADATA = "camera_model_identification"  # key of the exported file's metadata
@@ -26,8 +25,7 @@ HEADERS = {  # the policy is also in index.html, here for its worker
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:",
     "Cache-Control": "no-cache",
 }
-TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".css": "text/css",
-         ".html": "text/html", ".onnx": "application/octet-stream"}  # a module as plain text does not run  # fmt: skip
+TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".css": "text/css", ".html": "text/html"}
 
 
 def export(model: Model, path: Path) -> None:
@@ -49,18 +47,14 @@ def export(model: Model, path: Path) -> None:
 
 
 def build(model: Model, to: Path, network: Path | None = None) -> Path:
-    """The page as a folder for any static web server; ValueError if `to` contains anything but a page built before.
+    """The page as a folder for any static web server, in place of one built there before.
 
     network: a file that `export` has made of this model, if there is one.
     """
     with exclusive_folder(to) as site:
-        present = {path.name for path in to.iterdir()} if to.exists() else set()
-        files = {path.name for path in WEB.iterdir()}
-        if present and not {NETWORK, LOCK, "vendor"} <= present <= files | {NETWORK, "vendor"}:
-            raise ValueError(f"{to} contains other files: give a folder that is new, empty, or a page built before")
         shutil.copytree(WEB, site)
         shutil.copy(network, site / NETWORK) if network else export(model, site / NETWORK)
-        if present and (to / LOCK).read_bytes() == (WEB / LOCK).read_bytes():
+        if (to / LOCK).is_file() and (to / LOCK).read_bytes() == (WEB / LOCK).read_bytes():
             shutil.copytree(to / "vendor", site / "vendor")
         else:
             _install(site)
@@ -85,7 +79,7 @@ def _install(site: Path) -> None:
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    extensions_map = SimpleHTTPRequestHandler.extensions_map | TYPES
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | TYPES  # whatever the system says
 
     def end_headers(self) -> None:
         for header in HEADERS.items():
@@ -93,14 +87,10 @@ class _Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
 
-class _Server(ThreadingHTTPServer):
-    allow_reuse_address = os.name == "posix"  # Windows would share a port
-
-
 def server(folder: str | Path, port: int = 0) -> ThreadingHTTPServer:
     """A server of the folder for this machine only; port 0 takes any free one. OSError if the port cannot be used."""
     try:
-        return _Server(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
     except (OSError, OverflowError) as error:
         raise OSError(f"port {port} cannot be used ({error}): give another --port, 0 for any free one") from error
 
@@ -110,19 +100,16 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify.page", description=__doc__)
     parser.add_argument("--model", type=named_path, metavar="FILE", help="a model file (default: as `identify`)")
-    parser.add_argument("--to", metavar="DIR", default=resolve("data/page"), help="its folder (default: data/page)")
     parser.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
-    parser.add_argument("--no-serve", action="store_true", help="build the folder and stop")
     options = parser.parse_args(arguments)
-    path = options.model or default_model()
+    path, folder = options.model or default_model(), resolve("data/page")
     print(f"model: {path}", flush=True)
-    with few_threads(), nullcontext() if options.no_serve else server(options.to, options.port) as page:
+    with server(folder, options.port) as page:
         network = beside if (beside := path.with_suffix(".onnx")).is_file() else None
-        print(f"page:  {build(load_model(path), Path(options.to), network)}", flush=True)
-        if page:
-            print(f"open   http://127.0.0.1:{page.server_port}/   (Ctrl-C ends it)", flush=True)
-            with suppress(KeyboardInterrupt):
-                page.serve_forever()
+        print(f"page:  {build(load_model(path), folder, network)}", flush=True)
+        print(f"open   http://127.0.0.1:{page.server_port}/   (Ctrl-C ends it)", flush=True)
+        with suppress(KeyboardInterrupt):
+            page.serve_forever()
     return 0
 
 
