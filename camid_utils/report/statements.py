@@ -13,12 +13,12 @@ table, and the values of the columns that both have. The condition must hold in 
     04_traces experiment=design-base,group=intact vs group=traces destroyed: low > other_high
     04_robustness experiment=efficientnet-best,kind!=intact: change_high < 0 in some rows
 
-What a notebook's sentence rests on may begin with one of PROFILES and a slash: whose published tables are meant.
+A Markdown cell of a notebook names what its sentences rest on in its metadata, `"rests_on": ["<statement>", ...]`,
+which a test checks. These are about the published tables of `full` unless they begin with another profile and a slash:
 
     photographs/03_contrasts a=transfer-native-strict,b=transfer-random-strict: undecided
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -33,7 +33,6 @@ from ..models import CameraConvNet
 Evidence = dict[str, pd.DataFrame]
 Keys = dict[str, tuple[str, str]]  # column: ("=" or "!=", value as text)
 
-PROFILES = "full", "photographs"  # whose published tables a sentence may rest on; the first where it names none
 STANDS_FOR = {"public photographs by cameras": "Dresden", "public photographs by phones": "FloreView"}
 _STATEMENT = re.compile(
     r"(?P<table>\w+)(?: (?P<keys>\w+!?=.+?))?(?: vs (?:(?P<other>\w+) )?(?P<other_keys>\w+!?=.+?))?: "
@@ -115,10 +114,8 @@ def evaluate(evidence: Evidence, statement: str) -> tuple[pd.DataFrame, bool]:
 
 def _keys(text: str | None) -> Keys:
     """The values that choose rows; a value may contain commas."""
-    parts = [re.fullmatch(r"(\w+)(!?=)(.*)", part) for part in re.split(r",(?=\w+!?=)", text)] if text else []
-    if not all(parts):
-        raise ValueError(f"{text!r} is not a list of <column>=<value>")
-    return {part[1]: (part[2], part[3]) for part in parts}
+    parts = re.findall(r"(\w+)(!?=)(.*?)(?:,(?=\w+!?=)|$)", text or "")
+    return {column: (sign, value) for column, sign, value in parts}
 
 
 def _holds(rows: pd.DataFrame, condition: str) -> np.ndarray:
@@ -132,31 +129,3 @@ def _holds(rows: pd.DataFrame, condition: str) -> np.ndarray:
     if held.dtype != bool:
         raise ValueError(f"{condition!r} is not a comparison")
     return np.broadcast_to(held, len(rows))
-
-
-def published_profiles(results: str | Path) -> list[str]:
-    """Those of PROFILES whose published results have the present form."""
-    return [name for name in PROFILES if (Path(results) / name / "metrics" / "10_ledger.csv").is_file()]
-
-
-def check(notebook: str | Path, results: str | Path) -> list[str]:
-    """Statements of a notebook that published tables do not support, each as a problem in words; empty if all agree.
-
-    A Markdown cell names its statements in its metadata: `"rests_on": ["[<profile>/]<statement>", ...]`. Their tables
-    are in <results>/<profile>/metrics; statements about a profile that is not published are skipped.
-    """
-    evidence = {name: read(Path(results) / name / "metrics") for name in published_profiles(results)}
-    cells, problems = enumerate(json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"], 1), []
-    for number, statement in [(n, text) for n, cell in cells for text in cell["metadata"].get("rests_on", [])]:
-        profile, own = re.fullmatch(rf"(?:({'|'.join(PROFILES)})/)?(.*)", statement).groups(PROFILES[0])
-        if profile not in evidence:
-            continue
-        try:
-            rows, true = evaluate(evidence[profile], own)
-            said = "" if true else f"does not hold: true in {rows['held'].sum()} of {len(rows)} rows"
-        except EvidenceMissing:
-            said = f"is about a row that is not in the results of {profile}"
-        except (LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
-            said = f"cannot be read: {error}"
-        problems += [f"{Path(notebook).name}, cell {number}: {statement!r} {said}"] if said else []
-    return problems
