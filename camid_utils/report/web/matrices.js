@@ -221,6 +221,8 @@
     });
     table.append(body);
     $("scroll").replaceChildren(table);
+    const { offsetWidth, offsetHeight } = corner; // cells are not scrolled below the names, which stay
+    $("scroll").style.scrollPadding = `${offsetHeight}px 16px 16px ${offsetWidth}px`;
     $("ramp").style.background = `linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map((s) => colours(s)[0])})`;
     const first = body.querySelector("td.right") ?? body.querySelector("td");
     first.tabIndex = 0;
@@ -249,11 +251,6 @@
     for (const other of $("scroll").querySelectorAll('td[tabindex="0"]')) other.tabIndex = -1;
     cell.tabIndex = 0;
     cell.focus({ preventScroll: true });
-    const [box, frame] = [cell.getBoundingClientRect(), $("scroll").getBoundingClientRect()];
-    const corner = $("scroll").querySelector("th").getBoundingClientRect();
-    const over = (low, high, from, to) => (low < from ? low - from : high > to ? high - to : 0);
-    $("scroll").scrollBy(over(box.left, box.right, frame.left + corner.width, frame.right - 16),
-      over(box.top, box.bottom, frame.top + corner.height, frame.bottom - 16)); // not below the names, which stay
     cell.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
