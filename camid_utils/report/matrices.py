@@ -26,7 +26,7 @@ from ..project import read_record, resolve
 from .tables import read_tables
 
 WEB, NAME = Path(__file__).parent / "web", "confusion_matrices.html"
-LIMIT, PICTURES = 3_000_000, 1_200_000  # bytes: of the page, and of the thumbnails in it
+PICTURES = 1_200_000  # bytes of the page's thumbnails
 PER_PAIR, SIDE, QUALITY = 6, 120, 60  # thumbnails per pair of confused classes, their longer side, JPEG quality
 TOP = 3  # probabilities kept per photo
 HEADER = "header"  # word in the label of a look-up by the file's header, whose answers stand beside the networks'
@@ -73,9 +73,9 @@ def build(out: str | Path) -> Path | None:
         "photos": {"name": list(photos["photo"]), "device": devices[0].tolist(), "link": links(photos)},
         "experiments": found,
     }
-    room, given = LIMIT - len(assemble(facts, {}).encode()), record.get("parameters", {})
+    given = record.get("parameters", {})
     shown = "data_dir" in given and given.get("galleries", True)
-    pictures = thumbnails(found, photos, resolve(given["data_dir"]), min(PICTURES, room)) if shown else {}
+    pictures = thumbnails(found, photos, resolve(given["data_dir"]), PICTURES) if shown else {}
     return write_text(out / "html" / NAME, assemble(facts, pictures))
 
 
