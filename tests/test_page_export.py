@@ -20,9 +20,9 @@ from camid_utils import models, published
 from camid_utils.identify import page, predict, release
 from camid_utils.project import PROJECT
 
-INFO = {"dataset": "simulated FloreView", "protocol": "scene", "kind": "grid", "identification": {"threshold": 0.5}}
 LIMIT = dict(temperature=1.5, score="confidence", threshold=0.4, known_refused=0.05, unknown_accepted=0.5,
              photos=40, unknown_photos=19)  # fmt: skip
+INFO = {"dataset": "simulated FloreView", "protocol": "scene", "kind": "grid", "identification": LIMIT}
 LICENCE = published.read("collections").set_index("collection").loc["BritishMuseumDH/livia", "licence"]
 NAMES = ["Zeta_9", "Alpha_1", "Mid_5"]
 VENDOR = json.loads((page.WEB / "package.json").read_text())["vendor"]
@@ -122,9 +122,6 @@ def test_a_model_to_publish_leaves_two_files_that_agree_and_a_card_that_says_wha
     monkeypatch.setattr(page, "export", lambda model, path: export(model._replace(net=other), path))
     with pytest.raises(ValueError, match="probabilities that differ by"):
         release.leave(folder, model, train, pd.DataFrame(tests), [row[0] for row in rows[:2]])
-    monkeypatch.setattr(release, "MOST", 1e3)
-    with pytest.raises(ValueError, match="more than 0: train a smaller head"):
-        release.leave(folder, model, train, pd.DataFrame(tests), [])
 
 
 @pytest.mark.parametrize("relu, layers", [(None, 1), (False, 3), (True, 5)])
@@ -140,7 +137,7 @@ def test_a_saved_network_has_the_head_that_it_was_made_with(tmp_path, relu, laye
 @pytest.mark.parametrize("folder", sorted(PROJECT.glob("results/*/model")), ids=lambda path: path.parent.name)
 def test_published_models_are_whole_and_small(folder):
     model, graph = models.load_model(folder / release.FILE), onnx.load(folder / page.NETWORK)
-    assert (folder / release.FILE).stat().st_size <= release.MOST and (folder / page.NETWORK).stat().st_size <= 8e6
+    assert (folder / release.FILE).stat().st_size <= 15e6 and (folder / page.NETWORK).stat().st_size <= 8e6
     facts = json.loads(graph.metadata_props[0].value)
     assert facts["class_names"] == model.class_names and facts["info"] == model.info
     assert f"names {len(model.class_names)} camera models" in (folder / "README.md").read_text()

@@ -17,7 +17,7 @@ from . import page
 from .predict import PATCHES, PUBLISHED, combine, describe_model, predict_photo, seen_headers
 
 FILE = Path(PUBLISHED).name
-MOST, CLOSE = 15e6, 1e-3  # bytes of a model file; difference between the probabilities of the two files
+CLOSE = 1e-3  # difference between the probabilities of the two files
 CARD = """# A classifier that names {classes} camera models
 
 `python -m camid_utils.identify photo.jpg` and `make demo` use it unless another is named. {about}
@@ -59,24 +59,22 @@ def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame
     model: with info["identification"], its limits and what they do to test photos. train: the catalogue's rows of its
     training photos. metrics: for the card, its tests (intervals.score) and those of its recipe in new collections, also
     by body (content.bodies), which the column `group` names.
-    photos: paths of a few test photos, on which the page's network must agree with it. ValueError if it does not, for
-    models of whole photos, and for large ones.
+    photos: paths of a few test photos, on which the page's network must agree with it. ValueError if it does not, and
+    for models of whole photos.
     """
     limits = dict(model.info["identification"])
-    tests = _accuracy(metrics)
+    tests = metrics.query("part == 'test' and level == 'photo' and metric == 'accuracy'")
     limits["another_body"] = round(float(tests.loc[tests["group"] == ANOTHER, "value"].item()), 4)
     if limits.get("score") != "feature_similarity":
         limits.pop("means", None)  # no answer needs them
     model = model._replace(info=model.info | {"headers": seen_headers(train), "identification": limits})
     file, network = folder / FILE, folder / page.NETWORK
-    if (size := save_model(model, file).stat().st_size) > MOST:
-        raise ValueError(f"{file} has {size / 1e6:.1f} MB, more than {MOST / 1e6:.0f}: train a smaller head")
-    page.export(load_model(file), network)  # of a copy on the CPU
+    page.export(load_model(save_model(model, file)), network)  # of a copy on the CPU
     if not (difference := disagreement(model, network, photos)) <= CLOSE:  # nor if it is not a number
         raise ValueError(f"{network} gives probabilities that differ by {difference:.1e}: export it with another torch")
     sizes = {name: f"{path.stat().st_size / 1e6:.1f} MB" for name, path in (("file", file), ("network", network))}
     facts = sizes | {"photos": len(photos), "difference": difference}
-    write_text(folder / "README.md", card(model, train, metrics, facts))
+    write_text(folder / "README.md", card(model, train, tests, facts))
     return facts
 
 
@@ -93,13 +91,13 @@ def disagreement(model: Model, network: Path, photos: list[str]) -> float:
     return float(np.max(found))
 
 
-def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) -> str:
-    """The model card in Markdown; arguments: see `leave`, facts: what it returns."""
+def card(model: Model, train: pd.DataFrame, tests: pd.DataFrame, facts: dict) -> str:
+    """The model card in Markdown; tests: the accuracies among the metrics of `leave`, facts: what it returns."""
     licences = published.read("collections").set_index("collection")["licence"].replace("none", "none stated")
     sources = train.groupby("collection")["camera_model"].agg(["size", lambda names: ", ".join(sorted({*names}))])
     sources.insert(0, "licence", licences.reindex(sources.index).fillna("not listed"))
     known = train.groupby("camera_model")[["device", "collection"]].nunique().join(train["camera_model"].value_counts())
-    tests = _accuracy(metrics).set_index("experiment").fillna({"group": ""})
+    tests = tests.set_index("experiment").fillna({"group": ""})
     tests.index = [", ".join(filter(None, [labels().get(name, name), own])) for name, own in tests["group"].items()]
     reached = tests[["protocol"]].assign(right=formatted(tests), photos=tests["photos"], parts=tests["collections"])
     return CARD.format(
@@ -109,10 +107,6 @@ def card(model: Model, train: pd.DataFrame, metrics: pd.DataFrame, facts: dict) 
         sources=_markdown(["collection", "licence", "photos", "camera models"], sources),
         known=_markdown(["camera model", "devices", "collections", "photos"], known.reindex(model.class_names)),
     )  # fmt: skip
-
-
-def _accuracy(metrics: pd.DataFrame) -> pd.DataFrame:
-    return metrics.query("part == 'test' and level == 'photo' and metric == 'accuracy'")
 
 
 def _markdown(head: list[str], rows: pd.DataFrame) -> str:
