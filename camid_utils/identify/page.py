@@ -16,7 +16,7 @@ import torch
 from ..files import atomic_path, command, exclusive_folder, named_path
 from ..models import Model, load_model
 from ..project import resolve
-from .predict import PATCHES, PatchNetwork, default_model
+from .predict import PATCHES, PatchNetwork, default_model, describe_model
 
 WEB, NETWORK, LOCK = Path(__file__).parent / "web", "model.onnx", "package-lock.json"
 METADATA = "camera_model_identification"  # key of the exported file's metadata
@@ -31,19 +31,23 @@ TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".css": "text/cs
 def export(model: Model, path: Path) -> None:
     """Write a model as ONNX: input `patches` uint8 [n, size, size, 3], OUTPUTS float32 [n, classes] and [n, d].
 
-    The metadata has class names and all else that the page needs. ValueError for models of whole photos.
+    The metadata says what the model is: its class names and all else. ValueError for models of whole photos.
     """
     if model.info.get("kind") == "resize":
         raise ValueError("this model takes whole resized photos, the page takes crops only: give another --model")
     network, example = PatchNetwork(model).eval(), torch.zeros((2, *2 * [model.input_size], 3), dtype=torch.uint8)
     options = dict(input_names=["patches"], output_names=OUTPUTS, dynamic_shapes=({0: torch.export.Dim("n")},))
     graph = torch.onnx.export(network, (example,), dynamo=True, verbose=False, **options).model_proto
-    facts = dict(zip(Model._fields[1:], model[1:], strict=True)) | {"patches": PATCHES}
-    onnx.helper.set_model_props(graph, {METADATA: json.dumps(facts)})
+    onnx.helper.set_model_props(graph, {METADATA: json.dumps(_facts(model))})
     for node in graph.graph.node:
         node.ClearField("metadata_props")  # the exporter's own notes, a quarter of a megabyte
     with atomic_path(path) as partial_file:
         partial_file.write_bytes(graph.SerializeToString())
+
+
+def _facts(model: Model) -> dict:
+    """All of a model but its network, and how many patches of a photo it sees."""
+    return dict(zip(Model._fields[1:], model[1:], strict=True)) | {"patches": PATCHES}
 
 
 def build(model: Model, to: Path, network: Path | None = None) -> Path:
@@ -54,6 +58,7 @@ def build(model: Model, to: Path, network: Path | None = None) -> Path:
     with exclusive_folder(to) as site:
         shutil.copytree(WEB, site)
         shutil.copy(network, site / NETWORK) if network else export(model, site / NETWORK)
+        (site / "model.json").write_text(json.dumps(_facts(model) | {"description": describe_model(model)}))
         if (to / LOCK).is_file() and (to / LOCK).read_bytes() == (WEB / LOCK).read_bytes():
             shutil.copytree(to / "vendor", site / "vendor")
         else:

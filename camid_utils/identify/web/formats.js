@@ -1,4 +1,4 @@
-// Reads the headers of photos and of the model file, before anything is decoded.
+// Reads the headers of photos, before anything is decoded.
 
 const MAX_PIXELS = 300_000_000; // as in camid_utils/photos.py: a damaged header may claim billions
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
@@ -236,39 +236,4 @@ function notAPhoto(bytes) {
   if (/^(II\*\0|MM\0\*|II\x55\0|II\x52O|....ftypcrx|FUJIFILM)/s.test(start))
     return "is a raw photo or a TIFF; its traces differ from those of a JPEG.";
   return "is neither a JPEG nor a PNG.";
-}
-
-const text = (bytes) => new TextDecoder().decode(bytes);
-
-/** The study's entry in an ONNX file's metadata (ModelProto.metadata_props, field 14 of onnx.proto). */
-export function modelMetadata(bytes) {
-  for (const [field, entry] of protobufFields(bytes)) {
-    if (field !== 14) continue;
-    const { 1: key, 2: value } = Object.fromEntries(protobufFields(entry));
-    if (text(key) === "camera_model_identification") return JSON.parse(text(value));
-  }
-  throw new Error("model.onnx is not a model of this study: its metadata has no class names");
-}
-
-/** [number, bytes] of the length-delimited fields of a protobuf message; other fields are skipped. */
-function* protobufFields(bytes) {
-  let at = 0;
-  const varint = () => {
-    let value = 0;
-    for (let scale = 1; ; scale *= 128) {
-      const byte = bytes[at++];
-      value += (byte & 127) * scale;
-      if (!(byte >= 128)) return value; // the last byte, or the end of a file cut short
-    }
-  };
-  while (at < bytes.length) {
-    const tag = varint();
-    const type = tag % 8;
-    if (type === 0) varint();
-    else if (type === 2) {
-      const end = varint() + at;
-      yield [Math.floor(tag / 8), bytes.subarray(at, end)];
-      at = end;
-    } else at += type === 1 ? 8 : 4;
-  }
 }

@@ -20,7 +20,7 @@ const UPRIGHT = {
 
 const $ = (id) => document.getElementById(id);
 const part = (card, selector) => card.querySelector(selector);
-const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const say = (text) => ($("status").textContent = text); // screen readers read it out
 const element = (tag, textContent = "", className = "") =>
   Object.assign(document.createElement(tag), { textContent, className });
@@ -28,7 +28,7 @@ const element = (tag, textContent = "", className = "") =>
 let worker;
 let model;
 let fault; // why the worker is no longer there
-let current; // the photo that the worker has: {id, file, card, bitmap, width, height, orientation}
+let current; // the photo that the worker has: {file, card, bitmap, width, height, orientation}
 let added = 0;
 const waiting = [];
 
@@ -37,7 +37,7 @@ startWorker();
 
 function startWorker() {
   if (!model) say("Loading the network…");
-  stopWorker();
+  worker?.terminate();
   try {
     worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
     worker.onmessage = ({ data }) => receive(data);
@@ -45,12 +45,6 @@ function startWorker() {
   } catch (error) {
     failed(`This browser cannot run the page: ${error.message}`);
   }
-}
-
-function stopWorker() {
-  if (worker) worker.onmessage = worker.onerror = null; // what it has already sent is out of date
-  worker?.terminate();
-  worker = undefined;
 }
 
 /** Choosing, dropping and pasting all end in `add`. */
@@ -88,7 +82,7 @@ function add(files) {
     part(card, "progress").setAttribute("aria-label", `Progress of ${file.name}`);
     part(card, ".stage").textContent = "Waiting";
     $("answers").append(card);
-    waiting.push({ id, file, card });
+    waiting.push({ file, card });
   }
   if (model) say(`Analysing ${files.length === 1 ? files[0].name : `${files.length} photos`}…`);
   next();
@@ -98,14 +92,13 @@ function next() {
   if (current || !model || !waiting.length) return;
   current = waiting.shift();
   part(current.card, ".stage").textContent = "Reading";
-  worker.postMessage({ id: current.id, file: current.file });
+  worker.postMessage(current.file);
 }
 
 /** A message of the worker: about itself, or about the photo it has. */
-function receive({ id, failure, ...message }) {
-  if (failure) return failed(`The network could not be loaded: ${failure}`);
-  if (message.model) introduce(message.model);
-  if (!current || id !== current.id) return;
+function receive(message) {
+  if (message.failure) return failed(`The network could not be loaded: ${message.failure}`);
+  if (message.model) return introduce(message.model);
   if (message.stage) showStage(message);
   if (message.bitmap) showPhoto(message);
   if (message.answer) showAnswer(message.answer);
@@ -125,49 +118,26 @@ function lost({ message }) {
 
 /** The worker did not start, or has stopped: every photo gets the reason. */
 function failed(reason) {
-  stopWorker();
+  worker?.terminate();
   fault = reason;
   for (const photo of [current ?? [], waiting.splice(0)].flat()) showProblem(photo, `was not analysed. ${fault}`);
   current = undefined;
   say(fault);
 }
 
-/** What the model was trained on and how often it errs, all from the model file itself. */
+/** What the model knows and how often it errs. */
 function introduce(loaded) {
   const first = !model;
   model = loaded;
   if (!first) return; // the worker was restarted
   const { class_names: names, info } = model;
-  $("trained").textContent = `It was trained on ${info.dataset} and knows ${names.length} cameras, no others.`;
+  $("description").textContent = model.description;
   $("fiction").hidden = !info.dataset.includes("simulated");
   part($("fiction"), ".dataset").textContent = info.dataset;
   $("known").replaceChildren(...names.map((name) => element("li", readable(name))));
-  $("errors").textContent = errorRates(info.identification ?? {});
   $("about").hidden = false;
   say("Ready.");
   next();
-}
-
-function errorRates({ threshold, own, known_refused: refused, unknown_accepted: accepted, ...others }) {
-  const { another_body: elsewhere, splice_threshold: splice } = others;
-  const places =
-    elsewhere === undefined
-      ? ""
-      : "Of photos by bodies and from places that training never saw, models like it identify " +
-        `${percent(elsewhere, 0)} correctly. `;
-  if (threshold === undefined)
-    return `${places}It always names one of them: no threshold for “none of the known cameras” was measured.`;
-  const parts =
-    splice === undefined
-      ? ""
-      : " It said that parts look like different cameras for " +
-        `${percent(others.splice_false_alarms, 0)} of untouched photos and ${percent(others.splice_detected, 0)} of ` +
-        "photos put together from two cameras.";
-  return (
-    `${places}It can answer “none of the known cameras”. In the study’s test, ${own ? "it" : "networks trained like it without some of the cameras"} ` +
-    `gave this answer for ${percent(refused, 0)} of the photos by known cameras, and named a camera for ` +
-    `${percent(accepted, 0)} of the photos by unknown ones.${parts}`
-  );
 }
 
 function showStage({ stage, done, total }) {

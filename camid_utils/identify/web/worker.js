@@ -1,7 +1,7 @@
 // Decodes photos and runs the network in the background, so that the page stays responsive.
 
 import { answer, compareHeader, compareParts, positions } from "./answer.js";
-import { DAMAGED, Problem, examine, modelMetadata, refuse, repaired } from "./formats.js";
+import { DAMAGED, Problem, examine, refuse, repaired } from "./formats.js";
 import { cut, preview } from "./pixels.js";
 import openJpegDecoder from "./vendor/jpeg.js";
 import * as ort from "./vendor/ort.js";
@@ -17,25 +17,26 @@ ready.then(
   (error) => postMessage({ failure: error.message ?? String(error) }),
 );
 
-self.onmessage = async ({ data: { id, file } }) => {
+self.onmessage = async ({ data: file }) => {
   try {
-    postMessage({ id, answer: await identify(id, file) });
+    postMessage({ answer: await identify(file) });
   } catch (error) {
-    postMessage({ id, problem: inWords(error), broken: error.broken ?? !(error instanceof Problem) });
+    postMessage({ problem: inWords(error), broken: error.broken ?? !(error instanceof Problem) });
   }
 };
 
-/** The network with its metadata, and both decoders: all that is ever downloaded. */
+/** The network, the facts about it, and both decoders: all that is ever downloaded. */
 async function load() {
   if (!self.WebAssembly)
     throw new Error("this browser has no WebAssembly. On an iPhone or iPad, Lockdown Mode switches it off.");
-  const [bytes, wasmBinary, jpeg] = await Promise.all([
+  const [bytes, facts, wasmBinary, jpeg] = await Promise.all([
     download("model.onnx"),
+    download("model.json"),
     download("vendor/ort-wasm.wasm"),
     openJpegDecoder({ locateFile: () => here("vendor/jpeg.wasm") }),
     openPngDecoder(here("vendor/png.wasm")),
   ]);
-  const model = modelMetadata(bytes);
+  const model = JSON.parse(new TextDecoder().decode(facts));
   Object.assign(ort.env.wasm, { wasmBinary, wasmPaths: { mjs: here("vendor/ort-wasm.js") }, numThreads: 1 });
   const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
   return { model, jpeg, session };
@@ -48,7 +49,7 @@ async function download(name) {
 }
 
 /** The answer for one file; meanwhile the page gets progress messages and a small copy to draw. */
-async function identify(id, file) {
+async function identify(file) {
   const { model, jpeg, session } = await ready;
   const started = performance.now();
   const bytes = await contents(file);
@@ -59,15 +60,15 @@ async function identify(id, file) {
       `has ${width} × ${height} pixels; the network needs at least ${size} × ${size}. ` +
         "Choose the original photo, not a thumbnail.",
     );
-  postMessage({ id, stage: "decoding" });
+  postMessage({ stage: "decoding" });
   const photo = kind === "jpeg" ? decodedJpeg(jpeg, bytes) : decodedPng(bytes);
   const corners = positions(height, width, size, model.patches, model.info.margin);
   const [logits, features] = [[], []];
   try {
     const bitmap = await preview(photo);
-    postMessage({ id, bitmap, width, height, orientation }, [bitmap]);
+    postMessage({ bitmap, width, height, orientation }, [bitmap]);
     for (let start = 0; start < corners.length; start += BATCH) {
-      postMessage({ id, stage: "analysing", done: start, total: corners.length });
+      postMessage({ stage: "analysing", done: start, total: corners.length });
       const found = await predict(session, cut(photo, corners.slice(start, start + BATCH), size), size);
       logits.push(...found.logits);
       features.push(...found.features);
