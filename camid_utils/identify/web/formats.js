@@ -23,18 +23,12 @@ export function examine(bytes) {
       `claims to be ${header.width} × ${header.height} pixels: it is damaged, or larger than the ` +
         `${MAX_PIXELS / 1e6} megapixels that this page accepts. Choose the camera’s own file.`,
     );
-  return { ...header, key: headerKey(bytes, header) };
+  return header;
 }
 
 /** The same key of a JPEG's header as header_key in camid_utils/photos.py; "" where its tables cannot be read. */
-function headerKey(bytes, { kind, width, height }) {
-  const tables = {};
-  let layers = [];
-  for (const [, marker, segment] of kind === "jpeg" ? segments(bytes) : []) {
-    if (marker === SOS) break;
-    if (marker === 0xdb) Object.assign(tables, quantisationTables(segment));
-    if (isFrame(marker)) layers = Array.from({ length: segment[7] }, (_, i) => segment.subarray(9 + 3 * i, 11 + 3 * i));
-  }
+function headerKey(frame, tables, { width, height }) {
+  const layers = Array.from({ length: frame[7] }, (_, i) => frame.subarray(9 + 3 * i, 11 + 3 * i));
   if (!layers.length || !layers.every(([, table]) => tables[table])) return "";
   const times = (shift) => Math.floor(((layers[0][0] >> shift) & 15) / ((layers[1][0] >> shift) & 15));
   const chroma = layers[1] ? tables[layers[1][1]] : [];
@@ -61,15 +55,19 @@ const diagonal = (place) => (place >> 3) + (place & 7);
 const along = (place) => (diagonal(place) % 2 ? place >> 3 : place & 7);
 const ZIGZAG = [...Array(64).keys()].sort((a, b) => diagonal(a) - diagonal(b) || along(a) - along(b));
 
-/** Size and EXIF orientation: from the frame header (ITU-T T.81, B.2) and the APP1 segment before it. */
+/** What the segments before the image data say: frame header (ITU-T T.81, B.2), quantisation tables, EXIF. */
 function jpegHeader(bytes) {
-  let orientation = 1;
+  let [orientation, frame] = [1];
+  const tables = {};
   for (const [, marker, segment] of segments(bytes)) {
-    if (marker === SOS) break; // image data before any frame header
+    if (marker === SOS) break;
     if (marker === 0xe1) orientation = exifOrientation(view(segment), 2) ?? orientation;
-    if (isFrame(marker) && segment.length > 10) return { kind: "jpeg", orientation, ...frameHeader(segment) };
+    if (marker === 0xdb) Object.assign(tables, quantisationTables(segment));
+    if (isFrame(marker) && segment.length > 10) frame = segment;
   }
-  throw new Problem(DAMAGED);
+  if (!frame) throw new Problem(DAMAGED); // image data before any frame header
+  const size = frameHeader(frame);
+  return { kind: "jpeg", orientation, ...size, key: headerKey(frame, tables, size) };
 }
 
 const [SOS, EOI] = [0xda, 0xd9];
@@ -199,7 +197,7 @@ function pngHeader(bytes) {
   const chunks = view(bytes);
   if (!wholeChunks(chunks)) throw new Problem(DAMAGED);
   if (bytes[24] === 16) throw new Problem("is a PNG with 16 bits per colour. Save it with 8 bits.");
-  return { kind: "png", orientation: 1, width: chunks.getUint32(16), height: chunks.getUint32(20) };
+  return { kind: "png", orientation: 1, width: chunks.getUint32(16), height: chunks.getUint32(20), key: "" };
 }
 
 /** Whether all chunks of a PNG are intact (ISO/IEC 15948, 5.3: length, type, data and their CRC-32). */
