@@ -1,9 +1,7 @@
 """The answer for one photo, "none of the known cameras", parts by different cameras, the command line and its map."""
 
-import io
 import json
 import os
-import sys
 from unittest.mock import Mock
 
 import numpy as np
@@ -219,18 +217,6 @@ def test_litter_is_passed_over_and_what_is_skipped_is_counted(photos, model_file
     names = [json.loads(line)["photo"].rsplit("/")[-1] for line in out.splitlines()]
     assert names == ["d.jfif", "e.JPE", "f.JPG", "link.jpg"]  # which is also red.jpg: each photo once
     assert "skipped: 2 HEIC, 1 video" in err and "could not be read" not in err
-
-
-@pytest.mark.parametrize("name", ["Müller 猫.jpg", os.fsdecode(b"\xff.jpg")])
-def test_names_outside_the_terminals_encoding_are_printed(photos, model_file, monkeypatch, name):
-    (photos / "red.jpg").rename(photos / name)
-    (photos / f"bad {name}").touch()
-    for stream in ("stdout", "stderr"):
-        monkeypatch.setattr(sys, stream, io.TextIOWrapper(io.BytesIO(), "ascii"))
-    given = ["--model", str(model_file), str(photos / name), str(photos / f"bad {name}")]
-    assert __main__.main(given) == __main__.main([*given, "--json"]) == 1
-    sys.stdout.flush()
-    assert b"Warm Red" in sys.stdout.buffer.getvalue() and b"\\u" in sys.stdout.buffer.getvalue()
 
 
 def test_the_answer_has_the_camera_its_votes_and_a_note_and_heic_is_named(photos, model_file, capsys):
