@@ -151,7 +151,7 @@ def weighted_metrics(table: pd.DataFrame, weights: np.ndarray, unit: np.ndarray)
     k, true = len(names), pd.Index(names).get_indexer(table["true"])
     ones, picked = np.ones(len(table)), np.take_along_axis(logs, true[:, None], 1)
     shape = weights.shape[1], k * k
-    per_unit = sparse.csr_array((ones, (unit, true * k + logs.argmax(1))), shape=shape)
+    per_unit = sparse.csr_array((ones, (unit, true * k + np.nan_to_num(logs, nan=-np.inf).argmax(1))), shape=shape)
     matrices = (per_unit.T @ weights.T).T.reshape(-1, k, k)
     values = ones, (logs > picked).sum(1) < 3, -picked[:, 0]
     n, top3, loss = (weights @ np.stack([np.bincount(unit, v, shape[0]) for v in values], axis=1)).T

@@ -8,6 +8,8 @@ import pandas as pd
 
 from . import splits
 
+SAME, ANOTHER = "same body", "another body"  # was the physical camera of a test photo trained on?
+
 
 class Plan(NamedTuple):
     """The part and the label of each row of a patch table."""

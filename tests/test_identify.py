@@ -244,8 +244,11 @@ def test_errors_say_what_to_do(photos, model, model_file, tmp_path, monkeypatch,
              "no model file": [photos, "--model", "no.safetensors"],
              "JPEG and PNG files are read": [tmp_path / "empty"], "ends in .png": [*drawn, tmp_path / "map.jpg"],
              "File exists": [*drawn, tmp_path / "file" / "map.png"],
-             "is one of the photos": [tmp_path / "own.png", *drawn[1:], tmp_path / "own.png"]}  # fmt: skip
-    Image.new("RGB", (80, 80)).save(tmp_path / "own.png")
+             "would replace one": [tmp_path / "own.png", *drawn[1:], tmp_path / "own.png"],
+             "replace one of the photos": [tmp_path / "own.png", tmp_path / "own-1-own.png", *drawn[1:],
+                                           tmp_path / "own.png"]}  # fmt: skip
+    for name in ("own", "own-1-own"):
+        Image.new("RGB", (80, 80)).save(tmp_path / f"{name}.png")
     for message, arguments in wrong.items():
         assert __main__.main(list(map(str, arguments))) == 2 and message in capsys.readouterr().err
     for arguments in ([""], [str(photos), "--model", ""]):

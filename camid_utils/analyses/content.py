@@ -9,10 +9,8 @@ import pandas as pd
 
 from .. import intervals
 from ..evaluation import LOG_PROB, class_names, log_probabilities, predicted, vote
-from ..planning import Plan
+from ..planning import ANOTHER, SAME, Plan
 from ..splits import FOLDS, TEST_DEVICES
-
-SAME, ANOTHER = "same body", "another body"
 
 
 def matched(predictions: pd.DataFrame) -> pd.DataFrame:

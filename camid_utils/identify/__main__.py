@@ -67,8 +67,11 @@ def _identify(options: argparse.Namespace) -> int:
         print(f"left out: {folder}", file=sys.stderr)
     if not photos:
         raise FileNotFoundError(f"no photo in {', '.join(map(str, options.photos))}: JPEG and PNG files are read")
-    if options.map and os.path.realpath(options.map) in map(os.path.realpath, photos):
-        raise ValueError(f"--map {options.map} is one of the photos: give another name")
+    maps = [options.map] if options.map else []
+    if options.map and len(photos) > 1:
+        maps = [options.map.with_stem(f"{options.map.stem}-{n}-{path.stem}") for n, path in enumerate(photos, 1)]
+    if {*map(os.path.realpath, maps)} & {*map(os.path.realpath, photos)}:
+        raise ValueError(f"--map {options.map} would replace one of the photos: give another name")
     file = options.model or predict.default_model()
     model = load_model(file)
     try:
@@ -76,7 +79,7 @@ def _identify(options: argparse.Namespace) -> int:
     except KeyError as fact:
         raise ValueError(f"this model file is of another version, it lacks {fact}: give another --model") from fact
     bar = progress(photos, "photos", unit="photo", disable=len(photos) < 5)
-    for number, path in enumerate(bar, 1):
+    for number, path in enumerate(bar):
         try:
             if path.exists() and not path.is_file():
                 raise ValueError("it is no regular file, and is read twice: save it as one first")
@@ -97,8 +100,7 @@ def _identify(options: argparse.Namespace) -> int:
             from ..figures import photographs, style  # matplotlib, only for maps
 
             figure = photographs.camera_map(photo, corners, log_softmax(logits, axis=1), model.class_names, about)
-            several = f"-{number}-{path.stem}" if len(photos) > 1 else ""
-            style.save(figure, options.map.parent, options.map.stem + several)
+            style.save(figure, options.map.parent, maps[number].stem)
     if failures:
         print(f"{len(failures)} of {total} could not be read", file=sys.stderr)
     return int(bool(failures))

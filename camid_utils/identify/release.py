@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from .. import published
-from ..analyses.content import ANOTHER
 from ..experiments import labels
 from ..files import write_text
 from ..intervals import formatted
 from ..models import Model, load_model, save_model
 from ..patches import cut_patches
 from ..photos import read_image
+from ..planning import ANOTHER
 from . import page
 from .predict import PATCHES, PUBLISHED, combine, describe_model, predict_photo, seen_headers
 

@@ -117,7 +117,7 @@ def by_combination(runs: dict[Path, dict[str, object]]) -> pd.DataFrame:
     if "seed" not in table:
         return table
     names = [name for name in next(iter(runs.values())) if name != "seed"]
-    for _, group in table.groupby(names, sort=False) if names else [(None, table)]:
+    for _, group in table.groupby(names, sort=False, dropna=False) if names else [(None, table)]:
         values = group.drop(columns=[*names, "seed"])
         spread = pd.DataFrame({"mean": values.mean(), "std": values.std()}).T.rename_axis("seed").reset_index()
         parts += [group, spread.assign(**group[names].iloc[0])]
