@@ -44,15 +44,20 @@ def plan(
     return Plan(used, target, seed, part, labels, names, note)
 
 
-def plans(table: pd.DataFrame, protocol: str, seed: int, seeds: int = 1) -> list[Plan]:
-    """A plan per seed from `seed` on; classes that one of them cannot serve are left out of all."""
+def plans(table: pd.DataFrame, protocol: str, seed: int, seeds: int = 1, evaluate: int = 0) -> list[Plan]:
+    """A plan per seed from `seed` on; classes that one of them cannot serve are left out of all.
+
+    evaluate: the maximum number of patches per val or test photo; 0 for all.
+    """
     found = [plan(table, protocol, seed + i) for i in range(seeds)]
     common = set.intersection(*(set(one.class_names) for one in found))
+    if not common:
+        raise ValueError(f"no camera model can be split by {protocol} with all of {seeds} seeds from {seed} on")
     if any(set(one.class_names) != common for one in found):
         only = f"only the {len(common)} classes that all compared splits can serve are used"
         again = [plan(table, one.protocol, one.seed, classes=common) for one in found]
         found = [new._replace(note=f"{old.note}\n{only}") for new, old in zip(again, found, strict=True)]
-    return found
+    return [_limit_patches(table, one, evaluate) for one in found]
 
 
 def shared_training(

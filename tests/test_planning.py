@@ -68,6 +68,8 @@ def test_one_training_part_is_tested_in_five_ways():
             shared = [bool({*train[c]} & {*test[c]}) for c in ("patch", "photo", "scene", "device")]
             assert tuple(shared) == OVERLAP[protocol] and set(test["camera_model"]) == set(MODELS)
             assert not {*table["photo"].iloc[plan.rows("val")]} & {*train["photo"], *test["photo"]}
+    (strict,) = planning.plans(table, "scene+device", 0, evaluate=2)
+    assert (found["scene+device"][0].rows("test") == strict.rows("test")).all()
 
 
 def test_a_photo_set_aside_has_another_of_its_device_and_scene_in_training_where_a_class_has_such():
