@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from helpers import MODELS
 
-from camid_utils import evaluation, planning
+from camid_utils import evaluation, models, planning
 from camid_utils.analyses import content
 from camid_utils.evaluation import LOG_PROB
+from camid_utils.identify import predict
 
 
 def predictions(rows: list[tuple]) -> pd.DataFrame:
@@ -110,11 +111,22 @@ def test_the_brand_is_the_one_with_the_most_probability():
     assert evaluation.vote(found)["patches"].tolist() == [1, 1]  # can be voted again
 
 
-def test_probabilities_of_two_methods_are_multiplied_photo_by_photo():
-    rows = [(0, "1", "Acme_A", [0.5, 0.25, 0.25]), (0, "1", "Acme_B", [0.2, 0.4, 0.4])]
-    first = predictions(rows).assign(photo=["a", "b"])
-    second = predictions([(*rows[1][:3], [0.1, 0.8, 0.1]), (*rows[0][:3], [0.2, 0.4, 0.4])]).assign(photo=["b", "a"])
-    found = content.together(first, second).set_index("photo").loc[["a", "b"]]
-    expected = np.array([[0.1, 0.1, 0.1], [0.02, 0.32, 0.04]])
-    shares = np.exp(evaluation.log_probabilities(found))
-    np.testing.assert_allclose(shares, expected / expected.sum(axis=1, keepdims=True))
+def test_pixels_and_header_are_combined_as_the_tool_does_it(monkeypatch):
+    """Seed 0 trained on a, b, c and d, seed 1 on a, b and y; the header of x is that of a, b and c."""
+    for module in (content, predict):
+        monkeypatch.setattr(module, "header_key", lambda path, height, width: path)
+    photos = pd.DataFrame({"photo": [*"abcdxy"], "path": [*"hhhoh", "new"], "height": 1, "width": 1})
+    photos["camera_model"] = ["Acme_A", "Acme_A", "Acme_B", "Bolt_C", "Acme_A", "Acme_B"]
+    parts = np.isin([*"abcdxy"], [*"abcd"]), np.isin([*"abcdxy"], [*"aby"])
+    plans = [planning.Plan("collection", "camera_model", seed, np.where(part, "train", "test"), None, MODELS, "")
+             for seed, part in enumerate(parts)]  # fmt: skip
+    shares = [[0.2, 0.3, 0.5], [0.1, 0.6, 0.3]]
+    rows = predictions([(seed, "1", "Acme_A", share) for seed in (0, 1) for share in shares]).assign(photo=[*"xy"] * 2)
+    found = content.with_headers(rows, photos, photos, plans).set_index(["seed", "photo"])
+    headers = {"h": [["Acme_A", 2], ["Acme_B", 1]]}, {"h": [["Acme_A", 2]], "new": [["Acme_B", 1]]}
+    for (seed, photo), own in found.iterrows():
+        cameras = [*zip(MODELS, shares["xy".index(photo)], strict=True)]
+        model = models.Model(None, MODELS, 1, "0..255", {"headers": headers[seed]})
+        answer = {"cameras": cameras, "unknown": False, "parts_differ": False}
+        told = predict.compare_header({"x": "h", "y": "new"}[photo], answer, model)["together"]
+        assert {name: np.exp(own[LOG_PROB + name]) for name in MODELS} == pytest.approx(dict(told))

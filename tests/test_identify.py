@@ -196,7 +196,10 @@ def test_the_head_line_says_unknown_and_parts_differ(model, photos, tmp_path, ca
     assert (both["unknown"], both["parts_differ"], len(both["cameras"])) == (threshold == 0.999, limit == 0.1, 2)
     assert both["parts_statistic"] > 0.1 > red["parts_statistic"] and red["parts"] == []
     assert both["parts"] == [["left", "Cold_Blue"], ["right", "Warm_Red"]] * (limit == 0.1)
-    for text in ("5% of those by known cameras were refused, 50% of those by unknown", "; 75% of splices detected, 2%"):
+    for text in (
+        "5 % of those by known cameras were refused, 50 % of those by unknown",
+        "; 75 % of splices detected, 2 %",
+    ):
         assert text in err
 
 

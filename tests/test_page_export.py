@@ -107,9 +107,9 @@ def test_a_model_to_publish_leaves_two_files_that_agree_and_a_card_that_says_wha
     assert kept.info == model.info | expected
     assert sorted(kept.info["headers"].values()) == [[[name, 2]] for name in sorted(NAMES)]
     assert release.disagreement(kept, folder / page.NETWORK, train["path"]) <= release.CLOSE
-    for text in ("names 3 camera models", "5% of those by known cameras were refused", "not evidence in court",
-                 "Of photos by bodies and from places that training never saw, models like it identify 38% correctly.",
-                 "Of 40 photos set aside, the limit refused 5%; of 19\nphotos",
+    for text in ("names 3 camera models", "5 % of those by known cameras were refused", "not evidence in court",
+                 "Of photos by bodies and from places that training never saw, models like it identify 38 % correctly.",
+                 "Of 40 photos set aside, the limit refused 5 %; of 19\nphotos",
                  "| base, new photos | photo | 75.0 % (50.0 to 100.0) | 6 | 2 |",
                  "| mine | collection | 62.5 % (50.0 to 100.0) | 6 | 2 |",
                  "| mine, another body | collection | 37.5 % (50.0 to 100.0) | 6 | 2 |",

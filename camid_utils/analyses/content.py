@@ -9,6 +9,8 @@ import pandas as pd
 
 from .. import intervals
 from ..evaluation import LOG_PROB, class_names, log_probabilities, predicted, vote
+from ..identify.predict import seen_headers
+from ..photos import header_key
 from ..planning import ANOTHER, SAME, Plan
 from ..splits import FOLDS, TEST_DEVICES
 
@@ -68,13 +70,24 @@ def brands(predictions: pd.DataFrame) -> pd.DataFrame:
     return found.assign(**added)
 
 
-def together(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Predictions by two methods as if they were independent, one row per photo: their probabilities are multiplied."""
-    first, second = (vote(table).set_index(["seed", "photo"]) for table in (first, second))
-    columns = [LOG_PROB + name for name in class_names(first)]
-    logs = first[columns] + second.loc[first.index, columns]
-    logs = logs.sub(np.logaddexp.reduce(logs, axis=1), axis=0)
-    return first.drop(columns=columns).join(logs).reset_index()
+def with_headers(
+    predictions: pd.DataFrame, catalogue: pd.DataFrame, table: pd.DataFrame, plans: list[Plan]
+) -> pd.DataFrame:
+    """Predictions by pixels and header together, one row per photo, as `identify` does it (predict.compare_header).
+
+    catalogue: of these photos and of those that the plans train on; plans: of `table`, one per seed.
+    """
+    photos, found = catalogue.set_index("photo")[["path", "height", "width", "camera_model"]], []
+    for plan in plans:
+        headers = seen_headers(photos.loc[table["photo"].iloc[plan.rows("train")].unique()])
+        votes = vote(predictions[predictions["seed"] == plan.seed])
+        names, tested = class_names(votes), photos.loc[votes["photo"], ["path", "height", "width"]]
+        seen = [dict(headers.get(header_key(*photo), [])) for photo in tested.itertuples(index=False)]
+        counts = pd.DataFrame(seen, columns=names).fillna(0).to_numpy(float) + 1 / len(names)
+        logs = log_probabilities(votes) + np.log(counts)
+        votes[list(votes.filter(like=LOG_PROB))] = logs - np.logaddexp.reduce(logs, axis=1, keepdims=True)
+        found.append(votes)
+    return pd.concat(found, ignore_index=True)
 
 
 def chosen_elsewhere(accuracy: pd.DataFrame) -> pd.DataFrame:

@@ -188,17 +188,17 @@ def describe_model(model: Model) -> str:
     data, rates = model.info["dataset"], model.info.get("identification", {})
     text = f"{len(model.class_names)} cameras, trained on {data}{'' if data.endswith('photographs') else ' photos'}"
     if "another_body" in rates:
-        right = f"{rates['another_body']:.0%}"
+        right = f"{100 * rates['another_body']:.0f} %"
         text += f". Of photos by bodies and from places that training never saw, models like it identify {right}"
         text += " correctly"
     if "threshold" not in rates:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
-    known, unknown = (f"{rates[key]:.0%}" for key in ("known_refused", "unknown_accepted"))
+    known, unknown = (f"{100 * rates[key]:.0f} %" for key in ("known_refused", "unknown_accepted"))
     measured = "" if rates.get("own") else ", of networks trained like it without some cameras"
     text += f". Test photos{measured}: {known} of those by known cameras were refused"
     text += f", {unknown} of those by unknown cameras accepted"
     if "splice_threshold" in rates:
-        found, alarms = (f"{rates[key]:.0%}" for key in ("splice_detected", "splice_false_alarms"))
+        found, alarms = (f"{100 * rates[key]:.0f} %" for key in ("splice_detected", "splice_false_alarms"))
         text += f"; {found} of splices detected, {alarms} of untouched photos called spliced"
     return f"{text}."
 

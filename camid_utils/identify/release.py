@@ -38,8 +38,8 @@ app. Its probabilities are not likelihood ratios.
 
 By photo, with 95 % intervals. `photo`: this classifier, on photos set aside. `collection`: other classifiers of the
 same recipe, on collections left out of their training, by bodies that training saw or not.
-Of {limit[photos]} photos set aside, the limit refused {limit[known_refused]:.0%}; of {limit[unknown_photos]}
-photos by cameras that it does not know, {limit[unknown_accepted]:.0%} were accepted.
+Of {limit[photos]} photos set aside, the limit refused {refused:.0f} %; of {limit[unknown_photos]}
+photos by cameras that it does not know, {accepted:.0f} % were accepted.
 
 {reached}
 ## Trained on
@@ -100,9 +100,11 @@ def card(model: Model, train: pd.DataFrame, tests: pd.DataFrame, facts: dict) ->
     tests = tests.set_index("experiment").fillna({"group": ""})
     tests.index = [", ".join(filter(None, [labels().get(name, name), own])) for name, own in tests["group"].items()]
     reached = tests[["protocol"]].assign(right=formatted(tests), photos=tests["photos"], parts=tests["collections"])
+    limit = model.info["identification"]
     return CARD.format(
         **facts, classes=len(model.class_names), about=describe_model(model), kind=model.net.settings["network"],
-        patches=PATCHES, size=model.input_size, info=model.info, limit=model.info["identification"], trained=len(train),
+        patches=PATCHES, size=model.input_size, info=model.info, limit=limit, trained=len(train),
+        refused=100 * limit["known_refused"], accepted=100 * limit["unknown_accepted"],
         reached=_markdown(["test", "split", "photos correctly classified", "photos", "collections"], reached),
         sources=_markdown(["collection", "licence", "photos", "camera models"], sources),
         known=_markdown(["camera model", "devices", "collections", "photos"], known.reindex(model.class_names)),
