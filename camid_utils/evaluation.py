@@ -93,8 +93,12 @@ def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
 
 def predicted(predictions: pd.DataFrame) -> np.ndarray:
     """The most probable class of each row; classes without a value, which a fold leaves out, are never predicted."""
-    logs = np.nan_to_num(log_probabilities(predictions), nan=-np.inf)
-    return np.array(class_names(predictions))[logs.argmax(1)]
+    return np.array(class_names(predictions))[_most_probable(log_probabilities(predictions))]
+
+
+def _most_probable(logs: np.ndarray) -> np.ndarray:
+    """Number of the most probable class of each row of log-probabilities, of which NaN is none."""
+    return np.nan_to_num(logs, nan=-np.inf).argmax(1)
 
 
 def vote(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -151,7 +155,7 @@ def weighted_metrics(table: pd.DataFrame, weights: np.ndarray, unit: np.ndarray)
     k, true = len(names), pd.Index(names).get_indexer(table["true"])
     ones, picked = np.ones(len(table)), np.take_along_axis(logs, true[:, None], 1)
     shape = weights.shape[1], k * k
-    per_unit = sparse.csr_array((ones, (unit, true * k + np.nan_to_num(logs, nan=-np.inf).argmax(1))), shape=shape)
+    per_unit = sparse.csr_array((ones, (unit, true * k + _most_probable(logs))), shape=shape)
     matrices = (per_unit.T @ weights.T).T.reshape(-1, k, k)
     values = ones, (logs > picked).sum(1) < 3, -picked[:, 0]
     n, top3, loss = (weights @ np.stack([np.bincount(unit, v, shape[0]) for v in values], axis=1)).T

@@ -90,4 +90,8 @@ def write_run_record(out: Path, profile: str, parameters: dict, name: str, secon
 def read_record(out: Path) -> dict:
     """run.json of a run or of published results, empty where there is none."""
     path = out / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return record | {"notebooks": dict(record.get("notebooks", {}))} if record else {}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, and start the same command again") from error

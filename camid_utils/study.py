@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     parameters = read_parameters(options.profile, options.p)
     out = options.out or default_out(options.profile, parameters)
     notebooks = find_notebooks(options.only)
+    if options.publish and options.p:
+        raise ValueError("--publish copies a run as it is, so it does not go with -p")
     if options.grid or options.cluster or options.jobs != 1:
         return run_grid(options, notebooks, out if options.out else out / "grid")
     if options.publish:

@@ -342,6 +342,7 @@ def test_a_public_photo_counts_only_with_the_listed_content_and_the_others_go_on
     assert failed == dict(zip(server.listed["file"][1:3], reasons, strict=True))
     assert len(server.asked) == 4 and not list(server.folder.rglob(".*.jpg"))  # each was asked for once
     server.files = files
+    (server.folder / server.listed["file"][3]).write_bytes(b"cut")  # of another size: downloaded again
     assert photographs() == 0 and check.findings(check.load(server.folder), server.folder) == {}
 
 

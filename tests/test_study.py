@@ -78,6 +78,7 @@ WRONG = [  # what is given besides a profile and a folder, and what the error sa
     ("--profile bad", "profile bad or a -p cannot be read"),
     ("--only 09", "there are 01, 02"),
     ("--publish", "not a finished run: 01_first did not run, 02_second did not run"),
+    ("--publish -p seed=1", "--publish copies a run as it is"),
     ("--grid seed", "--grid seed: write each parameter once, as name=value,value"),
     ("--grid seed=0 seed=1", "--grid seed=1: write each parameter once"),
     ("--grid seed=0,0", "two combinations would share a folder"),
@@ -404,6 +405,9 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     entries["notebooks"]["03_renamed"] = entries["notebooks"]["01_first"]
     (tmp_path / "out" / "run.json").write_text(json.dumps(entries))
     assert study.main([*asked, "--publish"]) == 2 and "03_renamed is gone, so delete" in capsys.readouterr().err
+    for damage in ("{", "[1]", '{"notebooks": [1]}'):
+        (tmp_path / "out" / "run.json").write_text(damage)
+        assert study.main([*asked, "--publish"]) == 2 and "run.json is damaged" in capsys.readouterr().err
 
 
 # grids

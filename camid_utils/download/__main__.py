@@ -5,8 +5,8 @@
     python -m camid_utils.download floreview --to DIR    stills of 46 phones, from the university's server: tens of GB
     python -m camid_utils.download check DIR             what is missing, extra, duplicate, broken or of another camera
 
-The same command resumes an interrupted download and tries again what failed; DIR/failed.txt lists it. Only photos that
-are complete and can be decoded are kept. Ctrl-C stops at any time.
+The same command resumes an interrupted download and tries again what failed; DIR/failed.txt lists it. Only complete
+files are kept: with the listed content or, where no list gives it, photos that can be decoded. Ctrl-C stops it.
 
 The public photographs belong to their owners. Each collection is a repository on GitHub; what it states as its licence
 is shown before the download, and --licensed leaves out collections that state none. A licence for code need not cover
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="what", required=True)
     for name, data in DATA.items():
         add = commands.add_parser(name, help=data, description=f"Download {data}.").add_argument
-        add("--to", type=named_path, required=True, metavar="DIR", help="the only folder that is written to")
+        add("--to", type=named_path, required=True, metavar="DIR", help="the folder of the photos")
         add("--devices", nargs="+", default=[], metavar="NAME", help="only these devices or camera models")
         add("--limit", type=int, metavar="N", help="at most N photos, spread evenly over the devices")
         add("--dry-run", action="store_true", help="show what would be downloaded from each device and write nothing")
@@ -163,8 +163,14 @@ def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable[[str], byt
 
 
 def _absent(files: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The files that are not in `folder`."""
-    return files[[not os.path.isfile(folder / path) for path in files["path"]]]  # False for names too long
+    """The files that are not in `folder`, or, where a list gives exact sizes, of another size there."""
+    exact = {"blob", "size"} <= {*files}
+
+    def there(file) -> bool:
+        path = folder / file.path
+        return os.path.isfile(path) and (not exact or path.stat().st_size == file.size)  # False for names too long
+
+    return files[[not there(file) for file in files.itertuples()]]
 
 
 if __name__ == "__main__":
