@@ -97,15 +97,15 @@ def read_parameters(profile: str, assignments: list[str]) -> dict[str, object]:
             name, equals, value = text.partition("=")
             if not equals:
                 raise ValueError(f"-p {text}: write it as name=value")
-            # a string is used as it is: a folder's name may mean something in YAML
-            parameters[name] = value if isinstance(known.get(name), str) else yaml.safe_load(value)
+            # only true and false are read as YAML: in it a folder's name may mean something, and 010 is 8
+            parameters[name] = yaml.safe_load(value) if isinstance(known.get(name), bool) else value
     except yaml.YAMLError as error:
         raise ValueError(f"profile {profile} or a -p cannot be read: {' '.join(str(error).split())}") from error
     for name, value in parameters.items():
         if name not in known:
             raise ValueError(f"no notebook has a parameter {name!r}: there are {', '.join(sorted(known))}")
         expected = type(known[name])
-        if type(value) in {float: (int, str), str: (int, float)}.get(expected, ()):  # YAML reads 1e-3 as a string
+        if type(value) in {int: (str,), float: (int, str), str: (int, float)}.get(expected, ()):
             with contextlib.suppress(ValueError):
                 parameters[name] = expected(value)
         if type(parameters[name]) is not expected:

@@ -129,6 +129,7 @@ def test_calibration_changes_the_confidence_and_not_the_camera():
 def test_the_threshold_refuses_the_share_asked_for_and_no_more():
     scores = np.random.default_rng(1).permutation(100) / 100
     assert (scores < open_set.threshold(scores, 0.05)).sum() == 5
+    assert (scores < open_set.threshold(scores, 1.0)).sum() == 99  # the best one is always accepted
     assert (np.full(10, 0.7) < open_set.threshold(np.full(10, 0.7), 0.05)).sum() == 0
     assert (scores > open_set.splice_limit(pd.DataFrame({"parts_statistic": scores}), 0.05)).sum() == 5
 

@@ -56,6 +56,7 @@ def test_the_command_line_overrides_a_profile(notebooks):
     assert study.read_parameters("odd", []) == {"rate": 0.001}
     for text in ("1e-3", ".001"):
         assert study.read_parameters("small", [f"rate={text}"])["rate"] == 0.001
+    assert study.read_parameters("small", ["number=010"])["number"] == 10  # 8 in YAML
 
 
 @pytest.mark.parametrize("text", ["", "~/photos", "2010", "2010-01-31", "no", "a: b", "[x", "007", "  "])
@@ -68,7 +69,7 @@ WRONG = [  # what is given besides a profile and a folder, and what the error sa
     ("-p number", "-p number: write it as name=value"),
     ("-p number=three", "parameter number must be int, not 'three'"),
     ("-p number=true", "must be int"),
-    ("-p number=[1", "a -p cannot be read"),
+    ("-p flag=[1", "a -p cannot be read"),
     ("-p rate=high", "parameter rate must be float, not 'high'"),
     ("-p flag=1", "parameter flag must be bool"),
     ("-p results_dir=/x", "name a folder with --out"),

@@ -138,7 +138,7 @@ def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) ->
 
 def threshold(scores: np.ndarray, refused: float) -> float:
     """The threshold below which at most the share `refused` of these known photos scores."""
-    return float(np.sort(scores)[int(refused * len(scores))])
+    return float(np.sort(scores)[min(int(refused * len(scores)), len(scores) - 1)])
 
 
 @np.errstate(invalid="ignore")  # a draw without unknown photos
