@@ -8,7 +8,7 @@ import pandas as pd
 
 from . import splits
 
-SAME, ANOTHER = "same body", "another body"  # was the physical camera of a test photo trained on?
+SAME, ANOTHER = "known body", "another body"  # was the physical camera of a test photo trained on?
 
 
 class Plan(NamedTuple):
@@ -131,8 +131,10 @@ def protocol_parts(catalogue: pd.DataFrame, seed: int) -> tuple[dict[str, pd.Ser
     for protocol in splits.PROTOCOLS[1 : None if several else -1]:
         try:
             parts[protocol], dropped = splits.split(catalogue, protocol, seed)
-            left = "; ".join(dropped["class"] + ": " + dropped["reason"])
-            notes.append([protocol, dropped["class"].nunique(), left])
+            left = dropped.groupby("reason", sort=False)["class"].nunique()
+            notes.append(
+                [protocol, dropped["class"].nunique(), "; ".join(f"{n} with {why}" for why, n in left.items())]
+            )
         except ValueError as error:
             notes.append([protocol, catalogue["camera_model"].nunique(), str(error)])
     return parts, pd.DataFrame(notes, columns=["protocol", "classes left out", "why"])

@@ -12,6 +12,10 @@ KEPT_APART = {  # by protocol: what parts never share beyond photos (device, col
     "collection": ["collection", "scene"],  # of each class
 }
 PROTOCOLS = tuple(KEPT_APART)  # a draw depends on the position
+TESTS = {  # what each protocol tests, in the words of experiments.csv
+    "patch": "other patches of training photos", "photo": "new photos", "scene": "new scenes", "device": "new devices",
+    "scene+device": "new scenes and devices", "collection": "new collections",
+}  # fmt: skip
 LADDER = ("scene+device", "device", "scene", "photo")  # the strictest first
 PARTS = ("train", "val", "test", "unused")
 TRAIN, VAL, TEST, UNUSED = range(4)

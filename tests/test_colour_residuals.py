@@ -34,19 +34,21 @@ def catalogue(tmp_path) -> pd.DataFrame:
 def test_the_network_answers_for_a_photo_as_its_features_do(catalogue, study, tmp_path):
     known = colour_residuals.features(study, catalogue)
     assert len(known) == 24 and known.shape[1] == models.COLOUR
-    np.testing.assert_allclose(known.sum(axis=1), 6, rtol=1e-4)  # three channels, two directions
+    np.testing.assert_allclose(known.iloc[:, : 3 * 338].sum(axis=1), 6, rtol=1e-4)  # three channels, two directions
     labels = pd.Series([*"ABC"] * 8, known.index)
     net = colour_residuals.discriminant(known, labels[:12])
     logits, features = colour_residuals.outputs(net, known)
     assert features.shape == (24, 2) and (np.array([*"ABC"])[logits.argmax(axis=1)] == labels).all()
-    model = models.Model(net.eval(), [*"ABC"], colour_residuals.SIDE, "0..255", {"kind": "grid", "margin": 0.1})
+    info = {"kind": "grid", "margin": 0.1, "align": models.DCT_BLOCK}
+    model = models.Model(net.eval(), [*"ABC"], colour_residuals.SIDE, "0..255", info)
     model = models.load_model(models.save_model(model, tmp_path / "model.safetensors"))
     page.export(model, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for i in (0, 13, 23):
         photo = read_photo(catalogue["path"][i])
         corners, *found = predict.predict_photo(photo, model)
-        assert corners.min() >= 30 and corners.max(axis=0).tolist() <= [300 - 30 - 128, 340 - 34 - 128]
+        assert corners.min() == 24 and corners.max(axis=0).tolist() <= [300 - 30 - 128, 340 - 34 - 128]
+        assert (corners % 8 == 0).all()
         patches = np.stack([photo[y : y + 128, x : x + 128] for y, x in corners])
         for one, other in zip(found, session.run(page.OUTPUTS, {"patches": patches}), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
@@ -88,6 +90,17 @@ class Shrunk:
 
 def test_cooccurrences_depend_on_the_colour_differences():
     grey = torch.randint(0, 255, (2, 1, 32, 32)).float().expand(2, 3, 32, 32)
-    counted = models.ColourResiduals()(grey)
+    counted = models.ColourResiduals()(grey)[:, : 3 * 338]
     same = counted[:, 338:].reshape(2, 4, 169)  # no difference between channels: one kind of co-occurrence
     assert (same.max(dim=2).values == 1).all() and counted[:, :338].max() < 0.5
+
+
+def test_the_block_pattern_shows_where_in_the_blocks_residuals_are_strong():
+    """A dark line at the left of each block, in green alone; nothing in the second crop."""
+    crops = torch.full((2, 3, 128, 64), 100.0)
+    crops[0, 1, :, ::8] = 80
+    pattern = models.block_pattern(crops).reshape(2, 3, 8, 8)
+    columns = pattern[0, 1].mean(dim=0)
+    assert columns.argmax() == 0 and columns[0] > 1.9 * columns[[1, 7]].max() > 0 and columns[2:7].max() == 0
+    assert pattern[0, 1].mean() == pytest.approx(1, abs=0.01)
+    assert not pattern[0, [0, 2]].any() and not pattern[1].any()

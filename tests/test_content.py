@@ -111,22 +111,25 @@ def test_the_brand_is_the_one_with_the_most_probability():
     assert evaluation.vote(found)["patches"].tolist() == [1, 1]  # can be voted again
 
 
-def test_pixels_and_header_are_combined_as_the_tool_does_it(monkeypatch):
-    """Seed 0 trained on a, b, c and d, seed 1 on a, b and y; the header of x is that of a, b and c."""
-    for module in (content, predict):
-        monkeypatch.setattr(module, "header_key", lambda path, height, width: path)
-    photos = pd.DataFrame({"photo": [*"abcdxy"], "path": [*"hhhoh", "new"], "height": 1, "width": 1})
+def test_answers_among_the_models_of_a_size_are_those_of_the_tool():
+    """Seed 0 trained on a, b, c and d, seed 1 on a, b, d and y; x is as large as a, b and c, and lies on its side."""
+    photos = pd.DataFrame({"photo": [*"abcdxy"], "height": [3, 3, 3, 5, 4, 6], "width": [4, 4, 4, 7, 3, 8]})
     photos["camera_model"] = ["Acme_A", "Acme_A", "Acme_B", "Bolt_C", "Acme_A", "Acme_B"]
-    parts = np.isin([*"abcdxy"], [*"abcd"]), np.isin([*"abcdxy"], [*"aby"])
+    parts = np.isin([*"abcdxy"], [*"abcd"]), np.isin([*"abcdxy"], [*"abdy"])
     plans = [planning.Plan("collection", "camera_model", seed, np.where(part, "train", "test"), None, MODELS, "")
              for seed, part in enumerate(parts)]  # fmt: skip
     shares = [[0.2, 0.3, 0.5], [0.1, 0.6, 0.3]]
     rows = predictions([(seed, "1", "Acme_A", share) for seed in (0, 1) for share in shares]).assign(photo=[*"xy"] * 2)
-    found = content.with_headers(rows, photos, photos, plans).set_index(["seed", "photo"])
-    headers = {"h": [["Acme_A", 2], ["Acme_B", 1]]}, {"h": [["Acme_A", 2]], "new": [["Acme_B", 1]]}
-    for (seed, photo), own in found.iterrows():
-        cameras = [*zip(MODELS, shares["xy".index(photo)], strict=True)]
-        model = models.Model(None, MODELS, 1, "0..255", {"headers": headers[seed]})
+    sizes = (
+        {"3 x 4": ["Acme_A", "Acme_B"], "5 x 7": ["Bolt_C"]},
+        {"3 x 4": ["Acme_A"], "5 x 7": ["Bolt_C"], "6 x 8": ["Acme_B"]},
+    )
+    found, alone = (content.of_size(rows, photos, photos, plans, alone) for alone in (False, True))
+    for own in found.itertuples():
+        cameras = sorted(zip(MODELS, shares["xy".index(own.photo)], strict=True), key=lambda pair: -pair[1])
+        model = models.Model(None, MODELS, 1, "0..255", {"headers": {}, "sizes": sizes[own.seed]})
         answer = {"cameras": cameras, "unknown": False, "parts_differ": False}
-        told = predict.compare_header({"x": "h", "y": "new"}[photo], answer, model)["together"]
-        assert {name: np.exp(own[LOG_PROB + name]) for name in MODELS} == pytest.approx(dict(told))
+        told = dict(predict.compare_header("", {"x": "3 x 4", "y": "6 x 8"}[own.photo], answer, model)["together"])
+        assert dict(zip(MODELS, np.exp(own[-3:]), strict=True)) == pytest.approx(dict.fromkeys(MODELS, 0.0) | told)
+    shares = np.exp(evaluation.log_probabilities(alone))
+    np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [1 / 2, 1 / 4, 1 / 4], [1, 0, 0], [0, 1, 0]])

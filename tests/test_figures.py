@@ -191,15 +191,19 @@ def test_a_figure_is_saved_as_the_same_bytes_in_256_colours_or_on_request_all_an
     assert len(np.unique(few.reshape(-1, 3), axis=0)) <= 256
 
 
-@pytest.mark.parametrize("correct, cells, unit", [(30, ("75", "25"), "% of the true class"), (6, ("6", "2"), "counts")])
+@pytest.mark.parametrize(
+    "correct, cells, unit",
+    [(30, ("75", "25"), "% of the true class"), (6, ("6", "2"), "counts, coloured by share of the true class")],
+)
 def test_a_confusion_matrix_gives_percentages_or_of_few_photos_counts(correct, cells, unit):
     table = pd.concat([counts(8, correct), counts(8, correct)])  # by device: it need not be square
     (ax,) = results.confusion_matrix(table, "Title", NOTE).axes
     written = {tuple(map(int, t.get_position())): t.get_text() for t in ax.texts}
-    assert written == {(i % 8 + k, i): cells[k] for i in range(16) for k in (0, 1) if i % 8 < 7}
-    assert ax.get_xlabel() == f"predicted; cells: {unit}"
+    assert written == {(i % 7 + k, i): cells[k] for i in range(14) for k in (0, 1)}  # the last class has no photo
+    assert ax.get_xlabel() == f"predicted; cells: {unit}; red frame: correct"
+    assert [patch.get_xy() for patch in ax.patches] == [(i % 7 - 0.5, i - 0.5) for i in range(14)]
     numbers = [t.get_text().split()[-1] for t in ax.get_yticklabels()]
-    assert numbers == [*[f"({correct + correct // 3})"] * 7, "(0)"] * 2
+    assert numbers == [*[f"({correct + correct // 3})"] * 7] * 2
 
 
 @pytest.mark.parametrize("losses", [[2.08], [2.08, 2.07, 2.09], [2.0, 1e6, np.nan], [2.0, 1.0, 0.1]])
@@ -263,7 +267,7 @@ def test_the_summary_fills_what_is_decided_and_names_controls_and_their_baseline
     rows = changes()
     rows.loc[3, ["baseline_label", "verdict"]] = "own", "not trained to the plateau"
     fig = results.summary(rows)
-    assert unreadable(fig) == [] and "baseline of random: own, 25.0 %" in "\n".join(texts(fig))
+    assert unreadable(fig) == [] and "control (simulated Dresden) with own, 25.0 %" in "\n".join(texts(fig))
     first = fig.axes[0]
     dots = [line for line in first.lines if line.get_marker() in "os"]
     assert [dot.get_xdata()[0] for dot in dots] == [20, -20, 1, -30]
@@ -271,7 +275,7 @@ def test_the_summary_fills_what_is_decided_and_names_controls_and_their_baseline
     assert [dot.get_marker() for dot in dots] == list("ooos")
     assert first.get_yticklabels()[-1].get_text() == "control: random"
     assert first.texts[2].get_text() == "+20.0 (+10.0 to +30.0)"
-    assert "baseline: baseline 1, accuracy 25.0 %, 40 to 80 photos" in texts(fig)
+    assert "compared with baseline 1, accuracy 25.0 %, 40 to 80 photos" in texts(fig)
     assert len({ax.get_xlim() for ax in fig.axes}) == 1 and fig.legends == []
 
 

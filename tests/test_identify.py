@@ -58,6 +58,9 @@ def test_patches_cover_the_photo_evenly_and_are_never_too_many(height, width):
     inner = predict.patch_positions(height, width, 48, margin=0.1)
     first = np.minimum([height // 10, width // 10], [(height - 48) // 2, (width - 48) // 2])
     assert (inner.min(axis=0) >= first).all() and (inner.max(axis=0) + 48 <= [height, width] - first).all()
+    aligned = predict.patch_positions(height, width, 48, 0.1, 8)
+    assert (aligned % 8 == 0).all() and set(map(tuple, aligned)) == {tuple(corner) for corner in inner // 8 * 8}
+    assert len(np.unique(aligned, axis=0)) == len(aligned)
 
 
 def test_each_patch_is_predicted_where_it_lies(model):
@@ -279,16 +282,19 @@ def test_the_answer_says_whether_header_and_pixels_agree(model, photos, tmp_path
     for name, own in {"agrees": ["Warm_Red"], "both": ["Cold_Blue", *["Warm_Red"] * 2], "wrong": ["Warm_Red"]}.items():
         rows += [(photos / f"{name}.jpg", 240, 320, camera) for camera in own]
     rows.append((photos / "plain.png", 240, 320, "Warm_Red"))  # has no header
-    seen = predict.seen_headers(pd.DataFrame(rows, columns=["path", "height", "width", "camera_model"]))
+    info = predict.seen_headers(pd.DataFrame(rows, columns=["path", "height", "width", "camera_model"]))
+    seen = info["headers"]
     assert list(seen.values()).count([["Warm_Red", 1]]) == 2 and [["Warm_Red", 2], ["Cold_Blue", 1]] in seen.values()
     assert len(seen) == 3 and header_key(photos / "agrees.jpg", 240, 320) in seen
-    file = models.save_model(model._replace(info=model.info | {"headers": seen}), tmp_path / "m.safetensors")
-    alone = "the answer rests on the pixels alone."
-    expected = {"agrees": "The header says Warm Red; the pixels agree.", "upright": "says Warm Red; the pixels agree.",
-                "both": "The header says Warm Red or Cold Blue; the pixels agree.",
-                "wrong": "Warm Red, the pixels say Cold Blue: they disagree. Together they favour Cold Blue.",
-                "new size": f"The header is one that training never saw: {alone}", "new quality": f"never saw: {alone}",
-                "plain": f"It has no JPEG header: {alone}"}  # fmt: skip
+    assert info["sizes"] == {"240 x 320": ["Cold_Blue", "Warm_Red"]}
+    file = models.save_model(model._replace(info=model.info | info), tmp_path / "m.safetensors")
+    fits = "Its size fits Cold Blue or Warm Red."
+    expected = {"agrees": f"The header says Warm Red; the pixels agree. {fits}",
+                "upright": f"says Warm Red; the pixels agree. {fits}",
+                "both": f"The header says Warm Red or Cold Blue; the pixels agree. {fits}",
+                "wrong": f"Warm Red, the pixels say Cold Blue: they disagree. {fits}",
+                "new size": "never saw. No training photo has its size: the answer rests on the pixels alone.",
+                "new quality": f"never saw. {fits}", "plain": f"It has no JPEG header. {fits}"}  # fmt: skip
     for name, text in expected.items():
         path = photos / f"{name}{'.png' if name == 'plain' else '.jpg'}"
         assert __main__.main([str(path), "--model", str(file)]) == 0
@@ -296,28 +302,32 @@ def test_the_answer_says_whether_header_and_pixels_agree(model, photos, tmp_path
     assert __main__.main([str(photos / "both.jpg"), "--model", str(file), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["header"] == [["Warm_Red", 2], ["Cold_Blue", 1]] and answer["model"] == str(file)
-    assert dict(answer["together"]).keys() == dict(answer["cameras"]).keys()
+    assert answer["size"] == ["Cold_Blue", "Warm_Red"]
+    assert dict(answer["together"]) == pytest.approx(dict(answer["cameras"]))
     said = {"cameras": [["Warm_Red", 0.9]], "unknown": True, "parts_differ": False}
     known, key = model._replace(info={"headers": seen}), next(iter(seen))
-    assert predict.compare_header(key, said, known)["rests_on"].endswith("none of the known cameras: they disagree.")
+    told = predict.compare_header(key, "", said, known)["rests_on"]
+    assert told.endswith("none of the known cameras: they disagree.")
     said |= {"parts_differ": True}
-    assert "different cameras in its parts" in predict.compare_header(key, said, known)["rests_on"]
+    assert "different cameras in its parts" in predict.compare_header(key, "", said, known)["rests_on"]
 
 
-def test_header_and_pixels_together_are_the_product_of_their_probabilities():
-    """Pixels 0.5, 0.3, 0.2; the header as in one photo of the second camera, three of the third, a third of each."""
-    model = models.Model(None, ["A", "B", "C"], 48, "0..255", {"headers": {"key": [["C", 3], ["B", 1]]}})
-    said = {"cameras": [["A", 0.5], ["B", 0.3], ["C", 0.2]], "unknown": False, "parts_differ": False}
-    found = predict.compare_header("key", said, model)
-    products = {"C": 0.2 * 10, "B": 0.3 * 4, "A": 0.5}
-    assert [name for name, _ in found["together"]] == list(products)
-    assert dict(found["together"]) == pytest.approx({name: value / 3.7 for name, value in products.items()})
-    assert found["rests_on"] == "The header says C or B, the pixels say A: they disagree. Together they favour C."
-    assert dict(predict.compare_header("new", said, model)["together"]) == pytest.approx(dict(said["cameras"]))
-    said["cameras"] = [["B", 0.5], ["C", 0.4], ["A", 0.1]]
-    assert predict.compare_header("key", said, model)["rests_on"].endswith("the pixels agree. Together they favour C.")
-    said["cameras"] = [["B", 0.9], ["C", 0.1], ["A", 0.0]]
-    assert predict.compare_header("key", said, model)["rests_on"].endswith("the pixels agree.")
+def test_only_cameras_that_took_photos_of_this_size_are_possible():
+    names, sizes = [*"ABCDE"], {"3 x 4": ["B", "C"], "6 x 8": [*"ABCDE"]}
+    model = models.Model(None, names, 48, "0..255", {"headers": {"key": [["C", 3]]}, "sizes": sizes})
+    said = {"cameras": [["A", 0.5], ["B", 0.3], ["C", 0.1], ["D", 0.1], ["E", 0.0]]}
+    said |= {"unknown": False, "parts_differ": False}
+    found = predict.compare_header("key", predict.size_key(4, 3), said, model)
+    assert dict(found["together"]) == pytest.approx({"B": 0.75, "C": 0.25})
+    assert found["rests_on"].endswith("they disagree. Its size fits B or C; of these, the pixels favour B.")
+    assert found["size"] == ["B", "C"] and found["header"] == [["C", 3]]
+    found = predict.compare_header("new", predict.size_key(5, 5), said, model)
+    assert dict(found["together"]) == pytest.approx(dict(said["cameras"])) and found["size"] == []
+    assert predict.compare_header("", "6 x 8", said, model)["rests_on"].endswith(" fits A or B or C or 2 others.")
+    said["unknown"] = True
+    assert predict.compare_header("new", "3 x 4", said, model)["rests_on"].endswith("Its size fits B or C.")
+    sizes["3 x 4"] = ["E"]  # so improbable that its probability is 0
+    assert predict.compare_header("new", "3 x 4", said, model)["together"] == [["E", 0.0]]
 
 
 def test_models_of_ones_own_photographs_answer_first_then_the_published_one(model, tmp_path, monkeypatch):

@@ -40,13 +40,13 @@ def textures() -> models.Model:
     models.initialise(net, patches).eval().requires_grad_(False)
     net.classifier[-1].weight *= 3
     net.classifier[-1].bias -= net(patches).mean(0)
-    info = {"dataset": "simulated FloreView", "kind": "grid", "headers": headers()}
+    info = {"dataset": "simulated FloreView", "kind": "grid"} | headers()
     return models.Model(net, NAMES, 48, "imagenet", info)
 
 
 @cache
-def headers() -> dict[str, list]:
-    """The header of every other photo below as that of one to five cameras, in turn."""
+def headers() -> dict[str, dict]:
+    """The header and size of every other photo below as those of one to five cameras, in turn."""
     rows, contents = [], list(all_photos().values())[::2]
     with tempfile.TemporaryDirectory() as folder:
         for i, content in enumerate(contents):
@@ -106,7 +106,8 @@ def agrees(card, content: bytes, model: models.Model, folder: Path) -> tuple[str
     pixels, note = read_noted(folder / "photo")
     corners, logits, features = predict.predict_photo(pixels, model)
     expected = predict.combine(logits, features, model) | predict.compare_parts(corners, logits, model)
-    basis = predict.compare_header(header_key(folder / "photo", *pixels.shape[:2]), expected, model)["rests_on"]
+    key, size = header_key(folder / "photo", *pixels.shape[:2]), predict.size_key(*pixels.shape[:2])
+    basis = predict.compare_header(key, size, expected, model)["rests_on"]
     assert card.locator(".basis").inner_text() == basis
     items = card.locator(".bars li").all()
     shown = {i.get_attribute("data-camera"): float(i.get_attribute("data-probability")) for i in items}
@@ -181,9 +182,9 @@ def test_positions_and_scores_are_those_of_python(opened, url):
     tab, rng = opened(url), np.random.default_rng(5)
     script = "async ([name, given]) => (await import('./answer.js'))[name](...given)"
     for height, width in [(48, 48), (48, 50), (49, 49), (480, 640), (3024, 4032), (6000, 9000), (50, 12000)]:
-        for size, margin in product({48, min(height, 96)}, (0, 0.1)):
-            found = tab.evaluate(script, ["positions", [height, width, size, predict.PATCHES, margin]])
-            assert found == predict.patch_positions(height, width, size, margin).tolist()
+        for size, margin, align in product({48, min(height, 96)}, (0, 0.1), (1, 8)):
+            found = tab.evaluate(script, ["positions", [height, width, size, predict.PATCHES, margin, align]])
+            assert found == predict.patch_positions(height, width, size, margin, align).tolist()
     logits, features = rng.normal(0, 2, (7, 3)), rng.normal(0, 1, (7, 5))
     for score in predict.SCORES:
         facts = {"temperature": 0.7, "score": score, "threshold": 0.5, "means": rng.normal(0, 1, (3, 5)).tolist()}
@@ -193,12 +194,14 @@ def test_positions_and_scores_are_those_of_python(opened, url):
         assert found["score"] == pytest.approx(expected["score"]) and found["unknown"] == expected["unknown"]
     seen = {"a": [["Zeta_9", 3]], "b": [["Mid_5", 9], ["Zeta_9", 3]]}
     shares = ([0.9, 0.08, 0.02], [0.5, 0.3, 0.2], [0.02, 0.9, 0.08])
-    for key, unknown, differ, known, share in product(["", "a", "b", "c"], *[[False, True]] * 3, shares):
+    sizes = {"48 x 64": ["Alpha_1", "Mid_5"], predict.size_key(300, 72): NAMES[:5]}
+    for key, size, *told, known, share in product(["", "a", "b", "c"], [(64, 48), (72, 300), (9, 9)],
+                                                  *[[False, True]] * 3, shares):  # fmt: skip
         cameras = sorted(zip(["Zeta_9", "Mid_5", "Alpha_1"], share, strict=True), key=lambda pair: -pair[1])
-        said = {"cameras": list(map(list, cameras)), "unknown": unknown, "parts_differ": differ}
-        own = model._replace(info={"headers": seen} if known else {})
-        found = tab.evaluate(script, ["compareHeader", [key, said, {"info": own.info}]])
-        assert found == predict.compare_header(key, said, own)["rests_on"]
+        said = {"cameras": list(map(list, cameras))} | dict(zip(("unknown", "parts_differ"), told, strict=True))
+        own, size = model._replace(info={"headers": seen, "sizes": sizes} if known else {}), predict.size_key(*size)
+        found = tab.evaluate(script, ["compareHeader", [key, size, said, {"info": own.info}]])
+        assert found == predict.compare_header(key, size, said, own)["rests_on"]
     sides = set()
     for height, width in [(48, 48), (72, 300), (300, 72), (240, 320)]:
         corners = predict.patch_positions(height, width, 48)

@@ -508,7 +508,7 @@ def test_the_readme_s_table_of_methods_says_what_notebook_09_found(method):
     tables = {name: pd.read_csv(folder / f"09_{name}.csv") for name in ("metrics", "brand", "bodies")}
     tables["metrics"] = tables["metrics"].query("part == 'test' and level == 'photo' and metric == 'accuracy'")
     tables |= {group: own for group, own in tables.pop("bodies").groupby("group")}
-    columns = [("metrics", "photo"), *product(["metrics", "brand", "same body", "another body"], ["collection"])]
+    columns = [("metrics", "photo"), *product(["metrics", "brand", "known body", "another body"], ["collection"])]
     expected = []
     for name, test in columns:
         own = tables[name].set_index("experiment").loc[f"public-{METHODS[method]}-{test}"]

@@ -15,7 +15,7 @@ from ..evaluation import LOG_PROB
 from ..experiments import Study
 from ..files import atomic_path
 from ..identify.predict import patch_positions
-from ..models import ColourResiduals, Model, ResidualNet
+from ..models import DCT_BLOCK, ColourResiduals, Model, ResidualNet
 from ..patches import Store, cut_patches
 from ..photos import read_photo
 from ..planning import Plan
@@ -25,7 +25,7 @@ from .calibration import fit_temperature
 SIDE = 128  # pixels of a crop; of a photo as many are seen as the tool looks at (predict.PATCHES)
 MARGIN = 0.1  # of each side is not seen: there a lens shows its own traces, and it may be another lens
 SHRINKAGE = 0.1  # of the covariance within classes
-FORMAT = 1  # part of the name of kept features: raise it when the same photos would give others
+FORMAT = 2  # part of the name of kept features: raise it when the same photos would give others
 
 
 def features(study: Study, catalogue: pd.DataFrame) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def features(study: Study, catalogue: pd.DataFrame) -> pd.DataFrame:
 def _photo_features(path: str) -> np.ndarray | None:
     try:
         photo = read_photo(path)
-        crops = cut_patches(photo, patch_positions(*photo.shape[:2], SIDE, MARGIN), SIDE)
+        crops = cut_patches(photo, patch_positions(*photo.shape[:2], SIDE, MARGIN, DCT_BLOCK), SIDE)
     except ValueError:
         return None
     return ColourResiduals()(torch.from_numpy(crops).permute(0, 3, 1, 2).float()).mean(0).numpy()
@@ -56,7 +56,7 @@ def trained(known: pd.DataFrame, table: pd.DataFrame, plan: Plan) -> Model:
     own = table.iloc[plan.rows("train")].drop_duplicates("photo").set_index("photo")[plan.target]
     net = discriminant(known, own[own.index.isin(known.index)])
     info = dict(target=plan.target, dataset=table["dataset"].iloc[0], protocol=plan.protocol, seed=plan.seed,
-                kind="grid", margin=MARGIN)  # fmt: skip
+                kind="grid", margin=MARGIN, align=DCT_BLOCK)  # fmt: skip
     return Model(net.eval(), plan.class_names, SIDE, "0..255", info)
 
 

@@ -9,8 +9,7 @@ import pandas as pd
 
 from .. import intervals
 from ..evaluation import LOG_PROB, class_names, log_probabilities, predicted, vote
-from ..identify.predict import seen_headers
-from ..photos import header_key
+from ..identify.predict import size_key
 from ..planning import ANOTHER, SAME, Plan
 from ..splits import FOLDS, TEST_DEVICES
 
@@ -70,21 +69,24 @@ def brands(predictions: pd.DataFrame) -> pd.DataFrame:
     return found.assign(**added)
 
 
-def with_headers(
-    predictions: pd.DataFrame, catalogue: pd.DataFrame, table: pd.DataFrame, plans: list[Plan]
+def of_size(
+    predictions: pd.DataFrame, catalogue: pd.DataFrame, table: pd.DataFrame, plans: list[Plan], alone: bool = False
 ) -> pd.DataFrame:
-    """Predictions by pixels and header together, one row per photo, as `identify` does it (predict.compare_header).
+    """Predictions among the classes that took training photos of the photo's size, one row per photo, as by `identify`.
 
-    catalogue: of these photos and of those that the plans train on; plans: of `table`, one per seed.
+    Where training saw no photo of this size, all classes remain. alone: not by pixels, but by how many training photos
+    of this size a class took. catalogue: of these photos and of those trained on; plans: of `table`, one per seed.
     """
-    photos, found = catalogue.set_index("photo")[["path", "height", "width", "camera_model"]], []
+    sizes, found = pd.Series([*map(size_key, catalogue["height"], catalogue["width"])], catalogue["photo"]), []
     for plan in plans:
-        headers = seen_headers(photos.loc[table["photo"].iloc[plan.rows("train")].unique()])
+        train = table.iloc[plan.rows("train")].drop_duplicates("photo")
         votes = vote(predictions[predictions["seed"] == plan.seed])
-        names, tested = class_names(votes), photos.loc[votes["photo"], ["path", "height", "width"]]
-        seen = [dict(headers.get(header_key(*photo), [])) for photo in tested.itertuples(index=False)]
-        counts = pd.DataFrame(seen, columns=names).fillna(0).to_numpy(float) + 1 / len(names)
-        logs = log_probabilities(votes) + np.log(counts)
+        counts = pd.crosstab(sizes[train["photo"]].to_numpy(), train[plan.target].to_numpy())
+        counts = counts.reindex(sizes[votes["photo"]], columns=class_names(votes), fill_value=0).to_numpy(float)
+        every = train[plan.target].value_counts()[class_names(votes)].to_numpy(float)
+        counts = np.where(counts.sum(axis=1, keepdims=True), counts, every)
+        with np.errstate(divide="ignore"):  # of classes without photos of this size
+            logs = np.log(counts) if alone else np.where(counts, log_probabilities(votes), -np.inf)
         votes[list(votes.filter(like=LOG_PROB))] = logs - np.logaddexp.reduce(logs, axis=1, keepdims=True)
         found.append(votes)
     return pd.concat(found, ignore_index=True)

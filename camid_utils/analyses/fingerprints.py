@@ -227,6 +227,8 @@ def roc(pairs: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, tuple[float, 
             areas[i] = np.trapezoid(true, false)
             found[i] = true[np.searchsorted(false, rates * (1 + 1e-9), side="right") - 1]
     low, high = np.nanpercentile(found[1:], [2.5, 97.5], axis=0)
+    if (found[0] == 1).all():  # all samples are alike
+        low[:], high[:] = interval(found[:, 0], clusters(photos))[1:]
     curve = {"false_positive_rate": rates, "true_positive_rate": found[0], "low": low, "high": high}
     return pd.DataFrame(curve), interval(areas, clusters(photos))
 

@@ -107,7 +107,7 @@ def voting_curves(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:
     ax.set_xticks(numbers := sorted(rows["patches"].unique()), numbers)
     ax.minorticks_off()
     ax.legend(title="patches chosen by", title_fontsize=8)
-    return heading(fig, title, f"{note}; bands: 95 % intervals over {rows['photos'].iloc[0]} photos")
+    return heading(fig, title, f"{note}; bands: 95 % intervals over {rows['photos'].iloc[0]:,} photos")
 
 
 def statistics_shift(tables: dict[str, pd.DataFrame], note: str) -> plt.Figure:

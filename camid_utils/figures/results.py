@@ -7,6 +7,7 @@ import seaborn as sns
 from matplotlib.ticker import PercentFormatter
 
 from ..intervals import formatted
+from ..splits import TESTS
 from .style import DASHES, MARKERS, OURS, PAPER, SERIES, heading, photo_range, readable
 
 PANELS = ("Leakage: CameraConvNet", "Transfer from cameras to phones: CameraConvNet", "Design choices: EfficientNet")
@@ -15,22 +16,28 @@ KEY = "filled: higher or lower after Holm's correction; hollow: undecided or not
 
 def confusion_matrix(counts: pd.DataFrame, title: str, note: str) -> plt.Figure:
     """True classes down, predicted across, coloured by share of the true class, with percentages or counts."""
+    counts = counts[counts.sum(axis=1) > 0]  # a class without test photos would look like one never found
     totals = counts.sum(axis=1)
-    shares = counts.div(totals.clip(lower=1), axis=0)
-    few = totals[totals > 0].min() < 10  # percentages would suggest more precision than there is
+    shares = counts.div(totals, axis=0)
+    few = totals.min() < 10  # percentages would suggest more precision than there is
     rows, columns = counts.shape
     cell = float(np.clip(11 / max(rows, columns), 0.2, 0.52))  # inches
     fig, ax = plt.subplots(figsize=(max(6.5, cell * columns + 3), max(3, cell * rows + 2.2)))
     ax.imshow(shares, vmin=0, vmax=1, cmap=sns.color_palette("mako_r", as_cmap=True))
-    style = dict(ha="center", va="center", fontsize=float(np.clip(22 * cell, 4, 8.5)))
+    style = dict(ha="center", va="center", fontsize=float(np.clip(34 * cell, 4, 8.5)))
     for (y, x), number in np.ndenumerate((counts if few else 100 * shares).round().astype(int).to_numpy()):
         if number:
             ax.text(x, y, str(number), color="white" if shares.iat[y, x] > 0.45 else "0.15", **style)
-    size = float(np.clip(26 * cell, 5, 9))
+    for y, name in enumerate(counts.index):
+        if own := [x for x, column in enumerate(counts.columns) if str(name).startswith(column)]:
+            x = max(own, key=lambda x: len(counts.columns[x]))  # iPhone6Plus begins with iPhone6
+            ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=PAPER, lw=1.2))
+    size = float(np.clip(34 * cell, 5, 9))
     labels = [f"{name}  ({n:,})" for name, n in zip(readable(counts.index), totals, strict=True)]
     ax.set_xticks(range(columns), readable(counts.columns), rotation=90, fontsize=size)
     ax.set_yticks(range(rows), labels, fontsize=size)
-    ax.set(xlabel="predicted; cells: " + ("counts" if few else "% of the true class"), ylabel="true (number)")
+    cells = "counts, coloured by share" if few else "%"
+    ax.set(xlabel=f"predicted; cells: {cells} of the true class; red frame: correct", ylabel="true (number)")
     ax.tick_params(length=0)
     return heading(fig, title, note)
 
@@ -41,7 +48,7 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero
 
     zero: where a line marks chance or, at 0, no effect; the values are then differences, in points.
     """
-    rows = rows.reset_index(drop=True)
+    rows = rows.reset_index(drop=True).replace({"label": TESTS, "group": TESTS})
     labels = list(dict.fromkeys(rows["label"]))
     groups = rows["group"] if "group" in rows else pd.Series("", rows.index)
     several = len(labels) < len(rows)  # rows of one label are drawn one below the other
@@ -60,8 +67,10 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero
             text = f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}") if zero == 0 else f"{100 * value:.1f}"
             ax.annotate(text, (end, place), (6, 0), textcoords="offset points", va="center", fontsize=7.5)
     if "published" in rows and rows["published"].notna().any():
-        ax.plot(rows["published"], rows["label"].map(labels.index) - 0.32, "D", mfc="none", color=PAPER, ms=5,
-                label="paper: validation accuracy, real photographs")  # fmt: skip
+        own = rows[rows["published"].notna()]
+        level = f" per {own['level'].iloc[0]}" if "level" in own else ""
+        ax.plot(own["published"], own["label"].map(labels.index) - 0.32, "D", mfc="none", color="0.15", ms=5,
+                label=f"paper: validation accuracy{level}, real photographs")  # fmt: skip
     if zero is not None:
         ax.axvline(zero, color="0.5", lw=1, ls=":")
     ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, -0.6), xmargin=0.08)
@@ -91,7 +100,11 @@ def interval_matrix(rows: pd.DataFrame, index: str, columns: str, title: str, no
     ax.set_yticks(range(len(values)), values.index)
     ax.tick_params(length=0)
     fig.colorbar(image, ax=ax, label=label, shrink=0.9)
-    return heading(fig, title, f"{note}; small: 95 % intervals; bold: differs from 0.5{photo_range(rows)} per pair")
+    return heading(
+        fig,
+        title,
+        f"{note}; small: 95 % intervals; bold: differs from 0.5 after Holm's correction{photo_range(rows)} per pair",
+    )
 
 
 def robustness(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:
@@ -125,12 +138,13 @@ def summary(rows: pd.DataFrame) -> plt.Figure:
     for ax, own, title in zip(axes, panels, PANELS, strict=True):
         note = "no results yet"
         if len(own):
-            title += " on " + " and ".join(own["dataset"].unique())
+            title += " on " + " and ".join(own.loc[own["role"] != "control", "dataset"].unique())
             label, accuracy = own.loc[0, ["baseline_label", "baseline_accuracy"]]
-            note = f"baseline: {label}, accuracy {100 * accuracy:.1f} %{photo_range(own)}"
+            note = f"compared with {label}, accuracy {100 * accuracy:.1f} %{photo_range(own)}"
             others = own[own["baseline_label"] != label].drop_duplicates("baseline_label")
             for row in others.itertuples():
-                note += f"\nbaseline of {row.label}: {row.baseline_label}, {100 * row.baseline_accuracy:.1f} %"
+                name = f"control ({row.dataset})" if row.role == "control" else row.label
+                note += f"\n{name} with {row.baseline_label}, {100 * row.baseline_accuracy:.1f} %"
         ax.annotate(title, xytext=(0, 19 + 11 * note.count("\n")), fontsize=10.5, weight="bold", **place)
         ax.annotate(note, xytext=(0, 7), fontsize=8, color="0.4", **place)
         _panel(ax, own) if len(own) else ax.axis("off")

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from .photographs import centre_crop, picture_grid
-from .style import DASHES, GREY, MARKERS, OURS, PAPER, SERIES, heading
+from .style import DASHES, GREY, MARKERS, OURS, PAPER, SERIES, heading, readable
 
 
 def fingerprint_crops(patterns: dict[str, np.ndarray], note: str) -> plt.Figure:
@@ -31,6 +31,7 @@ def energies(table: pd.DataFrame, note: str, limit: float) -> plt.Figure:
     ax.set(xlabel=f"signed peak-to-correlation energy, logarithmic beyond 10; dashed: {limit:g}")
     ax.axvline(limit, color="0.3", lw=1, ls="--", zorder=0)
     ax.set_xscale("symlog", linthresh=10)
+    ax.autoscale(axis="x")  # margins of this scale, not of a linear one
     ax.xaxis.set_major_formatter("{x:g}")
     ax.axvline(0, color="0.8", lw=0.8, zorder=0)
     return fig
@@ -45,14 +46,18 @@ def known_and_unknown(known: pd.DataFrame, unknown: pd.DataFrame, score: str, li
         "unknown camera": unknown[score],
     }, "Open set: photos of known and unknown cameras", note)  # fmt: skip
     ax.axvline(limit, color="0.3", lw=1, ls="--", zorder=0)
-    ax.set(xlabel=f"{score}; below {limit:.2f} (dashed) the answer is: none of the known cameras")
+    meant = "score minus limit, in deviations" if score == "margin" else score
+    ax.set(xlabel=f"{meant}; below {limit:g} (dashed): none of the known cameras")
     return fig
 
 
 def _strips(kinds: dict[str, pd.Series], title: str, note: str) -> tuple[plt.Figure, plt.Axes]:
     """For each of three kinds a strip of points, spread so that few hide others, and their number."""
     fig, ax = plt.subplots(figsize=(8, 3))
-    for y, (values, colour, marker) in enumerate(zip(kinds.values(), (OURS, PAPER, GREY), "oXs", strict=True)):
+    looks = zip(kinds, (OURS, PAPER, GREY), "oXs", strict=True)
+    looks = [look for look in looks if len(kinds[look[0]])]
+    kinds = {name: kinds[name] for name, *_ in looks}
+    for y, (values, colour, marker) in enumerate((kinds[name], *look) for name, *look in looks):
         spread = y + 0.5 * (np.modf(np.arange(len(values)) * 0.618)[0] - 0.5)  # golden ratio: even, not random
         ax.scatter(np.sort(values), spread, s=14, marker=marker, color=colour, alpha=0.6, lw=0)
     ax.set_yticks(range(len(kinds)), [f"{name} (n = {len(values):,})" for name, values in kinds.items()])
@@ -66,15 +71,21 @@ def reliability(rows: pd.DataFrame, note: str) -> plt.Figure:
     fig, ax = plt.subplots(figsize=(5.4, 4.4))
     ax.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
     for i, (name, own) in enumerate(rows.groupby("name", sort=False)):
+        label = f"{name} (n = {own['n'].sum():,})" if "n" in own else name
         ax.vlines(own["confidence"], own["low"], own["high"], color=SERIES[i], lw=1.6)
-        ax.plot(own["confidence"], own["value"], MARKERS[i], ls=DASHES[i], color=SERIES[i], lw=1.2, label=name)
-    ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="mean predicted probability", ylabel="accuracy; bars: 95 % intervals")
+        ax.plot(own["confidence"], own["value"], MARKERS[i], ls=DASHES[i], color=SERIES[i], lw=1.2, label=label)
+    ax.set(
+        xlim=(0, 1.02),
+        ylim=(0, 1.02),
+        xlabel="mean predicted probability; each marker a fifth of the photos",
+        ylabel="accuracy; bars: 95 % intervals",
+    )
     return heading(fig, "Reliability of the probabilities", note, legend_of=ax)
 
 
 def roc_curves(
     curves: dict[str, pd.DataFrame], note: str, title: str = "Same device or another?",
-    rates: tuple[str, str] = ("false-positive rate", "true-positive rate"),
+    rates: tuple[str, str] = ("false-positive rate", "true-positive rate"), chance: bool = True,
 ) -> plt.Figure:  # fmt: skip
     """Receiver operating characteristics, the false-positive rate also on a logarithmic axis.
 
@@ -82,13 +93,16 @@ def roc_curves(
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     for i, (name, curve) in enumerate(curves.items()):
-        style = dict(ls=DASHES[i], color=(OURS, PAPER, GREY, SERIES[1])[i], lw=1.8, where="post", label=name)
+        style = dict(
+            ls=DASHES[i], color=(OURS, PAPER, GREY, SERIES[1])[i], lw=1.8, where="post", label=readable([name])[0]
+        )
         for ax in (left, right):
             ax.step(curve["false_positive_rate"], curve["true_positive_rate"], **style)
             if "low" in curve:
                 band = dict(step="post", color=style["color"], alpha=0.15, lw=0)
                 ax.fill_between(curve["false_positive_rate"], curve["low"], curve["high"], **band)
-    left.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
+    if chance:
+        left.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
     left.set(xlabel=rates[0], ylabel=rates[1], ylim=(-0.02, 1.02))
     right.axvline(0.01, color="0.8", lw=0.8, zorder=0)
     right.set(xlabel=f"{rates[0]}, logarithmic; grey line: 1 %", xscale="log")

@@ -11,9 +11,9 @@ from pathlib import Path
 from ..files import command, named_path
 
 JSON_HELP = """one JSON object per photo: cameras, each with its probability if one of them took the whole photo (in
-doubt where unknown or parts_differ is true); model, the model file; note, what is odd about the photo's file; header,
-the camera models whose training photos had the same header; rests_on, whether header and pixels agree; together, the
-cameras ranked by both; votes, parts, scores"""
+doubt where unknown or parts_differ is true); model, the model file; note, what is odd about the photo's file; header
+and size, the camera models whose training photos had the same; rests_on, whether these and the pixels agree; together,
+the cameras of that size as the pixels rank them; votes, parts, scores"""
 
 
 def find_photos(arguments: list[Path]) -> tuple[list[Path], Counter, list[str]]:
@@ -92,7 +92,8 @@ def _identify(options: argparse.Namespace) -> int:
             continue
         answer = {"photo": str(path), "model": str(file), "note": note} | predict.combine(logits, features, model)
         answer |= predict.compare_parts(corners, logits, model)
-        answer |= predict.compare_header(header_key(path, *photo.shape[:2]), answer, model)
+        sides = photo.shape[:2]
+        answer |= predict.compare_header(header_key(path, *sides), predict.size_key(*sides), answer, model)
         bar.write(json.dumps(answer) if options.json else format_answer(answer))
         if options.map:
             from scipy.special import log_softmax

@@ -45,10 +45,11 @@ class PatchNetwork(nn.Module):
         return self.net.classifier(features), features
 
 
-def patch_positions(height: int, width: int, size: int, margin: float = 0.0) -> np.ndarray:
+def patch_positions(height: int, width: int, size: int, margin: float = 0.0, align: int = 1) -> np.ndarray:
     """Top left corners [n, 2] (y, x) of at most PATCHES evenly spaced patches, half overlapping in small photos.
 
-    margin: the share of each side that is left out at either end, as far as one patch fits.
+    margin: the share of each side that is left out at either end, as far as one patch fits; align: corners are moved up
+    and left to multiples of so many pixels.
     """
     if min(height, width) < size:
         raise ValueError(f"smaller ({width} x {height} pixels) than a patch ({size} x {size})")
@@ -58,7 +59,8 @@ def patch_positions(height: int, width: int, size: int, margin: float = 0.0) -> 
     while (counts := -(-room // step) + 1).prod() > PATCHES:
         step += 1
     ys, xs = (np.arange(n) * length // max(1, n - 1) for n, length in zip(counts, room, strict=True))
-    return np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2).reshape(-1, 2) + first
+    ys, xs = (np.unique((places + start) // align * align) for places, start in zip((ys, xs), first, strict=True))
+    return np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2).reshape(-1, 2)
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def few_threads() -> Iterator[None]:
 def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
     """What the model says about a photo uint8 [h, w, 3], in float32; ValueError if it is smaller than a patch."""
     size, device = model.input_size, best_device()
-    corners = patch_positions(*photo.shape[:2], size, model.info.get("margin", 0.0))
+    corners = patch_positions(*photo.shape[:2], size, model.info.get("margin", 0.0), model.info.get("align", 1))
     if model.info.get("kind") == "resize":  # the whole photo as one patch
         corners, patches = np.zeros((1, 2), int), resize(photo, size, size)[None]
     else:
@@ -141,46 +143,62 @@ def compare_parts(corners: np.ndarray, logits: np.ndarray, model: Model) -> dict
     return {"parts_statistic": statistic, "parts_differ": differ, "parts": parts}
 
 
-def seen_headers(photos: pd.DataFrame) -> dict[str, list]:
-    """For each `header_key` of these photos, a catalogue of training photos: [camera model, photos], most photos first.
+def seen_headers(photos: pd.DataFrame) -> dict[str, dict]:
+    """What the files of training photos, a catalogue, looked like; in a model's info, `compare_header` uses it.
 
-    As info["headers"] of a model it lets `compare_header` say what a photo's header says.
+    headers: for each `header_key` [camera model, photos], most photos first. sizes: for each `size_key` camera models.
     """
     sides = photos[["path", "height", "width"]].itertuples(index=False)
     seen = photos["camera_model"].groupby([header_key(*photo) for photo in sides])
     counts = {key: own.value_counts().sort_index().sort_values(ascending=False, kind="stable") for key, own in seen}
-    return {key: [[str(name), int(n)] for name, n in own.items()] for key, own in counts.items() if key}
+    headers = {key: [[str(name), int(n)] for name, n in own.items()] for key, own in counts.items() if key}
+    sizes = photos["camera_model"].groupby([*map(size_key, photos["height"], photos["width"])]).unique()
+    return {"headers": headers, "sizes": {key: sorted(map(str, names)) for key, names in sizes.items()}}
 
 
-def compare_header(key: str, answer: dict, model: Model) -> dict:
-    """Whether a photo's header and pixels agree: keys header (the entry of its `header_key`), together and rests_on.
+def size_key(height: int, width: int) -> str:
+    """A photo's sides, upright or not: for example "2848 x 4288"."""
+    return " x ".join(map(str, sorted((int(height), int(width)))))
 
-    answer: of `combine` and `compare_parts`. together: [name, probability] as in `combine`, times the share of each
-    camera among the training photos with this header, as if the two were independent (notebook 09); without such
-    photos, those of the pixels. rests_on: a sentence, "" if the model has no headers of training photos.
+
+def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
+    """What a photo's header and size say: keys header, size, together and rests_on.
+
+    key, size: its `header_key` and `size_key`; answer: of `combine` and `compare_parts`. header, size: their entries in
+    `seen_headers`. together: [name, probability] as in `combine`, of the cameras that took training photos of its size,
+    if there are any (notebook 09). rests_on: sentences, "" if the model knows no headers of training photos.
     """
-    seen, cameras = model.info.get("headers", {}).get(key, []), answer["cameras"]
-    names, pixels = [name.replace("_", " ") for name, _ in seen], cameras[0][0].replace("_", " ")
-    if refused := answer["unknown"] or answer["parts_differ"]:
-        pixels = "different cameras in its parts" if answer["parts_differ"] else "none of the known cameras"
-    counts = {name: n + 1 / len(cameras) for name, n in seen}  # and one more photo, of any camera
-    products = [[name, p * counts.get(name, 1 / len(cameras))] for name, p in cameras]
-    total = sum(product for _, product in products)
-    together = sorted([[name, product / total] for name, product in products], key=lambda pair: -pair[1])
-    said = " or ".join(names[:3] + [f"{len(names) - 3} others"] * (len(names) > 3))
+    seen, sized = (model.info.get(name, {}).get(own, []) for name, own in (("headers", key), ("sizes", size)))
+    possible = [[name, p] for name, p in answer["cameras"] if name in sized] or answer["cameras"]
+    total = sum(p for _, p in possible) or 1.0
+    together = [[name, p / total] for name, p in possible]
+    found = {"header": seen, "size": sized, "together": together, "rests_on": ""}
     if "headers" not in model.info:
-        text = ""
-    elif not key:
-        text = "It has no JPEG header: the answer rests on the pixels alone."
+        return found
+    names, first = [name for name, _ in seen], answer["cameras"][0][0]
+    refused = answer["unknown"] or answer["parts_differ"]
+    pixels = "different cameras in its parts" if answer["parts_differ"] else "none of the known cameras"
+    pixels = pixels if refused else first.replace("_", " ")
+    if not key:
+        text = "It has no JPEG header."
     elif not seen:
-        text = "The header is one that training never saw: the answer rests on the pixels alone."
-    elif pixels in names:
-        text = f"The header says {said}; the pixels agree."
+        text = "The header is one that training never saw."
+    elif first in names and not refused:
+        text = f"The header says {_any_of(names)}; the pixels agree."
     else:
-        text = f"The header says {said}, the pixels say {pixels}: they disagree."
-    if seen and not refused and (pixels not in names or together[0][0] != cameras[0][0]):
-        text += f" Together they favour {together[0][0].replace('_', ' ')}."
-    return {"header": seen, "together": together, "rests_on": text}
+        text = f"The header says {_any_of(names)}, the pixels say {pixels}: they disagree."
+    if sized:
+        text += f" Its size fits {_any_of(sized)}"
+        text += "." if refused or first in sized else f"; of these, the pixels favour {_any_of([together[0][0]])}."
+    elif not seen:
+        text += " No training photo has its size: the answer rests on the pixels alone."
+    return found | {"rests_on": text}
+
+
+def _any_of(names: list[str]) -> str:
+    """Up to three cameras, and how many others."""
+    names = [name.replace("_", " ") for name in names]
+    return " or ".join(names[:3] + [f"{len(names) - 3} others"] * (len(names) > 3))
 
 
 def describe_model(model: Model) -> str:
@@ -190,7 +208,9 @@ def describe_model(model: Model) -> str:
     if "another_body" in rates:
         right = f"{100 * rates['another_body']:.0f} %"
         text += f". Of photos by bodies and from places that training never saw, models like it identify {right}"
-        text += " correctly"
+        text += " correctly by the pixels alone"
+    if "another_body_sized" in rates:
+        text += f", {100 * rates['another_body_sized']:.0f} % among the cameras that took training photos of their size"
     if "threshold" not in rates:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
     known, unknown = (f"{100 * rates[key]:.0f} %" for key in ("known_refused", "unknown_accepted"))

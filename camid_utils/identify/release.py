@@ -17,6 +17,7 @@ from . import page
 from .predict import PATCHES, PUBLISHED, combine, describe_model, predict_photo, seen_headers
 
 FILE = Path(PUBLISHED).name
+SIZED = "with the photo's size"  # in the name of a group: answers are among the cameras of that size (content.of_size)
 CLOSE = 1e-3  # difference between the probabilities of the two files
 CARD = """# A classifier that names {classes} camera models
 
@@ -58,16 +59,17 @@ def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame
 
     model: with info["identification"], its limits and what they do to test photos. train: the catalogue's rows of its
     training photos. metrics: for the card, its tests (intervals.score) and those of its recipe in new collections, also
-    by body (content.bodies), which the column `group` names.
+    by body (content.bodies), which the column `group` names, as they are and SIZED.
     photos: paths of a few test photos, on which the page's network must agree with it. ValueError if it does not, and
     for models of whole photos.
     """
     limits = dict(model.info["identification"])
     tests = metrics.query("part == 'test' and level == 'photo' and metric == 'accuracy'")
-    limits["another_body"] = round(float(tests.loc[tests["group"] == ANOTHER, "value"].item()), 4)
+    for name, group in (("another_body", ANOTHER), ("another_body_sized", f"{ANOTHER}, {SIZED}")):
+        limits[name] = round(float(tests.loc[tests["group"] == group, "value"].item()), 4)
     if limits.get("score") != "feature_similarity":
         limits.pop("means", None)  # no answer needs them
-    model = model._replace(info=model.info | {"headers": seen_headers(train), "identification": limits})
+    model = model._replace(info=model.info | seen_headers(train) | {"identification": limits})
     file, network = folder / FILE, folder / page.NETWORK
     page.export(load_model(save_model(model, file)), network)  # of a copy on the CPU
     if not (difference := disagreement(model, network, photos)) <= CLOSE:  # nor if it is not a number

@@ -7,6 +7,7 @@ import pandas as pd
 from .. import published
 from ..experiments import Experiment, Study, labels, listed
 from ..intervals import METRIC_COLUMNS, formatted
+from ..splits import TESTS
 
 BASELINES = ("header alone", "content alone", "residual features")  # labels, without the test
 
@@ -41,6 +42,17 @@ def metrics_of(study: Study, notebook: str) -> pd.DataFrame:
 def family(experiment: str) -> str:
     """The label of an experiment without the test, its last part: "CameraConvNet, new scenes" -> "CameraConvNet"."""
     return labels()[experiment].rpartition(", ")[0]
+
+
+def method(experiment: str) -> str:
+    """The `family` of an experiment of notebook 09, without "all models"; other names stay."""
+    return family(experiment).removeprefix("all models, ") if experiment in labels() else experiment
+
+
+def tested(rows: pd.DataFrame) -> pd.Series:
+    """What each row of metrics tests, and on how many photos: for example "new collections (710 photos)"."""
+    counts = rows.groupby("protocol")["photos"].transform("max").astype(str)
+    return rows["protocol"].map(TESTS) + " (" + counts + " photos)"
 
 
 def training_table(runs: list[Experiment]) -> pd.DataFrame:
@@ -81,20 +93,25 @@ def pivot(rows: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
 
 
 def by_group(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per experiment, one column per `group`, which says how many photos it has."""
+    """One row per `method`, one column per `group`, which says how many photos it has."""
     named = rows["group"] + " (" + rows["photos"].astype(str) + ")"
-    return pivot(rows.assign(group=named), ["experiment"], "group").fillna("-")
+    return pivot(rows.assign(group=named, method=rows["experiment"].map(method)), ["method"], "group").fillna("-")
 
 
 def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
     """Contrasts for readers: what is compared, on which data, the difference in points, and its verdict."""
-    names = {end.upper(): contrasts[end].map(labels()) + " (" + contrasts[f"protocol_{end}"] + ")" for end in "ab"}
+    names = {end.upper(): map(_with_test, contrasts[end].map(labels()), contrasts[f"protocol_{end}"]) for end in "ab"}
     a, b = contrasts["photos"].astype(str), contrasts["photos_b"].astype(str)
     table = contrasts[["dataset", "level"]].assign(photos=a.where(a == b, a + " and " + b))
     table["A - B, points (95 %)"] = formatted(contrasts, "points", "difference")
     table["p, Holm"] = contrasts["p_holm"].map("{:.3f}".format, na_action="ignore").fillna("")
     table["A is"] = contrasts["verdict"]
     return pd.DataFrame(names).join(table)
+
+
+def _with_test(label: str, protocol: str) -> str:
+    """A label that says how it was tested; most do."""
+    return label if label.endswith(f", {TESTS[protocol]}") else f"{label} ({protocol})"
 
 
 def table2(metrics: pd.DataFrame) -> pd.DataFrame:

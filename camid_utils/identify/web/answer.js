@@ -1,16 +1,16 @@
 // How the patches of a photo become one answer: the same arithmetic as camid_utils/identify/predict.py.
 
-/** Top left corners [[y, x], ...] of at most `most` patches in evenly spaced rows and columns; `margin`: see predict.py. */
-export function positions(height, width, size, most, margin = 0) {
+/** Top left corners [[y, x], ...] of at most `most` patches in evenly spaced rows and columns, as in predict.py. */
+export function positions(height, width, size, most, margin = 0, align = 1) {
   const first = (length) => Math.min(Math.floor(margin * length), Math.floor((length - size) / 2));
   const room = (length) => length - 2 * first(length) - size;
   const count = (length, step) => Math.ceil(room(length) / step) + 1;
   let step = Math.max(1, Math.floor(size / 2));
   while (count(height, step) * count(width, step) > most) step += 1;
   const [ys, xs] = [height, width].map((length) =>
-    spread(room(length), count(length, step)).map((start) => start + first(length)),
+    spread(room(length), count(length, step)).map((start) => Math.floor((start + first(length)) / align) * align),
   );
-  return ys.flatMap((y) => xs.map((x) => [y, x]));
+  return [...new Set(ys)].flatMap((y) => [...new Set(xs)].map((x) => [y, x]));
 }
 
 /** `count` whole numbers evenly from 0 to `room`; a single one in the middle. */
@@ -67,24 +67,30 @@ export function compareParts(corners, logits, model) {
   return { parts_statistic: statistic, parts_differ: differ, parts: differ ? parts : [] };
 }
 
-/** Whether a photo's header, by its key, and its pixels agree, as compare_header in predict.py; "" if unknown. */
-export function compareHeader(key, { cameras, unknown, parts_differ: differ }, { info: { headers } }) {
+/** What a photo's header, by its key, and its size say, as compare_header in predict.py; "" if unknown. */
+export function compareHeader(key, size, { cameras, unknown, parts_differ: differ }, { info: { headers, sizes } }) {
   if (!headers) return "";
-  if (!key) return "It has no JPEG header: the answer rests on the pixels alone.";
-  const seen = headers[key] ?? [];
-  if (!seen.length) return "The header is one that training never saw: the answer rests on the pixels alone.";
-  const names = seen.map(([name]) => readable(name));
+  const [seen, sized] = [(headers[key] ?? []).map(([name]) => name), sizes?.[size] ?? []];
+  const first = cameras[0][0];
   const refusal = differ ? "different cameras in its parts" : unknown && "none of the known cameras";
-  const pixels = refusal || readable(cameras[0][0]);
-  const said = [...names.slice(0, 3), ...(names.length > 3 ? [`${names.length - 3} others`] : [])].join(" or ");
-  const agree = names.includes(pixels);
-  const text = `The header says ${said}${agree ? "; the pixels agree." : `, the pixels say ${pixels}: they disagree.`}`;
-  const counts = new Map(seen);
-  const products = cameras.map(([name, p]) => p * ((counts.get(name) ?? 0) + 1 / cameras.length));
-  const first = products.indexOf(Math.max(...products));
-  if (refusal || (agree && first === 0)) return text;
-  return `${text} Together they favour ${readable(cameras[first][0])}.`;
+  let text = `The header says ${anyOf(seen)}, the pixels say ${refusal || readable(first)}: they disagree.`;
+  if (!key) text = "It has no JPEG header.";
+  else if (!seen.length) text = "The header is one that training never saw.";
+  else if (seen.includes(first) && !refusal) text = `The header says ${anyOf(seen)}; the pixels agree.`;
+  if (sized.length) {
+    const [favoured] = cameras.find(([name]) => sized.includes(name));
+    const choice = refusal || sized.includes(first) ? "" : `; of these, the pixels favour ${readable(favoured)}`;
+    return `${text} Its size fits ${anyOf(sized)}${choice}.`;
+  }
+  return seen.length ? text : `${text} No training photo has its size: the answer rests on the pixels alone.`;
 }
+
+/** A photo's sides, upright or not: for example "2848 x 4288". */
+export const sizeKey = (height, width) => `${Math.min(height, width)} x ${Math.max(height, width)}`;
+
+/** Up to three cameras, and how many others. */
+const anyOf = (names) =>
+  [...names.slice(0, 3).map(readable), ...(names.length > 3 ? [`${names.length - 3} others`] : [])].join(" or ");
 
 export const readable = (name) => name.replaceAll("_", " ");
 

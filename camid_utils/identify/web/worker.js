@@ -1,6 +1,6 @@
 // Decodes photos and runs the network in the background, so that the page stays responsive.
 
-import { answer, compareHeader, compareParts, positions } from "./answer.js";
+import { answer, compareHeader, compareParts, positions, sizeKey } from "./answer.js";
 import { DAMAGED, Problem, examine, refuse, repaired } from "./formats.js";
 import { cut, preview } from "./pixels.js";
 import openJpegDecoder from "./vendor/jpeg.js";
@@ -62,7 +62,7 @@ async function identify(file) {
     );
   postMessage({ stage: "decoding" });
   const photo = kind === "jpeg" ? decodedJpeg(jpeg, bytes) : decodedPng(bytes);
-  const corners = positions(height, width, size, model.patches, model.info.margin);
+  const corners = positions(height, width, size, model.patches, model.info.margin, model.info.align);
   const [logits, features] = [[], []];
   try {
     const bitmap = await preview(photo);
@@ -78,7 +78,8 @@ async function identify(file) {
   }
   const found = { ...answer(logits, features, model), ...compareParts(corners, logits, model) };
   const seconds = (performance.now() - started) / 1000;
-  return { ...found, basis: compareHeader(key, found, model), corners, note: photo.note, seconds };
+  const basis = compareHeader(key, sizeKey(height, width), found, model);
+  return { ...found, basis, corners, note: photo.note, seconds };
 }
 
 async function contents(file) {
