@@ -15,8 +15,8 @@ The map, in the order in which a photograph passes through; no module imports fr
 | `download/`      | real photographs: `sources`, `fetch`, `check`; `python -m camid_utils.download`            |
 | `simulate/`      | `scenes`, `cameras` (lens, sensor, demosaicing, JPEG), `build`                             |
 | `splits`         | train, val and test by six protocols                                                       |
-| `planning`       | which rows of a patch store train, validate and test; one network, several tests           |
 | `patches`        | the patch store: cutting, its key, which patches carry traces                              |
+| `planning`       | which rows of a patch store train, validate and test; one network, several tests           |
 | `models`         | the two networks, that of Bondi et al., colour residuals, the model file                   |
 | `augmentation`   | flips, rotation, jitter and degradations of training images                                |
 | `batches`        | device, precision, batches, CUDA graphs, several processes, logits                         |

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .files import atomic_path
+from .files import atomic_path, write_text
 from .models import digest
 
 FORMAT = 5  # raise it when the training loop changes what it computes
@@ -30,8 +30,7 @@ def save(folder: Path, key: str, best: dict[str, Tensor], steps: list, history: 
     A training that has ended needs no more than its best weights: without `net` and `opt` the file is a quarter.
     """
     for name, rows in (("steps", steps), ("epochs", history)):
-        with atomic_path(folder / f"{name}.csv") as partial:
-            pd.DataFrame(rows).to_csv(partial, index=False)
+        write_text(folder / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
     state = opt.state_dict() if opt else {"state": {}, "param_groups": []}
     parts = {"net": net.state_dict() if net else {}, "best": best}
     parts |= {f"optimizer.{i}": own for i, own in state["state"].items()}
@@ -41,7 +40,9 @@ def save(folder: Path, key: str, best: dict[str, Tensor], steps: list, history: 
         for name, tensor in values.items()
         if isinstance(tensor, Tensor)
     }
-    meta = {"key": key, "steps": steps, "history": history}
+    # not in the header, which holds less than 100 MB
+    tensors["log.steps"] = torch.frombuffer(bytearray(json.dumps(steps).encode()), dtype=torch.uint8)
+    meta = {"key": key, "history": history}
     with atomic_path(folder / NAME) as partial:
         save_file(tensors, partial, {"meta": json.dumps(meta)})
 
@@ -50,7 +51,7 @@ def resume(folder: Path, key: str, net, opt, device: torch.device) -> tuple[list
     """(steps, history, best weights) of this run's checkpoint, loaded into net and optimizer; else empty."""
     if not (folder / NAME).is_file():
         return [], [], {}
-    parts = {"net": {}, "best": {}, "optimizer": {}}
+    parts = {"net": {}, "best": {}, "optimizer": {}, "log": {}}
     try:
         with safe_open(folder / NAME, "pt", device=str(device)) as file:
             meta = json.loads(file.metadata()["meta"])
@@ -61,8 +62,9 @@ def resume(folder: Path, key: str, net, opt, device: torch.device) -> tuple[list
                 parts[part][field] = file.get_tensor(name)
     except SafetensorError as error:
         raise ValueError(f"{folder / NAME} is damaged ({error}): delete it, and training starts again") from error
+    steps = meta["steps"] if "steps" in meta else json.loads(parts["log"]["steps"].cpu().numpy().tobytes())
     if not parts["net"]:  # of a training that has ended
-        return meta["steps"], meta["history"], parts["best"]
+        return steps, meta["history"], parts["best"]
     state: dict[int, dict] = {}
     for name, tensor in parts["optimizer"].items():
         index, field = name.split(".")
@@ -73,4 +75,4 @@ def resume(folder: Path, key: str, net, opt, device: torch.device) -> tuple[list
         for name, tensor in values.items():
             if tensor.shape == weight.shape:
                 values[name] = torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor)
-    return meta["steps"], meta["history"], parts["best"]
+    return steps, meta["history"], parts["best"]

@@ -149,7 +149,7 @@ def weighted_metrics(table: pd.DataFrame, weights: np.ndarray, unit: np.ndarray)
     unit: the unit of each row of the table, see intervals.units. NaN where no row counts; a class without rows that
     count is left out of the macro means.
     """
-    names, logs = class_names(table), log_probabilities(table)
+    names, logs = class_names(table), np.nan_to_num(log_probabilities(table), nan=-np.inf)
     if strangers := sorted(set(table["true"]) - set(names)):
         raise ValueError(f"the model does not know these classes: {', '.join(strangers)}")
     k, true = len(names), pd.Index(names).get_indexer(table["true"])
@@ -157,7 +157,9 @@ def weighted_metrics(table: pd.DataFrame, weights: np.ndarray, unit: np.ndarray)
     shape = weights.shape[1], k * k
     per_unit = sparse.csr_array((ones, (unit, true * k + _most_probable(logs))), shape=shape)
     matrices = (per_unit.T @ weights.T).T.reshape(-1, k, k)
-    values = ones, (logs > picked).sum(1) < 3, -picked[:, 0]
+    top3 = np.clip((3 - (logs > picked).sum(1)) / (logs == picked).sum(1), 0, 1)  # equal ones share the places
+    top3 *= np.isfinite(picked[:, 0])
+    values = ones, top3, -picked[:, 0]
     n, top3, loss = (weights @ np.stack([np.bincount(unit, v, shape[0]) for v in values], axis=1)).T
     hits, predicted, actual = np.einsum("nii->ni", matrices), matrices.sum(1), matrices.sum(2)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -58,7 +58,8 @@ def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000
     """
     shared = found if not found["new"].any() else found[found["new"]]  # photos set aside may be in several folds
     if found["new"].any():
-        found = found.assign(device="", scene=found["owner"])
+        owned = found["collection"].str.contains("/")  # other corpora beside them have no owners
+        found = found.assign(device=found["device"].mask(owned, ""), scene=found["scene"].mask(owned, found["owner"]))
     seeds = pd.Index(sorted(found["seed"].unique()))
     shared = pd.crosstab(shared["seed"], shared["photo"]).reindex(seeds, fill_value=0).to_numpy()
     folds = connected_components(shared @ shared.T)[1][seeds.get_indexer(found["seed"])]
@@ -84,6 +85,14 @@ def clusters(found: pd.DataFrame) -> int:
         return found.loc[found["new"], "owner"].nunique()
     devices = len(found[["camera_model", "device"]].drop_duplicates())
     return devices if devices > 1 else found["scene"].nunique()
+
+
+def drawn(found: pd.DataFrame) -> int:
+    """How many owners of new collections, or else devices that are not their model's only one, or scenes, are drawn."""
+    if found["new"].any():
+        return clusters(found)
+    devices = found.groupby("camera_model")["device"].nunique()
+    return max(devices[devices > 1].sum(), found["scene"].nunique())
 
 
 def score(
@@ -151,8 +160,7 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int =
     draws = (shares[0] - shares[1]).round(12)  # so that equal shares stay equal, whatever the rounding
     if np.isnan(draws[1:]).mean() > MISSED:
         return float(draws[0]), -1.0, 1.0, 1.0
-    owners = found.loc[found["new"], "owner"].nunique()
-    return *interval(draws), max(two_sided(draws[1:]), 2 * 0.5**owners if owners else 0)
+    return *interval(draws), max(two_sided(draws[1:]), min(1.0, 2 * 0.5 ** drawn(found)))
 
 
 def two_sided(draws: np.ndarray) -> float:

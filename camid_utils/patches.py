@@ -102,6 +102,11 @@ def best_positions(photo: np.ndarray, size: int, count: int) -> np.ndarray:
     return corners[np.argsort(-scores, kind="stable")[:count]]
 
 
+def scores(pixels: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A score, such as `patch_quality`, of each patch of a store; few at a time, as all at once need much memory."""
+    return np.concatenate([score(pixels[i : i + 512]) for i in range(0, len(pixels), 512)])
+
+
 def patch_quality(patches: np.ndarray) -> np.ndarray:
     """How much patches uint8 [n, h, w, 3] can reveal about their camera: float64 [n], 0 to 1 (Bondi et al. 2017)."""
     values = patches.reshape(len(patches), -1, 3).astype(np.uint32)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from . import splits
+from .patches import scores
 
 SAME, ANOTHER = "known body", "another body"  # was the physical camera of a test photo trained on?
 
@@ -76,7 +77,7 @@ def shared_training(
         labels = pd.Index(strict.class_names).get_indexer(table[strict.target])
         in_train, in_test = strict.part == "train", strict.part == "test"
         seen, tested = (
-            {name: table[name].isin(table[name][rows]).to_numpy() for name in ("device", "scene")}
+            {name: table[name].isin(table[name][rows].unique()).to_numpy() for name in ("device", "scene")}
             for rows in (in_train, in_test)
         )
         fifth = _set_aside(table[in_train], strict.seed, strict.target)
@@ -110,8 +111,7 @@ def _set_aside(training: pd.DataFrame, seed: int, target: str) -> pd.Series:
 
 def best_patches(store, plans: list[Plan], score: Callable[[np.ndarray], np.ndarray], most: int) -> list[Plan]:
     """Plans for a patch store with at most `most` patches per photo, those whose pixels have the highest score."""
-    starts = range(0, len(store.pixels), 512)
-    values = pd.Series(np.concatenate([score(store.pixels[start : start + 512]) for start in starts]))
+    values = pd.Series(scores(store.pixels, score))
     surplus = (-values).groupby(store.table["photo"].to_numpy()).rank(method="first").to_numpy() > most
     return [_without(one, surplus) for one in plans]
 

@@ -243,7 +243,7 @@ def publish(out: Path, profile: str) -> int:
         for part in COMPARED if profile == "default" else (*PARTS, *["model"] * (out / "model").is_dir()):
             copy = shutil.copytree if (out / part).is_dir() else shutil.copy
             copy(out / part, new / part)
-        for path in new.glob("predictions/*.parquet"):
+        for path in new.glob("predictions/[!.]*.parquet"):
             photo_predictions(path)
     headlines.update()
     print(f"published: {PUBLISHED / profile}, and README.md")

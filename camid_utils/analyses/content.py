@@ -23,9 +23,8 @@ def matched(predictions: pd.DataFrame) -> pd.DataFrame:
     rows = predictions[groups.transform("nunique") > 1].reset_index(drop=True)
     names = rows.groupby(["seed", "collection"])["true"].agg(lambda true: sorted(set(true)))
     own = [names[key] for key in zip(rows["seed"], rows["collection"], strict=True)]
-    for name in class_names(rows):
-        rows.loc[[name not in group for group in own], LOG_PROB + name] = -np.inf
-    logs = log_probabilities(rows)
+    possible = [[name in group for name in class_names(rows)] for group in own]
+    logs = np.where(np.reshape(possible, (len(rows), -1)), log_probabilities(rows), -np.inf)
     rows[list(rows.filter(like=LOG_PROB))] = logs - np.logaddexp.reduce(logs, axis=1, keepdims=True)
     return rows.assign(group=[", ".join(group) for group in own])
 
@@ -51,7 +50,8 @@ def no_content(table: pd.DataFrame, seed: int) -> Plan:
             code = np.arange(len(own)) < len(own) * TEST_DEVICES
         test = code % FOLDS == seed % FOLDS
         rest = own["photo"][~test]
-        nearest = rest[-(len(rest) // 3) :] if test[-1] else rest[: len(rest) // 3]
+        third = len(rest) // 3
+        nearest = rest[len(rest) - third :] if test[-1] else rest[:third]
         part[own["photo"][test]], part[nearest] = "test", "val"
     names = sorted(photos["camera_model"].unique())
     labels = pd.Index(names).get_indexer(table["camera_model"])

@@ -184,7 +184,7 @@ def decisions(sources: dict[str, pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     for (source, table), question in product(sources.items(), QUESTIONS):
         pairs = asked(table, question)
         own, others = pairs[pairs["same"]], pairs[~pairs["same"]]
-        best = own["pce"] == pairs.groupby("photo")["pce"].max().reindex(own["photo"]).to_numpy()
+        best = own["pce"] == pairs.groupby("photo")["pce"].transform("max")[pairs["same"]]
         tested = (own, own["pce"] > THRESHOLD), (others, others["pce"] > THRESHOLD), (own, best)
         area = roc(pairs, seed)[1] if len(own) and len(others) else (np.nan,) * 3
         values = [*(rate(*test, seed) for test in tested), area]
@@ -192,6 +192,12 @@ def decisions(sources: dict[str, pd.DataFrame], seed: int = 0) -> pd.DataFrame:
         rows += [[source, question, metric, *ends, *counts] for metric, ends in zip(METRICS, values, strict=True)]
     columns = ["source", "question", "metric", "value", "low", "high", "n", "own", "others", "devices"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _weights(pairs: pd.DataFrame, seed: int) -> tuple[np.ndarray, pd.DataFrame, np.ndarray]:
+    """The unit of each pair, the units, and how often each counts; fingerprints are drawn in the place of seeds."""
+    code, photos = units(pairs.assign(device=pairs["own"], seed=pd.factorize(pairs["device"], sort=True)[0]))
+    return code, photos, bootstrap_weights(photos, [seed, 97])
 
 
 def rate(pairs: pd.DataFrame, hits: pd.Series, seed: int = 0) -> tuple[float, float, float]:
@@ -202,8 +208,7 @@ def rate(pairs: pd.DataFrame, hits: pd.Series, seed: int = 0) -> tuple[float, fl
     """
     if not len(pairs):
         return (np.nan,) * 3
-    code, photos = units(pairs.assign(device=pairs["own"]))
-    weights = bootstrap_weights(photos, [seed, 97])
+    code, photos, weights = _weights(pairs, seed)
     found, counts = (weights @ np.bincount(code, values, len(photos)) for values in (hits, np.ones(len(pairs))))
     return interval(found / np.where(counts > 0, counts, np.nan), clusters(photos))
 
@@ -217,8 +222,7 @@ def roc(pairs: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, tuple[float, 
     same, energy = pairs["same"].to_numpy(bool), pairs["pce"].to_numpy()
     last = np.append(energy[1:] != energy[:-1], True)  # of pairs with equal energies
     rates = np.append(0, np.geomspace(1 / (~same).sum(), 1, 200))
-    code, photos = units(pairs.assign(device=pairs["own"]))
-    weights = bootstrap_weights(photos, [seed, 97])
+    code, photos, weights = _weights(pairs, seed)
     areas, found = np.full(len(weights), np.nan), np.full((len(weights), len(rates)), np.nan)
     for i, often in enumerate(weights):
         own, other = often[code] * same, often[code] * ~same

@@ -10,7 +10,7 @@ import torch
 from ..evaluation import class_names, log_probabilities
 from ..experiments import Experiment, Study, epochs_of
 from ..intervals import bootstrap_weights, units
-from ..patches import Store, patch_entropy, patch_quality
+from ..patches import Store, patch_entropy, patch_quality, scores
 from ..planning import Plan
 from ..training import History, fit
 
@@ -22,7 +22,7 @@ def two_epochs(runs: list[Experiment]) -> pd.DataFrame:
     """For each run and seed, the epochs of highest validation accuracy and of lowest loss, with both figures."""
     rows, reported = [], ["val_accuracy", "val_loss"]
     for (run, seed), epochs in epochs_of(runs).set_index("epoch").groupby(["run", "seed"], sort=False):
-        best, lowest = epochs["val_accuracy"].idxmax(), epochs["val_loss"].idxmin()
+        best, lowest = epochs["val_accuracy"].idxmax(), epochs["val_loss"].fillna(np.inf).idxmin()
         rows.append([run, seed, len(epochs), best, *epochs.loc[best, reported], lowest, *epochs.loc[lowest, reported]])
     accuracy, loss = ["accuracy_epoch", "its_accuracy", "its_loss"], ["loss_epoch", "accuracy_there", "loss_there"]
     return pd.DataFrame(rows, columns=["run", "seed", "epochs", *accuracy, *loss])
@@ -60,12 +60,12 @@ def rates_table(runs: dict[tuple[float, str], History], classes: int) -> pd.Data
 
 def vote_scores(predictions: pd.DataFrame, store: Store) -> dict[str, np.ndarray]:
     """Quality and entropy of the patch of each row of predictions of a grid store; ValueError if it is not there."""
-    scores = {"quality": patch_quality(store.pixels), "entropy": patch_entropy(store.pixels)}
+    found = {name: scores(store.pixels, of) for name, of in (("quality", patch_quality), ("entropy", patch_entropy))}
     place = ["photo", "y", "x"]
-    own = predictions[place].merge(store.table[place].assign(**scores), how="left", validate="many_to_one")
+    own = predictions[place].merge(store.table[place].assign(**found), how="left", validate="many_to_one")
     if own.isna().any(axis=None):
         raise ValueError(f"predictions of patches that are not in {store.folder}: give the store that was predicted")
-    return {name: own[name].to_numpy() for name in scores}
+    return {name: own[name].to_numpy() for name in found}
 
 
 def accuracy_by_votes(

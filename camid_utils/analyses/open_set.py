@@ -184,7 +184,7 @@ def decide(seen: pd.DataFrame, chosen: dict, refused: float) -> pd.DataFrame:
     for fold, own in seen.groupby("fold"):
         values = own[chosen[fold]]
         val = values[own["known"] & (own["part"] == "val")]
-        margin = (values - threshold(val, refused)) / (val.std() or 1)
+        margin = (values - threshold(val, refused)) / (val.std(ddof=0) or 1)
         parts.append(own.assign(margin=margin, accepted=margin >= 0))
     return pd.concat(parts, ignore_index=True)
 

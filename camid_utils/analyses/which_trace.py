@@ -45,7 +45,7 @@ def told_apart(predictions: pd.DataFrame, seed: int = 0, **labels) -> pd.DataFra
         within = pd.DataFrame(areas(own.assign(score=score, known=known, fold=fold), "score", weights=weights))
         often = np.stack([weights[:, (fold == each) & known].sum(axis=1) for each in within], axis=1)
         draws = np.ma.average(np.ma.masked_invalid(within), axis=1, weights=often).filled(np.nan)  # over those drawn
-        trials = min(known.sum(), (~known).sum())
+        trials = own.groupby("true")["photo"].nunique().min()
         value, low, high = interval(draws, trials)
         p = max(two_sided(draws[1:] - 0.5), 2 * 0.5**trials)
         low, high = min(low, value), max(high, value)  # with two scenes a draw has the pairs of one

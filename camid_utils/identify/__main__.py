@@ -81,7 +81,7 @@ def _identify(options: argparse.Namespace) -> int:
     bar = progress(photos, "photos", unit="photo", disable=len(photos) < 5)
     for number, path in enumerate(bar):
         try:
-            if path.exists() and not path.is_file():
+            if os.path.exists(path) and not os.path.isfile(path):
                 raise ValueError("it is no regular file, and is read twice: save it as one first")
             photo, note = read_noted(path)
             with predict.few_threads():

@@ -103,11 +103,11 @@ def combine(logits: np.ndarray, features: np.ndarray, model: Model) -> dict:
     probabilities = softmax(logits.mean(axis=0) / calibration.get("temperature", 1.0))
     order = np.argsort(-probabilities, kind="stable")
     votes = int((logits.argmax(axis=1) == order[0]).sum())
-    scores = [float(probabilities[order[0]]), float(logsumexp(logits, axis=1).mean())]
+    found = {"confidence": float(probabilities[order[0]]), "energy": float(logsumexp(logits, axis=1).mean())}
     if "means" in calibration:
         distances = np.linalg.norm(features.mean(axis=0) - np.array(calibration["means"]), axis=1)
-        scores.append(-float(distances.min()))
-    found, chosen = dict(zip(SCORES, scores, strict=False)), calibration.get("score", "confidence")
+        found["feature_similarity"] = -float(distances.min())
+    chosen = calibration.get("score", "confidence")
     if chosen not in found:
         raise ValueError(f"the model's score {chosen!r} is not one of {', '.join(found)}: run notebook 06 again")
     found |= {"score": found[chosen], "unknown": found[chosen] < calibration.get("threshold", -np.inf)}

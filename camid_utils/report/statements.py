@@ -55,7 +55,7 @@ def read(folder: str | Path) -> Evidence:
     or run. Tables of epochs get a column `fall`: by how much the validation accuracy of this run and seed falls from
     one epoch to the next, at most.
     """
-    tables = {path.stem: pd.read_csv(path) for path in sorted(Path(folder).glob("*.csv"))}
+    tables = {path.stem: pd.read_csv(path) for path in sorted(Path(folder).glob("[!.]*.csv"))}
     for name, table in tables.items():
         metrics = tables.get(f"{name[:2]}_metrics", pd.DataFrame())
         runs = table.get("experiment", table.get("run"))
@@ -106,6 +106,8 @@ def evaluate(evidence: Evidence, statement: str) -> tuple[pd.DataFrame, bool]:
         table = form["other"] or form["table"]
         shared = {column: key for column, key in keys.items() if column in evidence.get(table, ())}
         other = find(evidence, table, shared | _keys(form["other_keys"]))
+        if len(other) > 1:
+            raise ValueError(f"{len(other)} rows of {table} are as its `vs` says: name one")
         rows = rows.assign(**other.iloc[0].add_prefix("other_"))
     held = _holds(rows, form["condition"])
     shares = {None: held.all(), "some": held.any(), "most": held.mean() > 0.5, "no": not held.any()}
