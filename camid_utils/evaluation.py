@@ -149,7 +149,7 @@ def weighted_metrics(table: pd.DataFrame, weights: np.ndarray, unit: np.ndarray)
     unit: the unit of each row of the table, see intervals.units. NaN where no row counts; a class without rows that
     count is left out of the macro means.
     """
-    names, logs = class_names(table), np.nan_to_num(log_probabilities(table), nan=-np.inf)
+    names, logs = class_names(table), np.nan_to_num(log_probabilities(table), nan=-np.inf, neginf=-np.inf)
     if strangers := sorted(set(table["true"]) - set(names)):
         raise ValueError(f"the model does not know these classes: {', '.join(strangers)}")
     k, true = len(names), pd.Index(names).get_indexer(table["true"])
@@ -160,7 +160,8 @@ def weighted_metrics(table: pd.DataFrame, weights: np.ndarray, unit: np.ndarray)
     top3 = np.clip((3 - (logs > picked).sum(1)) / (logs == picked).sum(1), 0, 1)  # equal ones share the places
     top3 *= np.isfinite(picked[:, 0])
     values = ones, top3, -picked[:, 0]
-    n, top3, loss = (weights @ np.stack([np.bincount(unit, v, shape[0]) for v in values], axis=1)).T
+    with np.errstate(invalid="ignore"):  # an impossible class has an infinite loss
+        n, top3, loss = (weights @ np.stack([np.bincount(unit, v, shape[0]) for v in values], axis=1)).T
     hits, predicted, actual = np.einsum("nii->ni", matrices), matrices.sum(1), matrices.sum(2)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = [np.where(predicted > 0, hits / predicted, 0.0), hits / actual, 2 * hits / (actual + predicted)]

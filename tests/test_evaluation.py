@@ -291,7 +291,8 @@ def test_bootstrap_samples_that_miss_one_side_are_left_out_unless_they_are_many(
     """The sides are photos of different devices, one photo each: of ten devices few samples miss all five of a side."""
     right, wrong = (crossed(how, devices=10, scenes=1)[:10] for how in (True, False))
     assert intervals.difference(right[:5], right[5:]) == (0, 0, 0, 1)
-    assert intervals.difference(right[:5], wrong[5:]) == (1, 1, 1, 1 / 2000)
+    assert intervals.difference(right[:5], wrong[5:]) == (1, 1, 1, 2 * 0.5**10)  # as of a sign test
+    assert intervals.difference(*(crossed(how, devices=10, scenes=12) for how in (True, False))) == (1, 1, 1, 1 / 2000)
     assert intervals.difference(right[:1], wrong[1:]) == (1, -1, 1, 1)
     assert intervals.difference(right[:1], wrong[1:2]) == (1, -1, 1, 1)
 
@@ -325,3 +326,14 @@ def test_where_a_tenth_of_the_samples_lack_what_is_measured_anything_is_possible
     assert intervals.interval(draws, span=(0, np.inf)) == (0.6, 0, np.inf)
     assert intervals.interval(draws[:-4]) == pytest.approx((0.6, 0.5, 0.7))  # in 88 of 96
     assert np.isnan(intervals.wilson(0, 0)).all()
+
+
+def test_classes_that_are_equally_probable_share_the_places_of_a_top_three():
+    """Of four equal classes three are named; a true class that is not possible never counts."""
+    base = noisy_predictions(photos=4, per_photo=1)
+    columns = [name for name in base if name.startswith(evaluation.LOG_PROB)]
+    equal, one = base.assign(**dict.fromkeys(columns, np.log(0.25))), base.assign(**dict.fromkeys(columns, -np.inf))
+    one[columns[1]] = 0.0  # only the second class is possible
+    for table, expected in ((equal, 0.75), (one, 0.25)):
+        found = evaluation.weighted_metrics(table, np.ones((1, 4)), np.arange(4))
+        assert found["top-3 accuracy"] == pytest.approx(expected)

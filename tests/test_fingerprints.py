@@ -151,6 +151,9 @@ def test_intervals_are_wider_where_devices_differ_than_where_photos_do():
     photos = devices.assign(pce=rng.permutation(devices["pce"]))
     (value, low, high), (other, *ends) = (fingerprints.rate(t, t["pce"] > THRESHOLD) for t in (devices, photos))
     assert value == other == 0.5 and high - low > 1.5 * (ends[1] - ends[0]) > 0.2
+    others = pd.concat([photos.assign(device=f"B{i}", same=False, pce=100 * (i < 3)) for i in range(10)])
+    low, high = fingerprints.rate(others, others["pce"] > THRESHOLD)[1:]
+    assert low < 0.1 and high > 0.5  # three of ten fingerprints match all photos: ten were drawn
     found = fingerprints.detection({"flat": devices}, "own")
     assert found["value"].tolist() == [0, 1] * 5 and found["n"].eq(12).all() and found["energy"].max() == 100
 

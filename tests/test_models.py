@@ -60,6 +60,7 @@ def test_on_tensor_cores_cameraconvnet_computes_the_same(monkeypatch, width, lay
     for one, other in zip(computed(), expected, strict=True):
         torch.testing.assert_close(one, other)
     assert product.call_count == 2
+    assert net(patches[:0]).shape == (0, 3)  # as where a batch has fewer images than there are processes
 
 
 @pytest.mark.parametrize("backbone", models.BACKBONES)

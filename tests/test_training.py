@@ -385,6 +385,15 @@ def test_a_training_begun_on_a_processor_goes_on_under_graphs(tmp_path, on_cpu, 
     assert later.param_groups[0]["capturable"] and len(later.state) == len(opt.state)
 
 
+def test_a_checkpoint_s_header_does_not_grow_with_the_steps(tmp_path):
+    """A safetensors header holds less than 100 MB, that is fewer than a million steps."""
+    steps = [{"step": i, "loss": 0.123456} for i in range(5000)]
+    checkpoints.save(tmp_path, "key", dense_net(8).state_dict(), steps, [{"epoch": 1}])
+    assert int.from_bytes((tmp_path / checkpoints.NAME).read_bytes()[:8], "little") < 2000
+    found = checkpoints.resume(tmp_path, "key", dense_net(8), None, "cpu")
+    assert found[0] == steps and found[1] == [{"epoch": 1}]
+
+
 def test_a_network_is_on_the_cpu_again_after_its_use(tmp_path, store, monkeypatch):
     """All other code expects it there; on a machine without a GPU nothing else would show it."""
     moved, net, rows = [], colour_net(3), np.arange(4)

@@ -58,6 +58,12 @@ def test_a_shift_of_all_answers_of_a_seed_changes_nothing():
     assert np.allclose(before[["value", "low", "high"]], after[["value", "low", "high"]])
 
 
+def test_another_seed_of_the_same_photos_is_no_further_trial():
+    few = predictions(5.0, devices=1, scenes=3)
+    p = [which_trace.told_apart(pd.concat([few.assign(seed=i) for i in range(n)]))["p"].min() for n in (1, 3)]
+    assert p == [2 * 0.5**3] * 2
+
+
 def test_the_interval_is_wider_with_fewer_devices_that_differ():
     widths = []
     for devices in (3, 12):

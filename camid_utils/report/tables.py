@@ -111,7 +111,7 @@ def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
 
 def _with_test(label: str, protocol: str) -> str:
     """A label that says how it was tested; most do."""
-    return label if label.endswith(f", {TESTS[protocol]}") else f"{label} ({protocol})"
+    return label if label.endswith(f", {TESTS.get(protocol)}") else f"{label} ({protocol})"
 
 
 def table2(metrics: pd.DataFrame) -> pd.DataFrame:
