@@ -18,6 +18,7 @@ from .models import Model, to_input
 BATCH = 64  # patches that are predicted at once
 LOG_PROB = "log_prob:"  # prefix of the columns that hold a class's log-probability
 METRICS = ("accuracy", "macro precision", "macro recall", "macro F1", "top-3 accuracy", "log loss")
+LEAST = float(np.log(np.finfo(float).tiny))  # log-probability of an impossible class in a log loss: -708
 
 
 def predict(
@@ -149,7 +150,7 @@ def weighted_metrics(table: pd.DataFrame, weights: np.ndarray, unit: np.ndarray)
     unit: the unit of each row of the table, see intervals.units. NaN where no row counts; a class without rows that
     count is left out of the macro means.
     """
-    names, logs = class_names(table), np.nan_to_num(log_probabilities(table), nan=-np.inf, neginf=-np.inf)
+    names, logs = class_names(table), log_probabilities(table)
     if strangers := sorted(set(table["true"]) - set(names)):
         raise ValueError(f"the model does not know these classes: {', '.join(strangers)}")
     k, true = len(names), pd.Index(names).get_indexer(table["true"])
@@ -157,11 +158,10 @@ def weighted_metrics(table: pd.DataFrame, weights: np.ndarray, unit: np.ndarray)
     shape = weights.shape[1], k * k
     per_unit = sparse.csr_array((ones, (unit, true * k + _most_probable(logs))), shape=shape)
     matrices = (per_unit.T @ weights.T).T.reshape(-1, k, k)
-    top3 = np.clip((3 - (logs > picked).sum(1)) / (logs == picked).sum(1), 0, 1)  # equal ones share the places
-    top3 *= np.isfinite(picked[:, 0])
-    values = ones, top3, -picked[:, 0]
-    with np.errstate(invalid="ignore"):  # an impossible class has an infinite loss
-        n, top3, loss = (weights @ np.stack([np.bincount(unit, v, shape[0]) for v in values], axis=1)).T
+    places = 3 - (logs > picked).sum(1)  # equal classes share them, and impossible ones have none
+    top3 = np.where(picked[:, 0] > -np.inf, np.clip(places / (logs == picked).sum(1).clip(1), 0, 1), 0)
+    values = ones, top3, -np.maximum(picked[:, 0], LEAST)
+    n, top3, loss = (weights @ np.stack([np.bincount(unit, v, shape[0]) for v in values], axis=1)).T
     hits, predicted, actual = np.einsum("nii->ni", matrices), matrices.sum(1), matrices.sum(2)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = [np.where(predicted > 0, hits / predicted, 0.0), hits / actual, 2 * hits / (actual + predicted)]

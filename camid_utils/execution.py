@@ -41,7 +41,9 @@ ENVIRONMENT = {
     "TQDM_NCOLS": "100",
 }  # fmt: skip
 BAR = re.compile(r"\d+%\|")  # a line of a progress bar
+SCRIPT = re.compile(r"<script.*?</script>\s*", re.DOTALL)  # for formulas, diagrams and widgets, from the Internet
 STYLE = re.compile(r'<style type="text/css">\n/\*-(.*?)</style>\n', re.DOTALL)  # JupyterLab's own, 250 KB a page
+IMAGE = re.compile(r'alt="No description[^"]*"([^>]*src="\.\./figures/)([^"]*)\.png')  # gets its file's name
 LINK = re.compile(r'href="(\d\d\w*)\.ipynb')  # from one notebook to another: their HTML copies lie side by side
 UNSAFE = re.compile(r"[^\w.,=+-]+")  # what a folder's name does without
 ONE_JOB = threading.Lock()  # a worker runs one notebook at a time, also where it has several threads
@@ -96,7 +98,12 @@ def run_notebook(path: Path, parameters: dict, out: Path) -> str:
 
 def write_copies(notebook: nbformat.NotebookNode, name: str, out: Path) -> None:
     """Write an executed notebook, and its page, to the folder of a run; all pages share one style sheet."""
-    page = HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    title = re.match("# (.+)", prose[0]) if prose else None
+    resources = {"metadata": {"name": title[1] if title else name}}
+    page = HTMLExporter(embed_images=True).from_notebook_node(notebook, resources)[0]
+    head, end, body = page.partition("</head>")
+    page = SCRIPT.sub("", head) + end + body
     write_text(out / "html" / "style.css", "\n".join(f"/*-{style}" for style in STYLE.findall(page)))
     page = STYLE.sub("", STYLE.sub('<link rel="stylesheet" href="style.css">\n', page, count=1))
     write_text(out / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
@@ -166,6 +173,7 @@ def link_figures(page: str, figures: Path) -> str:
     """A notebook's HTML with links to the other pages, and to the figures in the folder beside instead of copies."""
     for path in figures.glob("[!.]*.png"):
         page = page.replace(f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}", f"../figures/{path.name}")
+    page = IMAGE.sub(r'alt="Figure \2"\1\2.png', page)
     return LINK.sub(r'href="\1.html', page)
 
 

@@ -179,7 +179,7 @@ def test_executed_copies_are_in_order_without_errors_and_folders_of_this_machine
     assert "error" not in {output.output_type for output in outputs}
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
     page = (smoke / "html" / f"{name}.html").read_text(encoding="utf-8")
-    assert page.rstrip().endswith("</html>") and f"{int(number_of(name))}. " in page
+    assert page.rstrip().endswith("</html>") and f"<title>{int(number_of(name))}. " in page and "<script" not in page
     assert (smoke / "notebooks" / f"{name}.ipynb").stat().st_size < 8_000_000
     for cell in code:
         if "injected-parameters" not in cell.metadata.get("tags", []):
@@ -417,8 +417,8 @@ def photographs_in(run: Path) -> list[str]:
             found += [f"{path.name} has an {kind} that is no figure"] * (kind.startswith("image/") and not own)
     for path in run.glob("html/*.html"):
         text = path.read_text(encoding="utf-8")
-        found += [f"{path.name} has a JPEG"] * ("image/jpeg" in text)
-        inside = re.findall(r"[\",]((?:iVBOR|/9j/)[\w+/]{1000})", text)
+        found += [f"{path.name} has a JPEG or WebP"] * bool(re.search("image/(jpeg|webp)", text))
+        inside = re.findall(r"[\",]((?:iVBOR|/9j/|UklGR)[\w+/]{1000})", text)
         found += [f"{path.name} has a picture inside: {one[:20]}" for one in inside]
     return found
 

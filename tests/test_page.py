@@ -257,7 +257,9 @@ def test_the_map_shows_a_splice_and_an_unknown_camera_is_an_answer(opened, colou
     expect(splice.locator(".remark")).to_contain_text(sides)
     expect(tab.locator("#status")).to_contain_text(": None of the known cameras.")
     best = predict.predict_photo(halves(RED, BLUE), colours()).logits.argmax(axis=1)
-    expect(splice.locator(".legend")).to_have_text(f"Cold Blue, {(best == 0).sum()}Warm Red, {(best == 1).sum()}")
+    expect(splice.locator(".legend")).to_have_text(
+        f"Cold Blue: {(best == 0).sum()} patchesWarm Red: {(best == 1).sum()} patches"
+    )
     assert f"{(best == 1).sum()} like Warm Red" in splice.locator("canvas").get_attribute("aria-label")
     for y in (0.05, 0.5, 0.95):
         assert colour_at(splice, 0.1, y) == covered(RED, "edae49")
@@ -294,7 +296,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     return known | {
         "flipped.png": (png[:200] + bytes([png[200] ^ 1]) + png[201:], damaged),
         "head.png": (png[:20], damaged),
-        "wide.jpg": (with_frame(5, 2 * (16_000).to_bytes(2)), damaged),
+        "wide.jpg": (with_frame(5, 2 * (16_000).to_bytes(2)), r"16000 × 16000 pixels, more than .* \(178 megapixels\)"),
         "IMG_1.HEIC": (b"\0\0\0\x18ftypheic" + bytes(40), "is a HEIC photo.*Most Compatible"),
         "modern.webp": (encoded(image, "WEBP"), "is neither"),
         "thumb.jpg": (encoded(image.resize((47, 200))), "has 47 × 200 pixels.*original photo"),
@@ -347,6 +349,14 @@ def test_a_photo_of_54_megapixels_leaves_the_page_alive(opened, url, tmp_path):
     expect(card.locator(".facts")).to_contain_text("9000 × 6000 pixels")
     agrees(card, content, textures(), tmp_path)
     assert card.locator("canvas").evaluate("(canvas) => canvas.width") <= 1200  # a small copy is drawn
+
+
+def test_the_answer_for_a_later_photo_comes_into_view(opened, url):
+    tab = opened(url, viewport={"width": 400, "height": 700})
+    give(tab, {f"{i}.jpg": PHOTO for i in range(3)})
+    tab.evaluate("scrollTo(0, 0)")
+    (card,) = give(tab, {"later.jpg": PHOTO})
+    expect(card.locator(".verdict")).to_be_in_viewport()
 
 
 def test_photos_can_be_dropped_and_pasted(opened, url):

@@ -108,7 +108,7 @@ def test_a_model_to_publish_leaves_two_files_that_agree_and_a_card_that_says_wha
     assert kept.info == model.info | predict.seen_headers(train) | {"identification": LIMIT | measured}
     assert sorted(kept.info["headers"].values()) == [[[name, 2]] for name in sorted(NAMES)]
     assert release.disagreement(kept, folder / page.NETWORK, train["path"]) <= release.CLOSE
-    for text in ("names 3 camera models", "5 % of those by known cameras were refused", "not evidence in court",
+    for text in ("names 3 camera models", "5 % of 40 by known cameras were refused", "not evidence in court",
                  "Of photos by bodies and from places that training never saw, models like it identify 38 % correctly "
                  "by the pixels alone, 70 % among the cameras that took training photos of their size.",
                  "Of 40 photos set aside, the limit refused 5 %; of 19\nphotos",

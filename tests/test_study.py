@@ -176,7 +176,8 @@ def test_a_run_by_this_interpreter_writes_notebooks_pages_and_a_record(notebooks
     assert outputs(out / "notebooks" / "01_first.ipynb") == f"my text {out} True\n"
     assert outputs(out / "notebooks" / "02_second.ipynb") == "4\n"
     assert sorted(p.name for p in (out / "html").iterdir()) == ["01_first.html", "02_second.html", "style.css"]
-    assert "my text" in (out / "html" / "01_first.html").read_text()
+    page = (out / "html" / "01_first.html").read_text()
+    assert "my text" in page and "<title>01_first</title>" in page and "<script" not in page
     found = record(out)
     assert found["profile"] == "small" and found["datasets"] == {}
     assert found["parameters"] == {"number": 3, "text": "my text"}

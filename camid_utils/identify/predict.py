@@ -215,8 +215,9 @@ def describe_model(model: Model) -> str:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
     known, unknown = (f"{100 * rates[key]:.0f} %" for key in ("known_refused", "unknown_accepted"))
     measured = "" if rates.get("own") else ", of networks trained like it without some cameras"
-    text += f". Test photos{measured}: {known} of those by known cameras were refused"
-    text += f", {unknown} of those by unknown cameras accepted"
+    counts = [rates.get(key, "those") for key in ("photos", "unknown_photos")]
+    text += f". Test photos{measured}: {known} of {counts[0]} by known cameras were refused"
+    text += f", {unknown} of {counts[1]} by unknown cameras accepted"
     if "splice_threshold" in rates:
         found, alarms = (f"{100 * rates[key]:.0f} %" for key in ("splice_detected", "splice_false_alarms"))
         text += f"; {found} of splices detected, {alarms} of untouched photos called spliced"

@@ -26,11 +26,12 @@ from ..project import read_record, resolve
 from .tables import read_tables
 
 WEB, NAME = Path(__file__).parent / "web", "confusion_matrices.html"
-PICTURES = 1_200_000  # bytes of the page's thumbnails
-PER_PAIR, SIDE, QUALITY = 6, 120, 60  # thumbnails per pair of confused classes, their longer side, JPEG quality
+PICTURES = 510_000  # bytes of the page's thumbnails
+PER_PAIR, SIDE, QUALITY = 6, 96, 30  # thumbnails per pair of confused classes, their longer side, WebP quality
 TOP = 3  # probabilities kept per photo
 HEADER = "header"  # word in the label of a look-up by the file's header, whose answers stand beside the networks'
 UNIT = ["dataset", "photo", "seed"]
+ZERO = ord("#")  # small numbers are packed as letters, from this one on: none is a control character or a quote
 
 
 def build(out: str | Path) -> Path | None:
@@ -55,11 +56,9 @@ def build(out: str | Path) -> Path | None:
     answers, found = _header_answers(tests, ids["label"], protocols), []
     for name, test in tests.items():
         scored = scores[scores["experiment"] == name].set_index("level")
-        val = tables[name][tables[name]["part"] == "val"]
         found.append({
             "id": name, "label": ids["label"].get(name, name), "level": ids["level"].get(name, "photo"),
             "notebook": ids["notebook"].get(name, ""), "dataset": datasets.index(test["dataset"].iloc[0]),
-            "network": str(pd.util.hash_pandas_object(val, index=False).sum()) if len(val) else name,
             "protocol": protocols.get(name, ""), "plateau": scored["plateau"].ne(False).all().item(),
             "accuracy": {level: row.tolist() for level, row in scored[["value", "low", "high"]].dropna().iterrows()},
         })  # fmt: skip
@@ -76,6 +75,11 @@ def build(out: str | Path) -> Path | None:
     given = record.get("parameters", {})
     shown = "data_dir" in given and given.get("galleries", True)
     pictures = thumbnails(found, photos, resolve(given["data_dir"]), PICTURES) if shown else {}
+    columns = dict.fromkeys(("photo", "seed", "true", "header"), list) | dict.fromkeys(
+        ("top", "share", "votes"), packed
+    )
+    # like numbers stand side by side, which gzip makes a third smaller
+    facts["units"] = {name: [form(one.pop(name)) for one in found] for name, form in columns.items()}
     return write_text(out / "html" / NAME, assemble(facts, pictures))
 
 
@@ -97,7 +101,7 @@ def experiment(test: pd.DataFrame, photos: pd.DataFrame, answers: pd.Series) -> 
 
     names: the classes of the network, then true classes that it does not know; all other numbers point to them.
     A unit is a photo under one seed: its photo (the difference from the one before), seed, true class, TOP classes and
-    their percentages, and its patches' votes: how many classes they name, which, how often. header: see
+    their percentages, and how many of its patches name each class; no votes where every photo is one patch. header: see
     `_header_answers`. order, brand_order: see `similar`.
     """
     units, classes = vote(test), class_names(test)
@@ -119,10 +123,14 @@ def experiment(test: pd.DataFrame, photos: pd.DataFrame, answers: pd.Series) -> 
         "order": {level: similar(matrix) for level, matrix in counts.items()},
         "brand_order": {level: similar(merged.T @ matrix @ merged) for level, matrix in counts.items()},
         "photo": np.diff(units["place"], prepend=0).tolist(), "seed": units["seed"].tolist(), "true": true.tolist(),
-        "top": top.T.tolist(), "share": share.T.tolist(),
-        "voted": [(votes > 0).sum(1).tolist(), votes.nonzero()[1].tolist(), votes[votes > 0].tolist()],
+        "top": top.tolist(), "share": share.tolist(), "votes": votes.tolist() if (votes.sum(1) > 1).any() else [],
         "header": pd.Index(names).get_indexer(answers.reindex(_keys(units, UNIT))).tolist() if len(answers) else [],
     }  # fmt: skip
+
+
+def packed(numbers: list[list[int]]) -> str:
+    """Whole numbers as letters, row by row; JavaScript reads them back with charCodeAt."""
+    return "".join(map(chr, (np.array(numbers, int).ravel() + ZERO).tolist()))
 
 
 def similar(counts: np.ndarray) -> list[int]:
@@ -149,13 +157,14 @@ def links(photos: pd.DataFrame) -> list[str]:
 
 
 def thumbnails(experiments: list[dict], photos: pd.DataFrame, data: Path, room: int) -> dict[int, str]:
-    """Simulated photos that were confused, by position, as JPEGs in data addresses: up to PER_PAIR per pair of classes.
+    """Simulated photos that were confused, by position, as WebP in data addresses: up to PER_PAIR per pair of classes.
 
     data: the run's data folder; photos that are not there are left out. The first of every pair come first, until
     `room` bytes are full; photos that several experiments confused are preferred, as each is stored once.
     """
     rows = pd.concat([
-        pd.DataFrame({"photo": np.cumsum(one["photo"]), "true": one["true"], "named": one["top"][0], "experiment": i})
+        pd.DataFrame({"photo": np.cumsum(one["photo"]), "true": one["true"], "named": [top[0] for top in one["top"]],
+                      "experiment": i})
         for i, one in enumerate(experiments)
     ])  # fmt: skip
     rows = rows[(rows["true"] != rows["named"])].drop_duplicates()
@@ -168,7 +177,7 @@ def thumbnails(experiments: list[dict], photos: pd.DataFrame, data: Path, room: 
     for place in chosen["photo"].unique():
         path = data / folder_name(photos["dataset"][place]) / photos["photo"][place]
         if path.is_file():
-            text = f"data:image/jpeg;base64,{b64encode(_thumbnail(path)).decode()}"
+            text = f"data:image/webp;base64,{b64encode(_thumbnail(path)).decode()}"
             room -= len(text) + 12  # with its number and marks
             if room < 0:
                 break
@@ -180,14 +189,14 @@ def _thumbnail(path: Path) -> bytes:
     picture, file = Image.open(path), io.BytesIO()
     picture.draft("RGB", (2 * SIDE, 2 * SIDE))
     picture.thumbnail((SIDE, SIDE))
-    picture.convert("RGB").save(file, "JPEG", quality=QUALITY, optimize=True)
+    picture.convert("RGB").save(file, "WEBP", quality=QUALITY, method=6)
     return file.getvalue()
 
 
 def assemble(facts: dict, pictures: dict[int, str]) -> str:
     """The page's text, with style, script, facts (JSON, gzip, base64) and thumbnails inside."""
     style, script = (f"\n{(WEB / name).read_text(encoding='utf-8')}" for name in ("matrices.css", "matrices.js"))
-    packed = compress(json.dumps(facts, separators=(",", ":")).encode(), 9, mtime=0)
+    packed = compress(json.dumps(facts, separators=(",", ":"), ensure_ascii=False).encode(), 9, mtime=0)
     parts = {
         '<link rel="stylesheet" href="matrices.css" />': f"<style>{style}</style>",
         '<script src="matrices.js"></script>': f"<script>{script}</script>",

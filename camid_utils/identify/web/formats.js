@@ -1,6 +1,7 @@
 // Reads the headers of photos, before anything is decoded.
 
 const MAX_PIXELS = 300_000_000; // as in camid_utils/photos.py: a damaged header may claim billions
+const MAX_DECODED = 2 ** 29; // bytes of pixels that the JPEG decoder gives; with more it fails as if they were damaged
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
 /** A fault of the file, in words that say what to do. */
@@ -22,6 +23,11 @@ export function examine(bytes) {
     throw new Problem(
       `claims to be ${header.width} × ${header.height} pixels: it is damaged, or larger than the ` +
         `${MAX_PIXELS / 1e6} megapixels that this page accepts. Choose the camera’s own file.`,
+    );
+  if (header.width * header.height * header.layers > MAX_DECODED)
+    throw new Problem(
+      `has ${header.width} × ${header.height} pixels, more than this page can decode ` +
+        `(${Math.floor(MAX_DECODED / header.layers / 1e6)} megapixels). python -m camid_utils.identify can.`,
     );
   return header;
 }
@@ -87,7 +93,7 @@ function frameHeader(segment) {
       `is a JPEG whose sampling factors, ${layers.join(", ")}, are of a form that the decoder does not know. ` +
         "Choose the camera’s own file.",
     );
-  return { height: view(segment).getUint16(3), width: view(segment).getUint16(5) };
+  return { height: view(segment).getUint16(3), width: view(segment).getUint16(5), layers: segment[7] };
 }
 
 /**

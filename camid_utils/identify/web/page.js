@@ -20,7 +20,8 @@ const UPRIGHT = {
 
 const $ = (id) => document.getElementById(id);
 const part = (card, selector) => card.querySelector(selector);
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => // never all or nothing
+  share > 0.9995 ? "> 99.9 %" : share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
 const say = (text) => ($("status").textContent = text); // screen readers read it out
 const element = (tag, textContent = "", className = "") =>
   Object.assign(document.createElement(tag), { textContent, className });
@@ -74,7 +75,7 @@ function listen() {
 
 function add(files) {
   if (fault) return say(fault);
-  for (const file of files) {
+  for (const [i, file] of [...files].entries()) {
     const card = $("card").content.firstElementChild.cloneNode(true);
     const id = `photo-${(added += 1)}`;
     Object.assign(part(card, ".name"), { textContent: file.name, id });
@@ -82,7 +83,7 @@ function add(files) {
     part(card, "progress").setAttribute("aria-label", `Progress of ${file.name}`);
     part(card, ".stage").textContent = "Waiting";
     $("answers").append(card);
-    waiting.push({ file, card });
+    waiting.push({ file, card, first: i === 0 });
   }
   if (model) say(`Analysing ${files.length === 1 ? files[0].name : `${files.length} photos`}…`);
   next();
@@ -104,6 +105,7 @@ function receive(message) {
   if (message.answer) showAnswer(message.answer);
   if (message.problem) showProblem(current, message.problem);
   if (message.answer || message.problem) {
+    if (current.first) current.card.scrollIntoView({ block: "nearest" }); // below the answers for earlier photos
     current = undefined;
     if (message.broken) startWorker();
     next();
@@ -255,7 +257,7 @@ function showMap(answer, colours) {
 }
 
 function legendEntry([name, colour, patches]) {
-  const item = element("li", `${name}, ${patches}`);
+  const item = element("li", `${name}: ${patches} ${patches === 1 ? "patch" : "patches"}`);
   const swatch = element("span", "", "swatch");
   swatch.style.background = colour;
   item.prepend(swatch);

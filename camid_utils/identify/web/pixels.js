@@ -1,6 +1,6 @@
 // Patches for the network and a preview to draw, from a decoded photo {data, channels, width, height}.
 
-const PREVIEW = 1200; // pixels along the longer side of the copy that the page draws
+const PREVIEW = 800; // pixels along the longer side of the copy that the page draws
 
 /** Offsets of red, green and blue within a pixel; a grey pixel has one value for all three. */
 const offsets = (channels) => (channels === 1 ? [0, 0, 0] : [0, 1, 2]);

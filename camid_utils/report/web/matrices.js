@@ -8,14 +8,15 @@
     values: { percent: "row %", numbers: "numbers" },
     order: { name: "by name", similarity: "by similarity" },
   };
+  const ZERO = "#".charCodeAt(); // of packed numbers
+  const TEST = /(: .*|, (new .*|other patches .*|flat fields))$/; // the end of a label, which says how it was tested
   const RAMPS = { light: ["#eaf3f6", "#4d9ab5", "#0b4358"], dark: ["#22353d", "#2f7f9b", "#a5e2f6"] }; // 0, half, all
   const SHOWN = 60; // photos at once
   const NO_PLATEAU = "Training met its limit before the validation loss stopped falling: no verdict rests on it.";
   const NOT_SHOWN = "Real photographs are not shown; where they are public, their names link to the originals.";
   const SELECTION = "Some of the confused photos have thumbnails; these come first.";
-  const PERCENTAGES =
-    "Percentages: probabilities after the vote, which treats patches as independent and is often too sure of itself.";
-  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const VOTED = "probabilities after the vote, which treats patches as independent and is often too sure of itself.";
+  const OWN = "the classifier’s own probabilities, which may be too sure.";
 
   const readable = (name) => name.replaceAll("_", " ");
   const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`;
@@ -38,32 +39,34 @@
   const facts = await unpack($("facts").textContent.trim());
   const pictures = JSON.parse($("pictures").textContent);
 
+  for (const [key, columns] of Object.entries(facts.units))
+    columns.forEach((column, i) => (facts.experiments[i][key] = column));
+
   // One object per photo and seed: photo, seed, true, top ([class, percent] each), votes ([class, patches] each),
   // header.
   function unitsOf(one) {
     let photo = 0;
-    let at = 0;
-    const [kinds, voted, times] = one.voted;
+    const row = (text, i, size = text.length / one.photo.length) =>
+      Array.from(text.slice(i * size, (i + 1) * size), (letter) => letter.charCodeAt() - ZERO);
     one.list ??= one.photo.map((step, i) => {
       photo += step;
-      const votes = Array.from({ length: kinds[i] }, () => [voted[at], times[at++]]);
-      const top = one.top.map((classes, k) => [classes[i], one.share[k][i]]);
+      const share = row(one.share, i);
+      const top = row(one.top, i).map((index, k) => [index, share[k]]);
+      const votes = one.votes ? [...row(one.votes, i).entries()].filter(([, times]) => times) : [[top[0][0], 1]];
       return { photo, seed: one.seed[i], true: one.true[i], top, votes, header: one.header[i] ?? -1 };
     });
     return one.list;
   }
 
-  // Networks, each with its tests: experiments that validated alike are one network. Its name: the words that their
-  // labels begin with.
-  const words = (label) => label.split(" ").map((word) => word.replace(/[,:]$/, ""));
-  const networks = [...Map.groupBy(facts.experiments, (one) => one.network).values()].map((tests) => {
-    let name = tests[0].label;
-    for (const { label } of tests) {
-      const common = words(label).findIndex((word, i) => word !== words(name)[i]);
-      if (common > 0) name = name.split(" ").slice(0, common).join(" ");
-    }
-    return { name: name.replace(/([,:] new)?[,:]?$/, ""), tests }; // of "new photos" and "new scenes", no "new" is left
-  });
+  // Networks, each with its tests: experiments of one notebook and data set whose labels differ in the test alone.
+  const networkName = ({ label }) => label.replace(TEST, "");
+  const alike = (one) => [one.notebook, one.dataset, networkName(one)].join();
+  const networks = [...Map.groupBy(facts.experiments, alike).values()].map((tests) => ({
+    name: networkName(tests[0]),
+    tests,
+  }));
+
+  const level = () => (state.experiment.votes ? state.level : "photo"); // where a photo is one patch, there is no other
 
   const networkOf = (one) => networks.find((network) => network.tests.includes(one));
 
@@ -80,8 +83,10 @@
 
   function readHash() {
     const given = new URLSearchParams(location.hash.slice(1).replaceAll("+", "%2B")); // "+" belongs to a name
-    const one = facts.experiments.find((other) => other.id === given.get("experiment"));
-    state.experiment = one ?? state.experiment;
+    const asked = given.get("experiment") ?? "";
+    const one = facts.experiments.find(({ id }) => id === asked); // else the strictest test of its network in this run
+    const near = facts.experiments.findLast(({ id }) => id.split("-")[0] === asked.split("-")[0]);
+    state.experiment = one ?? near ?? state.experiment;
     state.level = state.experiment.level;
     for (const [key, options] of Object.entries(CHOICES)) {
       if (given.get(key) in options) state[key] = given.get(key);
@@ -96,13 +101,13 @@
   }
 
   function fillChoices() {
-    const twice = (name) => networks.filter((other) => other.name === name).length > 1;
     const groups = Map.groupBy(networks, ({ tests }) => tests[0].notebook);
     for (const [notebook, members] of groups) {
+      const twice = (name) => members.filter((other) => other.name === name).length > 1;
       const words = ["Notebook", notebook, facts.notebooks[notebook]?.replaceAll("_", " ")].filter(Boolean).join(" ");
       const options = members.map(({ name, tests }) =>
         element("option", { value: networks.findIndex((other) => other.tests === tests) },
-          name + (twice(name) ? ` (${tests.map((one) => one.protocol).join(", ")})` : "")));
+          name + (twice(name) ? ` (${facts.datasets[tests[0].dataset][0]})` : "")));
       $("experiment").append(notebook ? element("optgroup", { label: words }, ...options) : options[0]);
     }
     for (const [key, options] of Object.entries(CHOICES))
@@ -125,7 +130,10 @@
       element("option", { value: facts.experiments.indexOf(one), selected: one === state.experiment }, testName(one)));
     $("split").replaceChildren(...options);
     for (const key of Object.keys(CHOICES))
-      for (const input of $(key).querySelectorAll("input")) input.checked = input.value === state[key];
+      for (const input of $(key).querySelectorAll("input")) {
+        input.checked = input.value === (key === "level" ? level() : state[key]);
+        input.disabled = input.value === "patch" && !state.experiment.votes;
+      }
   }
 
   function change(chosen) {
@@ -143,7 +151,7 @@
     const names = byBrand ? one.brand_names : one.names;
     const classOf = (index) => (byBrand ? one.brands[index] : index);
     const known = new Set(one.names.slice(0, one.classes).map((_, index) => classOf(index)));
-    const order = state.order === "name" ? [...names.keys()] : (byBrand ? one.brand_order : one.order)[state.level];
+    const order = state.order === "name" ? [...names.keys()] : (byBrand ? one.brand_order : one.order)[level()];
     const columns = order.filter((index) => known.has(index));
     const rows = new Map(); // key: name, class, total, counts by class
     const rowOf = (unit) => {
@@ -154,7 +162,7 @@
       const key = rowOf(unit);
       const row = rows.get(key) ?? { key, class: classOf(unit.true), name: rowName(unit, names), total: 0, counts: {} };
       rows.set(key, row);
-      for (const [named, times] of state.level === "patch" ? unit.votes : [[unit.top[0][0], 1]]) {
+      for (const [named, times] of level() === "patch" ? unit.votes : [[unit.top[0][0], 1]]) {
         row.counts[classOf(named)] = (row.counts[classOf(named)] ?? 0) + times;
         row.total += times;
       }
@@ -177,7 +185,12 @@
 
   // The colour of a share and black or white on it: of the two the one with more contrast, which is at least 4.5.
   function colours(share) {
-    const ramp = RAMPS[dark.matches ? "dark" : "light"].map(rgb);
+    const [light, dark] = ["light", "dark"].map((scheme) => coloursIn(scheme, share));
+    return light.map((colour, i) => `light-dark(${colour}, ${dark[i]})`);
+  }
+
+  function coloursIn(scheme, share) {
+    const ramp = RAMPS[scheme].map(rgb);
     const [from, to, t] = share < 0.5 ? [ramp[0], ramp[1], 2 * share] : [ramp[1], ramp[2], 2 * share - 1];
     const mixed = from.map((a, i) => Math.round(a + t * (to[i] - a)));
     const [r, g, b] = mixed.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
@@ -196,13 +209,8 @@
   function draw() {
     matrix = count();
     const { rows, columns, names } = matrix;
-    const labels = Math.max(...rows.map((row) => row.name.length)) * 8 + 90;
-    const width = Math.max(0, $("scroll").clientWidth - labels);
-    const cell = Math.round(Math.min(46, Math.max(22, width / columns.length)));
     const table = element("table", { role: "grid" });
     table.setAttribute("aria-labelledby", "title");
-    table.style.setProperty("--cell", `${cell}px`);
-    table.style.setProperty("--letters", `${cell < 26 ? 10.5 : cell < 34 ? 12 : 13.5}px`);
     const corner = element("th", { scope: "col" }, "true ↓", element("br"), "predicted →");
     const heads = columns.map((index) => element("th", { scope: "col" }, element("span", {}, readable(names[index]))));
     table.append(element("thead", {}, element("tr", {}, corner, ...heads)));
@@ -221,21 +229,35 @@
     });
     table.append(body);
     $("scroll").replaceChildren(table);
-    const { offsetWidth, offsetHeight } = corner; // cells are not scrolled below the names, which stay
-    $("scroll").style.scrollPadding = `${offsetHeight}px 16px 16px ${offsetWidth}px`;
+    fit();
     $("ramp").style.background = `linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map((s) => colours(s)[0])})`;
     const first = body.querySelector("td.right") ?? body.querySelector("td");
     first.tabIndex = 0;
     $("summary").textContent = "Point at a cell, or move with the arrow keys.";
   }
 
+  // Sizes for the window's width; the table stays, and with it focus and place.
+  function fit() {
+    const { rows, columns } = matrix;
+    const labels = Math.max(...rows.map((row) => row.name.length)) * 8 + 90;
+    const width = Math.max(0, $("scroll").clientWidth - labels);
+    const cell = Math.round(Math.min(46, Math.max(22, width / columns.length)));
+    $("scroll").style.setProperty("--cell", `${cell}px`);
+    $("scroll").style.setProperty("--columns", columns.length);
+    $("scroll").style.setProperty("--letters", `${cell < 26 ? 10.5 : cell < 34 ? 12 : 13.5}px`);
+    const { offsetWidth, offsetHeight } = $("scroll").querySelector("th"); // cells do not scroll below the names
+    $("scroll").style.scrollPadding = `${offsetHeight}px 16px 16px ${offsetWidth}px`;
+  }
+
   const cellAt = (y, x) => $("scroll").querySelector(`td[data-at="${y} ${x}"]`);
   const placeOf = (cell) => cell.dataset.at.split(" ").map(Number);
+
+  const counted = () => (level() === "patch" ? "patch" : "answer"); // one per photo and seed
 
   function sentence(y, x) {
     const row = matrix.rows[y];
     const n = row.counts[matrix.columns[x]] ?? 0;
-    const of = `${number(n)} of ${several(row.total, state.level)}, ${percent(n / row.total)}`;
+    const of = `${number(n)} of ${several(row.total, counted())}, ${percent(n / row.total)}`;
     return `true ${readable(row.name)}, predicted ${readable(matrix.names[matrix.columns[x]])}: ${of}`;
   }
 
@@ -280,7 +302,7 @@
     const photos = new Set(units.map((unit) => unit.photo)).size;
     const devices = new Set(units.map((unit) => facts.photos.device[unit.photo])).size;
     const kind = simulated ? "SIMULATED photographs: these cameras do not exist" : "REAL photographs";
-    const [value, low, high] = state.rows === "brand" ? [] : one.accuracy[state.level] ?? [];
+    const [value, low, high] = state.rows === "brand" ? [] : one.accuracy[level()] ?? [];
     const fixed = (share) => (100 * share).toFixed(1);
     const accuracy = value === undefined
       ? `${state.rows === "brand" ? "Brand correct" : "Accuracy"}: ${fixed(right / total)} %`
@@ -288,9 +310,9 @@
     const pooled = one.seeds > 1
       ? `${one.seeds} seeds pooled: each seed is a separate training, and a photo counts once for each seed that tested it`
       : "one seed";
-    const unit = state.level === "patch" ? "patch, each by itself" : "photo, by the vote of its patches";
+    const unit = level() === "patch" ? "patch, each by itself" : one.votes ? "photo, by the vote of its patches" : "photo";
     const sizes = [`${several(photos, "photo")} by ${several(devices, "device")}`,
-      several(total, state.level === "patch" ? "patch" : "answer"),
+      several(total, counted()),
       several(matrix.columns.length, state.rows === "brand" ? "brand" : "class")].join(", ");
     const lines = [
       [element("strong", {}, kind), ` (${dataset}). Split: ${one.protocol || "not recorded"}. Level: ${unit}.`],
@@ -311,14 +333,14 @@
     const votes = (unit) => unit.votes.filter(inCell).reduce((sum, [, times]) => sum + times, 0);
     const share = (unit) => unit.top.filter(inCell).reduce((sum, [, part]) => sum + part, 0);
     const units = unitsOf(state.experiment)
-      .filter((unit) => matrix.rowOf(unit) === row.key && (state.level === "patch" ? votes(unit) : inCell(unit.top[0])))
+      .filter((unit) => matrix.rowOf(unit) === row.key && (level() === "patch" ? votes(unit) : inCell(unit.top[0])))
       .map((unit) => ({ unit, picture: unit.photo in pictures, votes: votes(unit), share: share(unit) }))
-      .sort((a, b) => b.picture - a.picture || (state.level === "patch" && b.votes - a.votes) || b.share - a.share);
+      .sort((a, b) => b.picture - a.picture || (level() === "patch" && b.votes - a.votes) || b.share - a.share);
     if (!units.length) return;
     $("cell").textContent = sentence(y, x);
     const simulated = facts.datasets[state.experiment.dataset][1];
     const kept = !simulated ? NOT_SHOWN : Object.keys(pictures).length ? SELECTION : "";
-    $("about").textContent = `${kept} ${PERCENTAGES}`;
+    $("about").textContent = `${kept} Percentages: ${state.experiment.votes ? VOTED : OWN}`;
     $("list").replaceChildren();
     const append = () => {
       const from = $("list").childElementCount;
@@ -373,8 +395,7 @@
   readHash();
   show();
   addEventListener("hashchange", () => (readHash(), show()));
-  addEventListener("resize", draw);
-  dark.addEventListener("change", draw);
+  addEventListener("resize", fit);
   $("scroll").addEventListener("keydown", onKey);
   $("scroll").addEventListener("focusin", (event) => event.target.matches("td") && point(event.target));
   $("scroll").addEventListener("mouseover", (event) => event.target.matches("td") && point(event.target));
