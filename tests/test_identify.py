@@ -293,7 +293,7 @@ def test_the_answer_says_whether_header_and_pixels_agree(model, photos, tmp_path
                 "upright": f"says Warm Red; the pixels agree. {fits}",
                 "both": f"The header says Warm Red or Cold Blue; the pixels agree. {fits}",
                 "wrong": f"Warm Red, the pixels say Cold Blue: they disagree. {fits}",
-                "new size": "never saw. No training photo has its size: the answer rests on the pixels alone.",
+                "new size": "never saw. No training photo has its size, so perhaps none of these cameras took it.",
                 "new quality": f"never saw. {fits}", "plain": f"It has no JPEG header. {fits}"}  # fmt: skip
     for name, text in expected.items():
         path = photos / f"{name}{'.png' if name == 'plain' else '.jpg'}"

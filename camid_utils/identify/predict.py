@@ -191,7 +191,7 @@ def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
         text += f" Its size fits {_any_of(sized)}"
         text += "." if refused or first in sized else f"; of these, the pixels favour {_any_of([together[0][0]])}."
     elif not seen:
-        text += " No training photo has its size: the answer rests on the pixels alone."
+        text += " No training photo has its size, so perhaps none of these cameras took it."
     return found | {"rests_on": text}
 
 

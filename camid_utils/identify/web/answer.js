@@ -82,7 +82,7 @@ export function compareHeader(key, size, { cameras, unknown, parts_differ: diffe
     const choice = refusal || sized.includes(first) ? "" : `; of these, the pixels favour ${readable(favoured)}`;
     return `${text} Its size fits ${anyOf(sized)}${choice}.`;
   }
-  return seen.length ? text : `${text} No training photo has its size: the answer rests on the pixels alone.`;
+  return seen.length ? text : `${text} No training photo has its size, so perhaps none of these cameras took it.`;
 }
 
 /** A photo's sides, upright or not: for example "2848 x 4288". */
