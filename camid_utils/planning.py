@@ -132,9 +132,8 @@ def protocol_parts(catalogue: pd.DataFrame, seed: int) -> tuple[dict[str, pd.Ser
         try:
             parts[protocol], dropped = splits.split(catalogue, protocol, seed)
             left = dropped.groupby("reason", sort=False)["class"].nunique()
-            notes.append(
-                [protocol, dropped["class"].nunique(), "; ".join(f"{n} with {why}" for why, n in left.items())]
-            )
+            why = "; ".join(f"{count} with {reason}" for reason, count in left.items())
+            notes.append([protocol, dropped["class"].nunique(), why])
         except ValueError as error:
             notes.append([protocol, catalogue["camera_model"].nunique(), str(error)])
     return parts, pd.DataFrame(notes, columns=["protocol", "classes left out", "why"])

@@ -57,15 +57,8 @@ def spectra(by_model: dict[str, np.ndarray], note: str) -> plt.Figure:
     """Mean noise-residual spectra [size, size], zero frequency in the middle, all on one colour scale."""
     low, high = np.percentile(np.stack(list(by_model.values())), [2, 99.8])
     scale = dict(scale="magnitude, dB above the mean", vmin=low, vmax=high, extent=(-0.5, 0.5, -0.5, 0.5))
-    fig = picture_grid(
-        list(by_model.values()),
-        by_model,
-        4,
-        "Noise-residual spectra, mean of at most 8 photos per model",
-        note,
-        (2, 2.1),
-        **scale,
-    )
+    title = "Noise-residual spectra, mean of at most 8 photos per model"
+    fig = picture_grid(list(by_model.values()), by_model, 4, title, note, (2, 2.1), **scale)
     fig.axes[0].axis("on")
     fig.axes[0].set(xticks=[-0.5, 0, 0.5], yticks=[-0.5, 0, 0.5], xlabel="cycles per pixel")  # the scale of all
     return fig
@@ -75,9 +68,8 @@ def jpeg_tables(by_model: dict[str, tuple], note: str) -> plt.Figure:
     """Luma quantisation tables [8, 8] and chroma subsampling, by camera model."""
     tables, names = [table[0] for table in by_model.values()], [f"{name}, {t[2]}" for name, t in by_model.items()]
     colours = dict(norm="log", vmin=1, vmax=(top := max(table.max() for table in tables)), cmap="mako_r")
-    fig = picture_grid(
-        tables, names, 4, "JPEG luma tables and chroma subsampling: one photo per model", note, (2, 2.15), **colours
-    )
+    title = "JPEG luma tables and chroma subsampling: one photo per model"
+    fig = picture_grid(tables, names, 4, title, note, (2, 2.15), **colours)
     for ax, table in zip(fig.axes, tables, strict=False):
         for (y, x), q in np.ndenumerate(table):
             ax.text(x, y, int(q), ha="center", va="center", fontsize=5, color="white" if q > top**0.44 else "0.1")
@@ -137,9 +129,8 @@ def _cell_edges(starts: np.ndarray, length: int) -> np.ndarray:
 
 def split_map(catalogue: pd.DataFrame, parts: dict[str, pd.Series]) -> plt.Figure:
     """For each protocol one row per device and one column per scene, each photo in the colour of its part."""
-    note = (
-        f"{catalogues.describe(catalogue)}; one row per device, one column per scene (its first photo); white: no photo"
-    )
+    key = "one row per device, one column per scene (its first photo); white: no photo"
+    note = f"{catalogues.describe(catalogue)}; {key}"
     columns, title = 1 + (len(parts) > 1), "Photos for training, validation and test under each protocol"
     size = (5, 0.9 + 0.11 * max(8, catalogue["device"].nunique()))
     fig, axes = bare_axes(max(1, -(-len(parts) // columns)), columns, size, title, note)

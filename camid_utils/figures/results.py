@@ -100,11 +100,8 @@ def interval_matrix(rows: pd.DataFrame, index: str, columns: str, title: str, no
     ax.set_yticks(range(len(values)), values.index)
     ax.tick_params(length=0)
     fig.colorbar(image, ax=ax, label=label, shrink=0.9)
-    return heading(
-        fig,
-        title,
-        f"{note}; small: 95 % intervals; bold: differs from 0.5 after Holm's correction{photo_range(rows)} per pair",
-    )
+    key = f"small: 95 % intervals; bold: differs from 0.5 after Holm's correction{photo_range(rows)} per pair"
+    return heading(fig, title, f"{note}; {key}")
 
 
 def robustness(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:

@@ -74,12 +74,8 @@ def reliability(rows: pd.DataFrame, note: str) -> plt.Figure:
         label = f"{name} (n = {own['n'].sum():,})" if "n" in own else name
         ax.vlines(own["confidence"], own["low"], own["high"], color=SERIES[i], lw=1.6)
         ax.plot(own["confidence"], own["value"], MARKERS[i], ls=DASHES[i], color=SERIES[i], lw=1.2, label=label)
-    ax.set(
-        xlim=(0, 1.02),
-        ylim=(0, 1.02),
-        xlabel="mean predicted probability; each marker a fifth of the photos",
-        ylabel="accuracy; bars: 95 % intervals",
-    )
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy; bars: 95 % intervals")
+    ax.set_xlabel("mean predicted probability; each marker a fifth of the photos")
     return heading(fig, "Reliability of the probabilities", note, legend_of=ax)
 
 

@@ -75,11 +75,10 @@ def build(out: str | Path) -> Path | None:
     given = record.get("parameters", {})
     shown = "data_dir" in given and given.get("galleries", True)
     pictures = thumbnails(found, photos, resolve(given["data_dir"]), PICTURES) if shown else {}
-    columns = dict.fromkeys(("photo", "seed", "true", "header"), list) | dict.fromkeys(
-        ("top", "share", "votes"), packed
-    )
+    forms = dict.fromkeys(("photo", "seed", "true", "header"), list)
+    forms |= dict.fromkeys(("top", "share", "votes"), letters)
     # like numbers stand side by side, which gzip makes a third smaller
-    facts["units"] = {name: [form(one.pop(name)) for one in found] for name, form in columns.items()}
+    facts["units"] = {name: [form(one.pop(name)) for one in found] for name, form in forms.items()}
     return write_text(out / "html" / NAME, assemble(facts, pictures))
 
 
@@ -128,7 +127,7 @@ def experiment(test: pd.DataFrame, photos: pd.DataFrame, answers: pd.Series) -> 
     }  # fmt: skip
 
 
-def packed(numbers: list[list[int]]) -> str:
+def letters(numbers: list[list[int]]) -> str:
     """Whole numbers as letters, row by row; JavaScript reads them back with charCodeAt."""
     return "".join(map(chr, (np.array(numbers, int).ravel() + ZERO).tolist()))
 
