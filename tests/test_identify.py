@@ -327,7 +327,8 @@ def test_only_cameras_that_took_photos_of_this_size_are_possible():
     said["unknown"] = True
     assert predict.compare_header("new", "3 x 4", said, model)["rests_on"].endswith("Its size fits B or C.")
     sizes["3 x 4"] = ["E"]  # so improbable that its probability is 0
-    assert predict.compare_header("new", "3 x 4", said, model)["together"] == [["E", 0.0]]
+    found = predict.compare_header("new", "3 x 4", said, model)
+    assert found["together"] == [["E", 0.0]] and found["rests_on"].endswith("Its size fits E only.")
 
 
 def test_models_of_ones_own_photographs_answer_first_then_the_published_one(model, tmp_path, monkeypatch):

@@ -194,8 +194,8 @@ def test_positions_and_scores_are_those_of_python(opened, url):
         assert found["score"] == pytest.approx(expected["score"]) and found["unknown"] == expected["unknown"]
     seen = {"a": [["Zeta_9", 3]], "b": [["Mid_5", 9], ["Zeta_9", 3]]}
     shares = ([0.9, 0.08, 0.02], [0.5, 0.3, 0.2], [0.02, 0.9, 0.08])
-    sizes = {"48 x 64": ["Alpha_1", "Mid_5"], predict.size_key(300, 72): NAMES[:5]}
-    for key, size, *told, known, share in product(["", "a", "b", "c"], [(64, 48), (72, 300), (9, 9)],
+    sizes = {"48 x 64": ["Alpha_1", "Mid_5"], predict.size_key(300, 72): NAMES[:5], "8 x 8": ["Mid_5"]}
+    for key, size, *told, known, share in product(["", "a", "b", "c"], [(64, 48), (72, 300), (8, 8), (9, 9)],
                                                   *[[False, True]] * 3, shares):  # fmt: skip
         cameras = sorted(zip(["Zeta_9", "Mid_5", "Alpha_1"], share, strict=True), key=lambda pair: -pair[1])
         said = {"cameras": list(map(list, cameras))} | dict(zip(("unknown", "parts_differ"), told, strict=True))

@@ -188,8 +188,9 @@ def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
     else:
         text = f"The header says {_any_of(names)}, the pixels say {pixels}: they disagree."
     if sized:
-        text += f" Its size fits {_any_of(sized)}"
-        text += "." if refused or first in sized else f"; of these, the pixels favour {_any_of([together[0][0]])}."
+        text += f" Its size fits {_any_of(sized)}{' only' * (len(sized) == 1)}"
+        chosen = "" if refused or first in sized or len(sized) == 1 else together[0][0].replace("_", " ")
+        text += f"; of these, the pixels favour {chosen}." if chosen else "."
     elif not seen:
         text += " No training photo has its size, so perhaps none of these cameras took it."
     return found | {"rests_on": text}

@@ -78,6 +78,7 @@ export function compareHeader(key, size, { cameras, unknown, parts_differ: diffe
   else if (!seen.length) text = "The header is one that training never saw.";
   else if (seen.includes(first) && !refusal) text = `The header says ${anyOf(seen)}; the pixels agree.`;
   if (sized.length) {
+    if (sized.length === 1) return `${text} Its size fits ${anyOf(sized)} only.`;
     const [favoured] = cameras.find(([name]) => sized.includes(name));
     const choice = refusal || sized.includes(first) ? "" : `; of these, the pixels favour ${readable(favoured)}`;
     return `${text} Its size fits ${anyOf(sized)}${choice}.`;
