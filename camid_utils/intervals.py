@@ -146,7 +146,7 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0, resamples: int =
     """(accuracy of a - accuracy of b, low, high, p) of two tables of predictions.
 
     Devices, scenes and seeds (or owners of new collections) in both tables get the same draws, so the comparison is
-    paired where photos are the same. p: see two_sided; of a few owners at least that of a sign test where all agree.
+    paired where photos are the same. p: see two_sided; at least that of a sign test where all that are `drawn` agree.
     """
     both = pd.concat([a.assign(side=0), b.assign(side=1)], ignore_index=True)
     code, found = units(both)

@@ -203,8 +203,8 @@ def _weights(pairs: pd.DataFrame, seed: int) -> tuple[np.ndarray, pd.DataFrame, 
 def rate(pairs: pd.DataFrame, hits: pd.Series, seed: int = 0) -> tuple[float, float, float]:
     """The share of hits among pairs with its 95 % interval; NaN without pairs.
 
-    By bootstrap over the photos' devices and scenes (intervals.bootstrap_weights). Where all or none are hits, by
-    Wilson's method, of as many pairs as there are intervals.clusters.
+    By bootstrap over the photos' devices and scenes, and over fingerprints (intervals.bootstrap_weights). Where all or
+    none are hits, by Wilson's method, of as many pairs as there are intervals.clusters.
     """
     if not len(pairs):
         return (np.nan,) * 3
