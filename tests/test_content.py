@@ -126,10 +126,9 @@ def test_answers_among_the_models_of_a_size_are_those_of_the_tool():
     )
     found, alone = (content.of_size(rows, photos, photos, plans, alone) for alone in (False, True))
     for own in found.itertuples():
-        cameras = sorted(zip(MODELS, shares["xy".index(own.photo)], strict=True), key=lambda pair: -pair[1])
-        model = models.Model(None, MODELS, 1, "0..255", {"headers": {}, "sizes": sizes[own.seed]})
-        answer = {"cameras": cameras, "unknown": False, "parts_differ": False}
-        told = dict(predict.compare_header("", {"x": "3 x 4", "y": "6 x 8"}[own.photo], answer, model)["together"])
-        assert dict(zip(MODELS, np.exp(own[-3:]), strict=True)) == pytest.approx(dict.fromkeys(MODELS, 0.0) | told)
+        model = models.Model(None, MODELS, 1, "0..255", {"sizes": sizes[own.seed]})
+        logits, size = np.log([shares["xy".index(own.photo)]]), {"x": "3 x 4", "y": "6 x 8"}[own.photo]
+        told = dict(predict.combine(logits, np.zeros((1, 1)), model, size)["cameras"])
+        assert dict(zip(MODELS, np.exp(own[-3:]), strict=True)) == pytest.approx(told)
     shares = np.exp(evaluation.log_probabilities(alone))
     np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [1 / 2, 1 / 4, 1 / 4], [1, 0, 0], [0, 1, 0]])

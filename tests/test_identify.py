@@ -282,7 +282,8 @@ def test_the_answer_says_whether_header_and_pixels_agree(model, photos, tmp_path
     for name, own in {"agrees": ["Warm_Red"], "both": ["Cold_Blue", *["Warm_Red"] * 2], "wrong": ["Warm_Red"]}.items():
         rows += [(photos / f"{name}.jpg", 240, 320, camera) for camera in own]
     rows.append((photos / "plain.png", 240, 320, "Warm_Red"))  # has no header
-    info = predict.seen_headers(pd.DataFrame(rows, columns=["path", "height", "width", "camera_model"]))
+    table = pd.DataFrame(rows, columns=["path", "height", "width", "camera_model"])
+    info = predict.seen_headers(table) | predict.seen_sizes(table)
     seen = info["headers"]
     assert list(seen.values()).count([["Warm_Red", 1]]) == 2 and [["Warm_Red", 2], ["Cold_Blue", 1]] in seen.values()
     assert len(seen) == 3 and header_key(photos / "agrees.jpg", 240, 320) in seen
@@ -293,7 +294,7 @@ def test_the_answer_says_whether_header_and_pixels_agree(model, photos, tmp_path
                 "upright": f"says Warm Red; the pixels agree. {fits}",
                 "both": f"The header says Warm Red or Cold Blue; the pixels agree. {fits}",
                 "wrong": f"Warm Red, the pixels say Cold Blue: they disagree. {fits}",
-                "new size": "never saw. No training photo has its size, so perhaps none of these cameras took it.",
+                "new size": "saw. No training photo has its size: another camera took it, or it was cropped or scaled.",
                 "new quality": f"never saw. {fits}", "plain": f"It has no JPEG header. {fits}"}  # fmt: skip
     for name, text in expected.items():
         path = photos / f"{name}{'.png' if name == 'plain' else '.jpg'}"
@@ -303,32 +304,57 @@ def test_the_answer_says_whether_header_and_pixels_agree(model, photos, tmp_path
     answer = json.loads(capsys.readouterr().out)
     assert answer["header"] == [["Warm_Red", 2], ["Cold_Blue", 1]] and answer["model"] == str(file)
     assert answer["size"] == ["Cold_Blue", "Warm_Red"]
-    assert dict(answer["together"]) == pytest.approx(dict(answer["cameras"]))
-    said = {"cameras": [["Warm_Red", 0.9]], "unknown": True, "parts_differ": False}
+    assert answer["pixels"] == answer["cameras"]  # both cameras took photos of this size
+    said = {"pixels": [["Warm_Red", 0.9]], "unknown": True, "parts_differ": False}
     known, key = model._replace(info={"headers": seen}), next(iter(seen))
     told = predict.compare_header(key, "", said, known)["rests_on"]
     assert told.endswith("none of the known cameras: they disagree.")
+    assert predict.compare_header("new", "9 x 9", said, known)["rests_on"].endswith("never saw.")  # it knows no sizes
     said |= {"parts_differ": True}
     assert "different cameras in its parts" in predict.compare_header(key, "", said, known)["rests_on"]
 
 
 def test_only_cameras_that_took_photos_of_this_size_are_possible():
-    names, sizes = [*"ABCDE"], {"3 x 4": ["B", "C"], "6 x 8": [*"ABCDE"]}
-    model = models.Model(None, names, 48, "0..255", {"headers": {"key": [["C", 3]]}, "sizes": sizes})
-    said = {"cameras": [["A", 0.5], ["B", 0.3], ["C", 0.1], ["D", 0.1], ["E", 0.0]]}
-    said |= {"unknown": False, "parts_differ": False}
-    found = predict.compare_header("key", predict.size_key(4, 3), said, model)
-    assert dict(found["together"]) == pytest.approx({"B": 0.75, "C": 0.25})
-    assert found["rests_on"].endswith("they disagree. Its size fits B or C; of these, the pixels favour B.")
-    assert found["size"] == ["B", "C"] and found["header"] == [["C", 3]]
-    found = predict.compare_header("new", predict.size_key(5, 5), said, model)
-    assert dict(found["together"]) == pytest.approx(dict(said["cameras"])) and found["size"] == []
+    names, sizes = [*"ABCDE"], {"3 x 4": ["B", "C"], "6 x 8": [*"ABCDE"], "1 x 2": ["E"]}
+    facts = {"score": "feature_similarity", "threshold": -3.0, "means": [[i, 0.0] for i in range(5)]}
+    info = {"headers": {"key": [["C", 3]]}, "sizes": sizes, "identification": facts}
+    model, shares = models.Model(None, names, 48, "0..255", info), [0.5, 0.3, 0.1, 0.1, 1e-99]
+    logits, features = np.log([shares, shares]), np.array([[0.5, 0.0], [-0.5, 0.0]])
+    found = predict.combine(logits, features, model, predict.size_key(4, 3))
+    assert found["cameras"][:2] == [["B", pytest.approx(0.75)], ["C", pytest.approx(0.25)]] and found["votes"] == 2
+    assert [p for _, p in found["cameras"][2:]] == [0.0] * 3
+    assert [p for _, p in found["pixels"]] == pytest.approx(shares) and [n for n, _ in found["pixels"]] == names
+    assert found["feature_similarity"] == -1.0 and not found["unknown"]  # to B, the nearest that is possible
+    said = found | {"parts_differ": False}
+    told = predict.compare_header("key", "3 x 4", said, model)
+    assert told["rests_on"].endswith("they disagree. Its size fits B or C; the pixels alone favour A.")
+    assert told["size"] == ["B", "C"] and told["header"] == [["C", 3]]
     assert predict.compare_header("", "6 x 8", said, model)["rests_on"].endswith(" fits A or B or C or 2 others.")
-    said["unknown"] = True
-    assert predict.compare_header("new", "3 x 4", said, model)["rests_on"].endswith("Its size fits B or C.")
-    sizes["3 x 4"] = ["E"]  # so improbable that its probability is 0
-    found = predict.compare_header("new", "3 x 4", said, model)
-    assert found["together"] == [["E", 0.0]] and found["rests_on"].endswith("Its size fits E only.")
+    found = predict.combine(logits, features, model, "1 x 2")  # only E, which the pixels exclude
+    assert found["cameras"][0] == ["E", 1.0] and found["feature_similarity"] == -4.0 and found["unknown"]
+    told = predict.compare_header("new", "1 x 2", found | {"parts_differ": False}, model)
+    assert told["rests_on"].endswith("Its size fits E only.")
+
+
+def test_a_photo_of_a_size_that_training_never_saw_is_by_an_unknown_camera():
+    facts = {"threshold": 0.0, "score": "confidence"}
+    info = {"sizes": {"3 x 4": ["B"]}, "identification": facts}
+    model, logits = models.Model(None, ["A", "B"], 48, "0..255", info), np.log([[0.9, 0.1]])
+    for size, unknown in (("3 x 4", False), ("5 x 6", True), ("", False)):  # "": its size is not asked about
+        found = predict.combine(logits, np.zeros((1, 1)), model, size)
+        assert found["unknown"] is unknown and found["cameras"][0][0] == ("B" if size == "3 x 4" else "A")
+    for other in ({"identification": facts}, {"sizes": info["sizes"]}):  # knows no sizes; has no threshold
+        assert not predict.combine(logits, np.zeros((1, 1)), model._replace(info=other), "5 x 6")["unknown"]
+
+
+def test_the_answer_names_possible_cameras_only(model, photos, tmp_path, capsys):
+    """Of photos of 240 x 320 pixels the red camera alone took some in training, and a blue one is given."""
+    rows = pd.DataFrame({"path": [photos / "red.jpg"], "height": 240, "width": 320, "camera_model": "Warm_Red"})
+    info = model.info | predict.seen_headers(rows) | predict.seen_sizes(rows)
+    file = models.save_model(model._replace(info=info), tmp_path / "m.safetensors")
+    assert __main__.main([str(photos / "blue.jpg"), "--model", str(file)]) == 0
+    first, camera, basis = capsys.readouterr().out.splitlines()
+    assert camera == "  Warm Red" and basis.endswith("Its size fits Warm Red only; the pixels alone favour Cold Blue.")
 
 
 def test_models_of_ones_own_photographs_answer_first_then_the_published_one(model, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from camid_utils import catalogues, evaluation, intervals, patches, planning
 from camid_utils.analyses import calibration, open_set
 from camid_utils.evaluation import LOG_PROB
+from camid_utils.identify import predict
 from camid_utils.models import Model
 
 BLUE, RED, PURPLE = (40, 40, 200), (200, 40, 40), (120, 40, 60)
@@ -120,6 +121,29 @@ def test_the_planted_temperature_is_found(planted):
     assert calibration.fit_temperature(table_of(logits * planted, true)) == pytest.approx(planted, rel=0.05)
 
 
+def test_answers_with_the_size_are_among_the_cameras_that_fit_and_other_sizes_are_refused(model):
+    """The blue camera took photos of 1 x 1 in training, both took 2 x 2; each photo gets one of three sizes."""
+    models = {"Cold_Blue": BLUE, "Warm_Red": RED, "Odd_Purple": PURPLE}
+    table = patch_table(devices=4, scenes=10, per_photo=2, names=list(models))
+    store, plan = colour_store(table, models, np.random.default_rng(0)), strict_plan(table)
+    names = np.unique(table["photo"])
+    sizes = pd.Series(np.resize(["1 x 1", "2 x 2", "3 x 3"], len(names)), names)
+    knowing = model._replace(info=model.info | {"sizes": {"1 x 1": ["Cold_Blue"], "2 x 2": CLASSES}})
+    alone, seen = (open_set.fold_photos(knowing, store, plan, sizes=given) for given in (None, sizes))
+    size = sizes[seen["photo"]].to_numpy()
+    scores = list(open_set.COMPARED)
+    assert (seen.loc[size == "3 x 3", scores] == -np.inf).all(axis=None)
+    assert np.isfinite(seen.loc[size != "3 x 3", scores]).all(axis=None)
+    pd.testing.assert_frame_equal(seen[size == "2 x 2"], alone[size == "2 x 2"])  # as all cameras fit
+    one = seen[size == "1 x 1"]
+    assert (one["predicted"] == "Cold_Blue").all() and (one["confidence"] == 1).all()
+    red = one["true"] == "Warm_Red"
+    assert (one["feature_similarity"] < alone.loc[one.index, "feature_similarity"])[red].all() and red.any()
+    decided = open_set.decide(seen.assign(fold=0), {0: "feature_similarity"}, 0.4)
+    assert not decided["accepted"][size == "3 x 3"].any() and decided["accepted"].any()
+    assert np.isfinite(decided["margin"][size != "3 x 3"]).all()
+
+
 def test_calibration_changes_the_confidence_and_not_the_camera():
     found = calibration.calibrate(table_of(np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 1])), 2.0)
     assert found["predicted"].tolist() == ["0", "1", "0"] and found["right"].tolist() == [True, True, False]
@@ -212,6 +236,11 @@ def test_the_limit_in_a_model_file_is_that_of_validation_photos(model, catalogue
     seen = open_set.calibrate(open_set.predict_photos(val, model, tmp_path), facts["temperature"])
     assert facts["threshold"] == pytest.approx(seen["confidence"].min())
     assert rates["value"].iloc[:2].tolist() == [1, 0] == [facts["known_refused"], facts["unknown_accepted"]]
+    sized = model._replace(info=model.info | {"sizes": {predict.size_key(*halves(RED, RED).shape[:2]): CLASSES[:1]}})
+    facts, rates = open_set.limits(sized, shown, tmp_path, "confidence", 0.05, seed=0)  # only one answer is possible
+    assert facts["threshold"] == 1 and rates["value"].tolist()[:3] == [0, 1, 0.5]
+    other = model._replace(info=model.info | {"sizes": {"1 x 1": CLASSES}})
+    assert open_set.limits(other, shown, tmp_path, "confidence", 0.05, seed=0)[0]["threshold"] == open_set.LEAST
 
 
 def test_a_miscalibrated_answer_has_the_planted_error():

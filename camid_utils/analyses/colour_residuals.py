@@ -14,7 +14,7 @@ from ..catalogues import fingerprint
 from ..evaluation import LOG_PROB
 from ..experiments import Study
 from ..files import atomic_path
-from ..identify.predict import patch_positions
+from ..identify.predict import patch_positions, seen_headers, seen_sizes
 from ..models import DCT_BLOCK, ColourResiduals, Model, ResidualNet
 from ..patches import Store, cut_patches
 from ..photos import read_photo
@@ -51,12 +51,17 @@ def _photo_features(path: str) -> np.ndarray | None:
     return ColourResiduals()(torch.from_numpy(crops).permute(0, 3, 1, 2).float()).mean(0).numpy()
 
 
-def trained(known: pd.DataFrame, table: pd.DataFrame, plan: Plan) -> Model:
-    """The model of a plan's training photos: known: `features`; table: the patch table that the plan is for."""
+def trained(known: pd.DataFrame, catalogue: pd.DataFrame, table: pd.DataFrame, plan: Plan) -> Model:
+    """The model of a plan's training photos, with the headers and sizes of these.
+
+    known: `features`; catalogue: of these photos; table: the patch table that the plan is for.
+    """
     own = table.iloc[plan.rows("train")].drop_duplicates("photo").set_index("photo")[plan.target]
     net = discriminant(known, own[own.index.isin(known.index)])
     info = dict(target=plan.target, dataset=table["dataset"].iloc[0], protocol=plan.protocol, seed=plan.seed,
                 kind="grid", margin=MARGIN, align=DCT_BLOCK)  # fmt: skip
+    files = catalogue[catalogue["photo"].isin(own.index)]
+    info |= seen_headers(files) | seen_sizes(files)
     return Model(net.eval(), plan.class_names, SIDE, "0..255", info)
 
 

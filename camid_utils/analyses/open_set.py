@@ -11,9 +11,9 @@ from scipy.special import log_softmax, logsumexp
 
 from ..batches import logits_of, make_fabric, set_up
 from ..catalogues import fingerprint
-from ..evaluation import LOG_PROB, digest
+from ..evaluation import LOG_PROB, digest, log_probabilities
 from ..files import atomic_path
-from ..identify.predict import SCORES, combine, parts_statistic, predict_photo
+from ..identify.predict import SCORES, among_fitting, combine, fitting, parts_statistic, predict_photo, size_key
 from ..intervals import clusters, interval, units, wilson
 from ..models import Model
 from ..patches import Store
@@ -23,7 +23,8 @@ from ..project import progress
 from .calibration import calibrate, fit_temperature, weights_of
 
 COMPARED = (*SCORES, "mahalanobis")  # the last needs a matrix of features by features, too large for the page
-KEPT = (*SCORES[1:], "parts_statistic")  # what `predict_photos` keeps of an answer: what needs no calibration
+LEAST = float(np.finfo(np.float32).min)  # of a limit: JSON has no infinity
+KEPT = (*SCORES[1:], "size", "parts_statistic")  # what `predict_photos` keeps of an answer: what needs no calibration
 
 
 def divide(names: list[str], folds: int, seed: int) -> list[list[str]]:
@@ -61,10 +62,11 @@ def photo_outputs(model: Model, store: Store, rows: np.ndarray) -> tuple[pd.Data
     return found.assign(true=found["camera_model"], energy=means[:, classes]).join(logs), means[:, classes + 1 :]
 
 
-def feature_scores(features: np.ndarray, known: np.ndarray, labels: pd.Series) -> pd.DataFrame:
+def feature_scores(features: np.ndarray, known: np.ndarray, labels: pd.Series, possible=True) -> pd.DataFrame:
     """Minus the distance of features [n, d] to the nearest class mean of the training photos `known` [m, d].
 
     mahalanobis: Lee et al. 2018; of more features than photos, so the covariance is shrunk (Ledoit and Wolf 2004).
+    possible: bool [n, classes], the means that count.
     """
     from sklearn.covariance import LedoitWolf  # a second to import
 
@@ -72,13 +74,28 @@ def feature_scores(features: np.ndarray, known: np.ndarray, labels: pd.Series) -
     scatter = LedoitWolf(store_precision=False, assume_centered=True).fit(known - means.transform("mean").to_numpy())
     white, centres = np.linalg.inv(np.linalg.cholesky(scatter.covariance_)).T, means.mean().to_numpy()
     similarity, mahalanobis = -cdist(features, centres), -cdist(features @ white, centres @ white)
-    return pd.DataFrame({"feature_similarity": similarity.max(axis=1), "mahalanobis": mahalanobis.max(axis=1)})
+    scores = {"feature_similarity": similarity, "mahalanobis": mahalanobis}
+    return pd.DataFrame({name: np.where(possible, own, -np.inf).max(axis=1) for name, own in scores.items()})
 
 
-def fold_photos(model: Model, store: Store, plan: Plan, outputs: Callable = photo_outputs) -> pd.DataFrame:
+def answered(photos: pd.DataFrame, fits: np.ndarray) -> pd.DataFrame:
+    """Calibrated photos with the answers that the tool gives where it knows their sizes; fits: predict.fitting.
+
+    Probabilities are among the cameras that fit; where none does, all scores are -inf, as the tool then refuses.
+    """
+    logs = among_fitting(log_probabilities(photos), fits)
+    found = calibrate(photos.assign(**dict(zip(photos.filter(like=LOG_PROB), logs.T, strict=True))), 1.0)
+    seen = fits.any(axis=1)
+    return found.assign(**{name: np.where(seen, found[name], -np.inf) for name in COMPARED if name in found})
+
+
+def fold_photos(
+    model: Model, store: Store, plan: Plan, outputs: Callable = photo_outputs, sizes: pd.Series | None = None
+) -> pd.DataFrame:
     """One row per val and test photo of a plan, of the model's classes and of others (known: True, False).
 
     Columns: part, known, those of `outputs` and COMPARED, with probabilities calibrated on the known val photos.
+    sizes: the photos' `size_key` by name; then only cameras are possible that the model knows to fit (`answered`).
     """
     known = store.table["camera_model"].isin(model.class_names).to_numpy()
     rows = np.flatnonzero((plan.part != "unused") & (known | (plan.part != "train")))
@@ -87,8 +104,11 @@ def fold_photos(model: Model, store: Store, plan: Plan, outputs: Callable = phot
     part = part[seen["photo"]].to_numpy()
     known = seen["true"].isin(model.class_names)
     seen, train = seen.assign(part=part, known=known, protocol=plan.protocol), part == "train"
-    seen = seen.join(feature_scores(features, features[train], seen["true"][train]))[~train].reset_index(drop=True)
-    return calibrate(seen, fit_temperature(seen[seen["known"] & (seen["part"] == "val")]))
+    fits = np.ones((len(seen), 1), bool) if sizes is None else fitting(model, sizes[seen["photo"]])
+    seen = seen.join(feature_scores(features, features[train], seen["true"][train], fits))
+    seen, fits = seen[~train].reset_index(drop=True), fits[~train]
+    found = calibrate(seen, fit_temperature(seen[seen["known"] & (seen["part"] == "val")]))
+    return found if sizes is None else answered(found, fits)
 
 
 def camera_means(model: Model, store: Store, rows: np.ndarray, outputs: Callable = photo_outputs) -> list[list[float]]:
@@ -108,8 +128,8 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
     """The tool's output, one row per readable photo; kept in `folder`.
 
-    Columns: the catalogue's without path, true, protocol (the model's), KEPT and the mean `log_prob:<class>`. attrs:
-    left_out, the photos that cannot be read; ValueError if none can.
+    Columns: the catalogue's without path, true, protocol (the model's), KEPT and the mean `log_prob:<class>`, by the
+    pixels alone. attrs: left_out, the photos that cannot be read; ValueError if none can.
     """
     path = Path(folder) / f"photos-{digest(model, fingerprint(catalogue), KEPT)}.parquet"
     if path.is_file():
@@ -118,12 +138,15 @@ def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) ->
     rows, left_out = [], []
     for row in progress(photos.to_dict("records"), "photos", unit="photo", disable=len(photos) < 20):
         try:
-            corners, logits, features = predict_photo(read_image(row["path"]), model)
+            photo = read_image(row["path"])
+            corners, logits, features = predict_photo(photo, model)
         except ValueError as error:
             reason = str(error).removeprefix(f"{row['path']}: ")
             left_out.append({"photo": row["photo"], "camera_model": row["camera_model"], "reason": reason})
             continue
-        found = combine(logits, features, model) | {"parts_statistic": parts_statistic(corners, logits)[0]}
+        size = size_key(*photo.shape[:2])
+        found = combine(logits, features, model, size)
+        found |= {"size": size, "parts_statistic": parts_statistic(corners, logits)[0]}
         logs = zip(model.class_names, log_softmax(logits.mean(axis=0)), strict=True)
         row |= {LOG_PROB + name: value for name, value in logs}
         rows.append(row | {name: found[name] for name in KEPT if name in found})
@@ -184,7 +207,7 @@ def decide(seen: pd.DataFrame, chosen: dict, refused: float) -> pd.DataFrame:
     for fold, own in seen.groupby("fold"):
         values = own[chosen[fold]]
         val = values[own["known"] & (own["part"] == "val")]
-        margin = (values - threshold(val, refused)) / (val.std(ddof=0) or 1)
+        margin = (values - threshold(val, refused)) / (val[np.isfinite(val)].std(ddof=0) or 1)
         parts.append(own.assign(margin=margin, accepted=margin >= 0))
     return pd.concat(parts, ignore_index=True)
 
@@ -230,8 +253,10 @@ def limits(
     raw = {part: predict_photos(own, model, folder) for part, own in photos.items()}
     temperature = round(fit_temperature(raw["val"]), 6)
     answers = [calibrate(own, temperature).assign(part=part, known=part != "unknown") for part, own in raw.items()]
+    if "sizes" in model.info:
+        answers = [answered(own, fitting(model, own["size"])) for own in answers]
     seen = pd.concat(answers, ignore_index=True).replace({"part": {"unknown": "test"}}).assign(fold=0)
-    limit = threshold(seen.loc[seen["part"] == "val", score], refused)
+    limit = max(threshold(seen.loc[seen["part"] == "val", score], refused), LEAST)
     rates = error_rates(decide(seen, {0: score}, refused), seed)
     found = rates.set_index("question")["value"].round(4)
     facts = dict(temperature=temperature, score=score, threshold=limit, own=True,

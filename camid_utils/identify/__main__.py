@@ -11,9 +11,9 @@ from pathlib import Path
 from ..files import command, named_path
 
 JSON_HELP = """one JSON object per photo: cameras, each with its probability if one of them took the whole photo (in
-doubt where unknown or parts_differ is true); model, the model file; note, what is odd about the photo's file; header
-and size, the camera models whose training photos had the same; rests_on, whether these and the pixels agree; together,
-the cameras of that size as the pixels rank them; votes, parts, scores"""
+doubt where unknown or parts_differ is true), 0 if its training photos have other sizes; pixels, the same by the pixels
+alone; model, the model file; note, what is odd about the photo's file; header and size, the camera models whose
+training photos had the same; rests_on, whether these and the pixels agree; votes, parts, scores"""
 
 
 def find_photos(arguments: list[Path]) -> tuple[list[Path], Counter, list[str]]:
@@ -35,8 +35,12 @@ def find_photos(arguments: list[Path]) -> tuple[list[Path], Counter, list[str]]:
 
 
 def format_answer(found: dict) -> str:
-    """An answer as text: what is odd; the three most probable cameras, with percentages unless none is named."""
-    cameras = [(name.replace("_", " "), probability) for name, probability in found["cameras"][:3]]
+    """An answer as text: what is odd; the three most probable cameras, with percentages unless none is named.
+
+    Only possible ones are named (predict.combine): a single one without a percentage, which would say nothing.
+    """
+    shown = min(3, len(found["size"]) or 3)
+    cameras = [(name.replace("_", " "), probability) for name, probability in found["cameras"][:shown]]
     lines = [found["photo"]] + [f"note: {found['note']}"] * bool(found["note"])
     if found["parts_differ"]:
         parts = ", ".join(f"the {side} looks most like {name.replace('_', ' ')}" for side, name in found["parts"])
@@ -46,9 +50,12 @@ def format_answer(found: dict) -> str:
         lines.append(f"none of the known cameras; the most similar of them are {similar}")
     else:
         lines += ["if one camera took all of it:"] * found["parts_differ"]
-        lines += [f"{name:<28} {probability:6.1%}" for name, probability in cameras]
-        votes = f"{found['votes']} of {found['patches']} patches vote for {cameras[0][0]}"
-        lines += [votes] * (found["patches"] > 1)
+        if len(found["size"]) == 1:
+            lines.append(cameras[0][0])
+        else:
+            lines += [f"{name:<28} {probability:6.1%}" for name, probability in cameras]
+            votes = f"{found['votes']} of {found['patches']} patches vote for {cameras[0][0]}"
+            lines += [votes] * (found["patches"] > 1)
     lines += [found["rests_on"]] * bool(found["rests_on"])
     return "\n  ".join(lines)
 
@@ -90,10 +97,11 @@ def _identify(options: argparse.Namespace) -> int:
             failures.append(f"{path}: {str(error).removeprefix(f'{path}: ')}")
             bar.write(f"left out: {failures[-1]}", file=sys.stderr)
             continue
-        answer = {"photo": str(path), "model": str(file), "note": note} | predict.combine(logits, features, model)
-        answer |= predict.compare_parts(corners, logits, model)
         sides = photo.shape[:2]
-        answer |= predict.compare_header(header_key(path, *sides), predict.size_key(*sides), answer, model)
+        key, size = header_key(path, *sides), predict.size_key(*sides)
+        answer = {"photo": str(path), "model": str(file), "note": note}
+        answer |= predict.combine(logits, features, model, size) | predict.compare_parts(corners, logits, model)
+        answer |= predict.compare_header(key, size, answer, model)
         bar.write(json.dumps(answer) if options.json else format_answer(answer))
         if options.map:
             from scipy.special import log_softmax

@@ -1,7 +1,7 @@
 """What a model says about one photo: where its patches lie, what each looks like, and what they say together."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -92,27 +92,49 @@ def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
     return PatchPredictions(corners, *(torch.cat(values).cpu().double().numpy() for values in zip(*steps, strict=True)))
 
 
-def combine(logits: np.ndarray, features: np.ndarray, model: Model) -> dict:
+def fitting(model: Model, sizes: Iterable[str]) -> np.ndarray:
+    """Which cameras took training photos of each of these sizes (`size_key`): bool [sizes, classes]."""
+    seen = model.info.get("sizes", {})
+    return np.array([np.isin(model.class_names, seen.get(size, [])) for size in sizes])
+
+
+def among_fitting(logits: np.ndarray, fits: np.ndarray) -> np.ndarray:
+    """Logits or log-probabilities [n, classes] with -inf for cameras that do not fit (`fitting`), unless none does."""
+    return np.where(fits | ~fits.any(axis=1, keepdims=True), logits, -np.inf)
+
+
+def combine(logits: np.ndarray, features: np.ndarray, model: Model, size: str = "") -> dict:
     """The answer of a photo's patches, from their logits [n, classes] and features [n, d].
 
-    Probabilities: softmax of the mean logits over notebook 06's temperature (Guo et al. 2017). Keys: cameras
-    ([name, probability], most probable first), patches, votes (for the first camera), SCORES (feature_similarity if the
-    model has mean features), score (the model's own), unknown (it is below the threshold).
+    Probabilities: softmax of the mean logits over notebook 06's temperature (Guo et al. 2017). size: the photo's
+    `size_key`; if some cameras took training photos of this size, only these are possible. Keys: cameras ([name,
+    probability], most probable first; 0 where not possible), pixels (the same by the pixels alone), patches, votes (for
+    the first camera), SCORES (feature_similarity if the model has mean features), score (the model's own), unknown (it
+    is below the threshold, or no training photo has the size).
     """
+    among = among_fitting(logits, fitting(model, [size]))
     calibration = model.info.get("identification", {})
-    probabilities = softmax(logits.mean(axis=0) / calibration.get("temperature", 1.0))
-    order = np.argsort(-probabilities, kind="stable")
-    votes = int((logits.argmax(axis=1) == order[0]).sum())
-    found = {"confidence": float(probabilities[order[0]]), "energy": float(logsumexp(logits, axis=1).mean())}
+    cameras, pixels = (_ranked(each, model, calibration.get("temperature", 1.0)) for each in (among, logits))
+    first = model.class_names.index(cameras[0][0])
+    found = {"confidence": cameras[0][1], "energy": float(logsumexp(among, axis=1).mean())}
     if "means" in calibration:
         distances = np.linalg.norm(features.mean(axis=0) - np.array(calibration["means"]), axis=1)
-        found["feature_similarity"] = -float(distances.min())
+        found["feature_similarity"] = -float(distances[np.isfinite(among[0])].min())
     chosen = calibration.get("score", "confidence")
     if chosen not in found:
         raise ValueError(f"the model's score {chosen!r} is not one of {', '.join(found)}: run notebook 06 again")
-    found |= {"score": found[chosen], "unknown": found[chosen] < calibration.get("threshold", -np.inf)}
-    cameras = [[model.class_names[i], float(probabilities[i])] for i in order]
-    return {"cameras": cameras, "patches": len(logits), "votes": votes, **found}
+    unseen = bool(size) and size not in model.info.get("sizes", {size: []})
+    unknown = "threshold" in calibration and (unseen or found[chosen] < calibration["threshold"])
+    votes = int((among.argmax(axis=1) == first).sum())
+    return {"cameras": cameras, "pixels": pixels, "patches": len(logits), "votes": votes, **found,
+            "score": found[chosen], "unknown": unknown}  # fmt: skip
+
+
+def _ranked(logits: np.ndarray, model: Model, temperature: float) -> list[list]:
+    """[name, probability] of each class, from the mean of its logits [n, classes]; most probable first."""
+    values = logits.mean(axis=0)
+    probabilities = softmax(values / temperature)
+    return [[model.class_names[i], float(probabilities[i])] for i in np.argsort(-values, kind="stable")]
 
 
 def parts_statistic(corners: np.ndarray, logits: np.ndarray) -> tuple[float, list]:
@@ -144,16 +166,18 @@ def compare_parts(corners: np.ndarray, logits: np.ndarray, model: Model) -> dict
 
 
 def seen_headers(photos: pd.DataFrame) -> dict[str, dict]:
-    """What the files of training photos, a catalogue, looked like; in a model's info, `compare_header` uses it.
-
-    headers: for each `header_key` [camera model, photos], most photos first. sizes: for each `size_key` camera models.
-    """
+    """For a model's info: headers, for each `header_key` of training photos [camera model, photos], most first."""
     sides = photos[["path", "height", "width"]].itertuples(index=False)
-    seen = photos["camera_model"].groupby([header_key(*photo) for photo in sides])
+    seen = photos["camera_model"].groupby(np.array([header_key(*photo) for photo in sides]))
     counts = {key: own.value_counts().sort_index().sort_values(ascending=False, kind="stable") for key, own in seen}
-    headers = {key: [[str(name), int(n)] for name, n in own.items()] for key, own in counts.items() if key}
-    sizes = photos["camera_model"].groupby([*map(size_key, photos["height"], photos["width"])]).unique()
-    return {"headers": headers, "sizes": {key: sorted(map(str, names)) for key, names in sizes.items()}}
+    return {"headers": {key: [[str(name), int(n)] for name, n in own.items()] for key, own in counts.items() if key}}
+
+
+def seen_sizes(photos: pd.DataFrame) -> dict[str, dict]:
+    """For the info of a model that is to rely on them: sizes, for each `size_key` of training photos camera models."""
+    keys = np.array([*map(size_key, photos["height"], photos["width"])])
+    sizes = photos["camera_model"].groupby(keys).unique()
+    return {"sizes": {key: sorted(map(str, names)) for key, names in sizes.items()}}
 
 
 def size_key(height: int, width: int) -> str:
@@ -162,20 +186,16 @@ def size_key(height: int, width: int) -> str:
 
 
 def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
-    """What a photo's header and size say: keys header, size, together and rests_on.
+    """What a photo's header and size say beside its pixels: keys header, size and rests_on.
 
     key, size: its `header_key` and `size_key`; answer: of `combine` and `compare_parts`. header, size: their entries in
-    `seen_headers`. together: [name, probability] as in `combine`, of the cameras that took training photos of its size,
-    if there are any (notebook 09). rests_on: sentences, "" if the model knows no headers of training photos.
+    `seen_headers` and `seen_sizes`. rests_on: sentences, "" if the model knows no headers of training photos.
     """
     seen, sized = (model.info.get(name, {}).get(own, []) for name, own in (("headers", key), ("sizes", size)))
-    possible = [[name, p] for name, p in answer["cameras"] if name in sized] or answer["cameras"]
-    total = sum(p for _, p in possible) or 1.0
-    together = [[name, p / total] for name, p in possible]
-    found = {"header": seen, "size": sized, "together": together, "rests_on": ""}
+    found = {"header": seen, "size": sized, "rests_on": ""}
     if "headers" not in model.info:
         return found
-    names, first = [name for name, _ in seen], answer["cameras"][0][0]
+    names, first = [name for name, _ in seen], answer["pixels"][0][0]
     refused = answer["unknown"] or answer["parts_differ"]
     pixels = "different cameras in its parts" if answer["parts_differ"] else "none of the known cameras"
     pixels = pixels if refused else first.replace("_", " ")
@@ -188,11 +208,10 @@ def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
     else:
         text = f"The header says {_any_of(names)}, the pixels say {pixels}: they disagree."
     if sized:
-        text += f" Its size fits {_any_of(sized)}{' only' * (len(sized) == 1)}"
-        chosen = "" if refused or first in sized or len(sized) == 1 else together[0][0].replace("_", " ")
-        text += f"; of these, the pixels favour {chosen}." if chosen else "."
-    elif not seen:
-        text += " No training photo has its size, so perhaps none of these cameras took it."
+        other = f"; the pixels alone favour {pixels}" * (first not in sized and not refused)
+        text += f" Its size fits {_any_of(sized)}{' only' * (len(sized) == 1)}{other}."
+    elif not seen and "sizes" in model.info:
+        text += " No training photo has its size: another camera took it, or it was cropped or scaled."
     return found | {"rests_on": text}
 
 
@@ -206,12 +225,10 @@ def describe_model(model: Model) -> str:
     """What the model was trained on, and how often it errs, as far as that was measured."""
     data, rates = model.info["dataset"], model.info.get("identification", {})
     text = f"{len(model.class_names)} cameras, trained on {data}{'' if data.endswith('photographs') else ' photos'}"
-    if "another_body" in rates:
-        right = f"{100 * rates['another_body']:.0f} %"
-        text += f". Of photos by bodies and from places that training never saw, models like it identify {right}"
-        text += " correctly by the pixels alone"
     if "another_body_sized" in rates:
-        text += f", {100 * rates['another_body_sized']:.0f} % among the cameras that took training photos of their size"
+        sized, alone = (f"{100 * rates[key]:.0f} %" for key in ("another_body_sized", "another_body"))
+        text += f". Of photos by bodies and from places that training never saw, models like it identify {sized}"
+        text += f" correctly with the photo's size, {alone} by the pixels alone"
     if "threshold" not in rates:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
     known, unknown = (f"{100 * rates[key]:.0f} %" for key in ("known_refused", "unknown_accepted"))

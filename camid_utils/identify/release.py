@@ -14,7 +14,7 @@ from ..patches import cut_patches
 from ..photos import read_image
 from ..planning import ANOTHER
 from . import page
-from .predict import PATCHES, PUBLISHED, combine, describe_model, predict_photo, seen_headers
+from .predict import PATCHES, PUBLISHED, combine, describe_model, predict_photo
 
 FILE = Path(PUBLISHED).name
 SIZED = "with the photo's size"  # in the name of a group: answers are among the cameras of that size (content.of_size)
@@ -69,7 +69,7 @@ def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame
         limits[name] = round(float(tests.loc[tests["group"] == group, "value"].item()), 4)
     if limits.get("score") != "feature_similarity":
         limits.pop("means", None)  # no answer needs them
-    model = model._replace(info=model.info | seen_headers(train) | {"identification": limits})
+    model = model._replace(info=model.info | {"identification": limits})
     file, network = folder / FILE, folder / page.NETWORK
     page.export(load_model(save_model(model, file)), network)  # of a copy on the CPU
     if not (difference := disagreement(model, network, photos)) <= CLOSE:  # nor if it is not a number

@@ -20,27 +20,39 @@ function spread(room, count) {
 }
 
 /**
- * The answer of all patches together; `logits` and `features` have one array per patch.
- * cameras: [name, probability], most probable first; best: each patch's most probable class; sure: its probability;
- * votes: patches whose best class is the first camera.
+ * The answer of all patches together; `logits` and `features` have one array per patch. size: the photo's sizeKey: only
+ * cameras with training photos of this size are possible, as in predict.py; if there are none, all are.
+ * cameras: [name, probability], most probable first, the `possible` ones before the others; pixels: the same by the
+ * pixels alone; votes: patches whose most probable possible class is the first camera; best: each patch's most probable
+ * class, possible or not; sure: its probability.
  */
-export function answer(logits, features, model) {
-  const calibration = model.info.identification ?? {};
-  const probabilities = softmax(mean(logits).map((value) => value / (calibration.temperature ?? 1)));
-  const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  const best = logits.map((patch) => patch.indexOf(Math.max(...patch)));
+export function answer(logits, features, model, size) {
+  const { identification: calibration = {}, sizes } = model.info;
+  const fits = model.class_names.map((name) => !sizes?.[size] || sizes[size].includes(name));
+  const among = logits.map((patch) => Array.from(patch, (value, k) => (fits[k] ? value : -Infinity)));
+  const [cameras, pixels] = [among, logits].map((rows) => ranked(rows, model, calibration.temperature ?? 1));
+  const best = logits.map(largest);
   const sure = logits.map((patch) => Math.max(...softmax(patch)));
-  const votes = best.filter((k) => k === order[0]).length;
+  const votes = among.filter((patch) => model.class_names[largest(patch)] === cameras[0][0]).length;
   const scores = {
-    confidence: probabilities[order[0]],
-    energy: logits.map(logSumExp).reduce((total, value) => total + value, 0) / logits.length,
-    feature_similarity: calibration.means && similarity(mean(features), calibration.means),
+    confidence: cameras[0][1],
+    energy: among.map(logSumExp).reduce((total, value) => total + value, 0) / logits.length,
+    feature_similarity: calibration.means && similarity(mean(features), calibration.means.filter((_, k) => fits[k])),
   };
   const score = scores[calibration.score ?? "confidence"];
   if (score === undefined) throw new Error(`this page does not know the model’s score ${calibration.score}`);
-  const cameras = order.map((k) => [model.class_names[k], probabilities[k]]);
-  const unknown = score < (calibration.threshold ?? -Infinity);
-  return { cameras, best, sure, votes, patches: logits.length, score, unknown };
+  const unseen = sizes && size && !sizes[size];
+  const unknown = "threshold" in calibration && (unseen || score < calibration.threshold);
+  const possible = fits.filter(Boolean).length;
+  return { cameras, possible, pixels, best, sure, votes, patches: logits.length, score, unknown: Boolean(unknown) };
+}
+
+/** [name, probability] of each class, from the mean of its logits; most probable first. */
+function ranked(logits, model, temperature) {
+  const values = mean(logits);
+  const probabilities = softmax(values.map((value) => value / temperature));
+  const order = [...values.keys()].sort((a, b) => (values[a] === values[b] ? 0 : values[b] - values[a])); // -Infinity
+  return order.map((k) => [model.class_names[k], probabilities[k]]);
 }
 
 /**
@@ -68,22 +80,21 @@ export function compareParts(corners, logits, model) {
 }
 
 /** What a photo's header, by its key, and its size say, as compare_header in predict.py; "" if unknown. */
-export function compareHeader(key, size, { cameras, unknown, parts_differ: differ }, { info: { headers, sizes } }) {
+export function compareHeader(key, size, { pixels, unknown, parts_differ: differ }, { info: { headers, sizes } }) {
   if (!headers) return "";
   const [seen, sized] = [(headers[key] ?? []).map(([name]) => name), sizes?.[size] ?? []];
-  const first = cameras[0][0];
+  const first = pixels[0][0];
   const refusal = differ ? "different cameras in its parts" : unknown && "none of the known cameras";
   let text = `The header says ${anyOf(seen)}, the pixels say ${refusal || readable(first)}: they disagree.`;
   if (!key) text = "It has no JPEG header.";
   else if (!seen.length) text = "The header is one that training never saw.";
   else if (seen.includes(first) && !refusal) text = `The header says ${anyOf(seen)}; the pixels agree.`;
   if (sized.length) {
-    if (sized.length === 1) return `${text} Its size fits ${anyOf(sized)} only.`;
-    const [favoured] = cameras.find(([name]) => sized.includes(name));
-    const choice = refusal || sized.includes(first) ? "" : `; of these, the pixels favour ${readable(favoured)}`;
-    return `${text} Its size fits ${anyOf(sized)}${choice}.`;
+    const other = refusal || sized.includes(first) ? "" : `; the pixels alone favour ${readable(first)}`;
+    return `${text} Its size fits ${anyOf(sized)}${sized.length === 1 ? " only" : ""}${other}.`;
   }
-  return seen.length ? text : `${text} No training photo has its size, so perhaps none of these cameras took it.`;
+  if (seen.length || !sizes) return text;
+  return `${text} No training photo has its size: another camera took it, or it was cropped or scaled.`;
 }
 
 /** A photo's sides, upright or not: for example "2848 x 4288". */
@@ -94,6 +105,8 @@ const anyOf = (names) =>
   [...names.slice(0, 3).map(readable), ...(names.length > 3 ? [`${names.length - 3} others`] : [])].join(" or ");
 
 export const readable = (name) => name.replaceAll("_", " ");
+
+const largest = (values) => values.indexOf(Math.max(...values));
 
 const sum = (rows) => Array.from(rows[0], (_, k) => rows.reduce((total, row) => total + row[k], 0));
 

@@ -188,24 +188,26 @@ function showAnswer(answer) {
   const remarks = [
     ...sides,
     differ && unknown && `${refusal}.`,
-    unknown && "It does not look like the photos this model was trained on. The most similar of the cameras it knows:",
+    unknown && "It is not like the photos this model was trained on. The most similar of the cameras it knows:",
     differ && !unknown && "If one camera took all of it:",
   ];
   write(".remark", remarks.filter(Boolean).join(" "));
   write(".basis", answer.basis);
   write(".notes", answer.note ?? "");
-  const bars = answer.cameras.map(([name, share]) => bar(name, share, colours.get(name) ?? GREY, !unknown));
+  const exact = !unknown && answer.possible > 1; // a single possible camera gets no percentage: it would say nothing
+  const possible = answer.cameras.slice(0, answer.possible);
+  const bars = possible.map(([name, share]) => bar(name, share, colours.get(name) ?? GREY, exact));
   part(card, ".bars").replaceChildren(...bars.slice(0, BARS));
   part(card, ".rest").hidden = bars.length <= BARS;
   write(".rest summary", `${bars.length - BARS} more`);
   part(card, ".rest .bars").replaceChildren(...bars.slice(BARS));
-  const votes = unknown ? "" : `${answer.votes} of ${answer.patches} patches vote for ${readable(camera)}. `;
+  const votes = !exact ? "" : `${answer.votes} of ${answer.patches} patches vote for ${readable(camera)}. `;
   write(".facts", `${votes}${width} × ${height} pixels, ${answer.seconds.toFixed(1)} s.`);
   showMap(answer, colours);
   card.classList.toggle("unknown", unknown);
   part(card, ".working").hidden = true;
   part(card, ".answer").hidden = false;
-  say(`${file.name}: ${verdict}` + (differ || unknown ? "." : `, ${percent(probability)}.`));
+  say(`${file.name}: ${verdict}` + (differ || !exact ? "." : `, ${percent(probability)}.`));
 }
 
 /** Where a side of a photo as stored lies in the photo upright. */
