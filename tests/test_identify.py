@@ -294,7 +294,7 @@ def test_the_answer_says_whether_header_and_pixels_agree(model, photos, tmp_path
                 "upright": f"says Warm Red; the pixels agree. {fits}",
                 "both": f"The header says Warm Red or Cold Blue; the pixels agree. {fits}",
                 "wrong": f"Warm Red, the pixels say Cold Blue: they disagree. {fits}",
-                "new size": "saw. No training photo has its size: another camera took it, or it was cropped or scaled.",
+                "new size": "size: it is by another camera, was taken at another setting, or was cropped or scaled.",
                 "new quality": f"never saw. {fits}", "plain": f"It has no JPEG header. {fits}"}  # fmt: skip
     for name, text in expected.items():
         path = photos / f"{name}{'.png' if name == 'plain' else '.jpg'}"

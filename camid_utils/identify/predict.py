@@ -211,7 +211,8 @@ def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
         other = f"; the pixels alone favour {pixels}" * (first not in sized and not refused)
         text += f" Its size fits {_any_of(sized)}{' only' * (len(sized) == 1)}{other}."
     elif not seen and "sizes" in model.info:
-        text += " No training photo has its size: another camera took it, or it was cropped or scaled."
+        text += " No training photo has its size: it is by another camera, was taken at another setting,"
+        text += " or was cropped or scaled."
     return found | {"rests_on": text}
 
 

@@ -94,7 +94,8 @@ export function compareHeader(key, size, { pixels, unknown, parts_differ: differ
     return `${text} Its size fits ${anyOf(sized)}${sized.length === 1 ? " only" : ""}${other}.`;
   }
   if (seen.length || !sizes) return text;
-  return `${text} No training photo has its size: another camera took it, or it was cropped or scaled.`;
+  const why = "it is by another camera, was taken at another setting, or was cropped or scaled";
+  return `${text} No training photo has its size: ${why}.`;
 }
 
 /** A photo's sides, upright or not: for example "2848 x 4288". */
