@@ -58,7 +58,7 @@ def tested(rows: pd.DataFrame) -> pd.Series:
 def training_table(runs: list[Experiment]) -> pd.DataFrame:
     """How the trainings ended: one row per run and seed, with the epoch kept and whether it reached a plateau."""
     rows = [
-        [run.name, model.info["seed"], len(history.epochs), history.best_epoch]
+        [labels().get(run.name, run.name), model.info["seed"], len(history.epochs), history.best_epoch]
         + [*history.epochs.loc[history.best_epoch - 1, ["val_accuracy", "val_loss"]].round(4), history.plateau]
         for run in runs
         for model, history in zip(run.models, run.histories, strict=True)
@@ -87,8 +87,8 @@ def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def pivot(rows: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
-    """Values with their intervals: one row per `index`, one column per value of `columns`."""
-    cells = rows.assign(cell=formatted(rows))
+    """Values with their intervals: a row per `index` (experiments by their labels), a column per value of `columns`."""
+    cells = rows.assign(cell=formatted(rows)).replace({"experiment": labels()})
     return cells.pivot_table(index=index, columns=columns, values="cell", aggfunc="first", sort=False)
 
 
