@@ -110,7 +110,7 @@ def test_a_model_to_publish_leaves_two_files_that_agree_and_a_card_that_says_wha
     for text in ("names 3 camera models", "5 % of 40 by known cameras were refused", "not evidence in court",
                  "Of photos by bodies and from places that training never saw, models like it identify 70 % correctly "
                  "with the photo's size, 38 % by the pixels alone.",
-                 "Of 40 photos set aside, the limit refused 5 %; of 19\nphotos",
+                 "Of 40 test photos by known cameras, such classifiers refused 5 %; of 19\nphotos",
                  "| base, new photos | photo | 75.0 % (50.0 to 100.0) | 6 | 2 |",
                  "| mine | collection | 62.5 % (50.0 to 100.0) | 6 | 2 |",
                  "| mine, another body | collection | 37.5 % (50.0 to 100.0) | 6 | 2 |",

@@ -33,14 +33,15 @@ CARD = """# A classifier that names {classes} camera models
 It must not be used to decide about a person, and it is not evidence in court: it is one classifier's opinion, from few
 photos and few devices of each model. It has learnt places along with cameras, as its figures for new collections show.
 It knows no cameras but those below, and was not trained on photos that were edited, scaled down or sent by a messenger
-app. Its probabilities are not likelihood ratios.
+app. It relies on the photo's size: it refuses any that none of its training photos has, and knows one to three sizes of
+each camera. Its probabilities are not likelihood ratios.
 
 ## What it reaches
 
 By photo, with 95 % intervals. `photo`: this classifier, on photos set aside. `collection`: other classifiers of the
 same recipe, on collections left out of their training, by bodies that training saw or not.
-Of {limit[photos]} photos set aside, the limit refused {refused:.0f} %; of {limit[unknown_photos]}
-photos by cameras that it does not know, {accepted:.0f} % were accepted.
+Of {limit[photos]} test photos by known cameras, such classifiers refused {refused:.0f} %; of {limit[unknown_photos]}
+photos by cameras that they did not know, they accepted {accepted:.0f} %.
 
 {reached}
 ## Trained on
