@@ -327,8 +327,9 @@ def test_only_cameras_that_took_photos_of_this_size_are_possible():
     assert found["feature_similarity"] == -1.0 and not found["unknown"]  # to B, the nearest that is possible
     said = found | {"parts_differ": False}
     told = predict.compare_header("key", "3 x 4", said, model)
-    assert told["rests_on"].endswith("they disagree. Its size fits B or C; the pixels alone favour A.")
+    assert told["rests_on"].endswith("the pixels say A: they disagree. Its size fits B or C.")
     assert told["size"] == ["B", "C"] and told["header"] == [["C", 3]]
+    assert predict.compare_header("", "3 x 4", said, model)["rests_on"].endswith("B or C; the pixels alone favour A.")
     assert predict.compare_header("", "6 x 8", said, model)["rests_on"].endswith(" fits A or B or C or 2 others.")
     found = predict.combine(logits, features, model, "1 x 2")  # only E, which the pixels exclude
     assert found["cameras"][0] == ["E", 1.0] and found["feature_similarity"] == -4.0 and found["unknown"]
@@ -354,7 +355,8 @@ def test_the_answer_names_possible_cameras_only(model, photos, tmp_path, capsys)
     file = models.save_model(model._replace(info=info), tmp_path / "m.safetensors")
     assert __main__.main([str(photos / "blue.jpg"), "--model", str(file)]) == 0
     first, camera, basis = capsys.readouterr().out.splitlines()
-    assert camera == "  Warm Red" and basis.endswith("Its size fits Warm Red only; the pixels alone favour Cold Blue.")
+    assert camera == "  Warm Red"
+    assert basis.endswith("the pixels say Cold Blue: they disagree. Its size fits Warm Red only.")
 
 
 def test_models_of_ones_own_photographs_answer_first_then_the_published_one(model, tmp_path, monkeypatch):

@@ -208,7 +208,7 @@ def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
     else:
         text = f"The header says {_any_of(names)}, the pixels say {pixels}: they disagree."
     if sized:
-        other = f"; the pixels alone favour {pixels}" * (first not in sized and not refused)
+        other = f"; the pixels alone favour {pixels}" * (not seen and not refused and first not in sized)
         text += f" Its size fits {_any_of(sized)}{' only' * (len(sized) == 1)}{other}."
     elif not seen and "sizes" in model.info:
         text += " No training photo has its size: it is by another camera, was taken at another setting,"

@@ -90,7 +90,7 @@ export function compareHeader(key, size, { pixels, unknown, parts_differ: differ
   else if (!seen.length) text = "The header is one that training never saw.";
   else if (seen.includes(first) && !refusal) text = `The header says ${anyOf(seen)}; the pixels agree.`;
   if (sized.length) {
-    const other = refusal || sized.includes(first) ? "" : `; the pixels alone favour ${readable(first)}`;
+    const other = seen.length || refusal || sized.includes(first) ? "" : `; the pixels alone favour ${readable(first)}`;
     return `${text} Its size fits ${anyOf(sized)}${sized.length === 1 ? " only" : ""}${other}.`;
   }
   if (seen.length || !sizes) return text;
