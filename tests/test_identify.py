@@ -179,7 +179,7 @@ def test_unreadable_photos_are_left_out_with_their_reasons(photos, model_file, c
     assert err.count("bad.jpg") == 1
 
 
-NONE = "none of the known cameras; the most similar of them are Warm Red, Cold Blue"
+NONE = "none of the known cameras; by the pixels, the most similar of the known cameras are Warm Red, Cold Blue"
 PARTS = "its parts look like different cameras: the left looks most like Cold Blue, the right looks most like Warm Red"
 
 
@@ -235,7 +235,7 @@ def test_the_answer_has_the_camera_its_votes_and_a_note_and_heic_is_named(photos
     note = json.loads(out.splitlines()[-1])["note"]
     assert "no end marker" in note and f"odd.jpg\n  note: {note}\n  Warm Red" in out
     votes = len(predict.patch_positions(240, 320, 48))
-    assert f"%\n  {votes} of {votes} patches vote for Warm Red\n" in out and "heic.jpg: a HEIC photo" in err
+    assert f" %\n  {votes} of {votes} patches vote for Warm Red\n" in out and "heic.jpg: a HEIC photo" in err
     assert "trained on simulated FloreView photos" in err and "always names one of them" in err
 
 
@@ -289,12 +289,12 @@ def test_the_answer_says_whether_header_and_pixels_agree(model, photos, tmp_path
     assert len(seen) == 3 and header_key(photos / "agrees.jpg", 240, 320) in seen
     assert info["sizes"] == {"240 x 320": ["Cold_Blue", "Warm_Red"]}
     file = models.save_model(model._replace(info=model.info | info), tmp_path / "m.safetensors")
-    fits = "Its size fits Cold Blue or Warm Red."
+    fits = "Training photos of this size are by Cold Blue or Warm Red."
     expected = {"agrees": f"The header says Warm Red; the pixels agree. {fits}",
                 "upright": f"says Warm Red; the pixels agree. {fits}",
                 "both": f"The header says Warm Red or Cold Blue; the pixels agree. {fits}",
                 "wrong": f"Warm Red, the pixels say Cold Blue: they disagree. {fits}",
-                "new size": "size: it is by another camera, was taken at another setting, or was cropped or scaled.",
+                "new size": "another camera, was taken at another setting, or was cropped or scaled.",
                 "new quality": f"never saw. {fits}", "plain": f"It has no JPEG header. {fits}"}  # fmt: skip
     for name, text in expected.items():
         path = photos / f"{name}{'.png' if name == 'plain' else '.jpg'}"
@@ -327,14 +327,20 @@ def test_only_cameras_that_took_photos_of_this_size_are_possible():
     assert found["feature_similarity"] == -1.0 and not found["unknown"]  # to B, the nearest that is possible
     said = found | {"parts_differ": False}
     told = predict.compare_header("key", "3 x 4", said, model)
-    assert told["rests_on"].endswith("the pixels say A: they disagree. Its size fits B or C.")
+    assert told["rests_on"].endswith("the pixels say A: they disagree. Training photos of this size are by B or C.")
     assert told["size"] == ["B", "C"] and told["header"] == [["C", 3]]
     assert predict.compare_header("", "3 x 4", said, model)["rests_on"].endswith("B or C; the pixels alone favour A.")
-    assert predict.compare_header("", "6 x 8", said, model)["rests_on"].endswith(" fits A or B or C or 2 others.")
+    assert predict.compare_header("", "6 x 8", said, model)["rests_on"].endswith(" by A or B or C or 2 others.")
     found = predict.combine(logits, features, model, "1 x 2")  # only E, which the pixels exclude
     assert found["cameras"][0] == ["E", 1.0] and found["feature_similarity"] == -4.0 and found["unknown"]
     told = predict.compare_header("new", "1 x 2", found | {"parts_differ": False}, model)
-    assert told["rests_on"].endswith("Its size fits E only.")
+    assert told["rests_on"].endswith("Training photos of this size are by E only.")
+    told = predict.compare_header("key", "1 x 2", found | {"parts_differ": False}, model)["rests_on"]
+    assert "the pixels say none of the known cameras of its size: they disagree." in told
+    answer = found | {"photo": "x.jpg", "note": "", "parts_differ": False, "size": ["E"], "rests_on": told}
+    head = __main__.format_answer(answer).splitlines()[1]
+    assert head.endswith("none of the known cameras of its size; by the pixels, the most similar of the known cameras "
+                         "are A, B, C")  # fmt: skip
 
 
 def test_a_photo_of_a_size_that_training_never_saw_is_by_an_unknown_camera():
@@ -344,6 +350,10 @@ def test_a_photo_of_a_size_that_training_never_saw_is_by_an_unknown_camera():
     for size, unknown in (("3 x 4", False), ("5 x 6", True), ("", False)):  # "": its size is not asked about
         found = predict.combine(logits, np.zeros((1, 1)), model, size)
         assert found["unknown"] is unknown and found["cameras"][0][0] == ("B" if size == "3 x 4" else "A")
+        assert found["size_unseen"] is unknown
+        answer = found | {"photo": "x.jpg", "note": "", "parts_differ": False, "size": [], "rests_on": ""}
+        text = __main__.format_answer(answer)
+        assert ("no answer, as no training photo has its size; by the pixels, the most similar" in text) == unknown
     for other in ({"identification": facts}, {"sizes": info["sizes"]}):  # knows no sizes; has no threshold
         assert not predict.combine(logits, np.zeros((1, 1)), model._replace(info=other), "5 x 6")["unknown"]
 
@@ -355,8 +365,8 @@ def test_the_answer_names_possible_cameras_only(model, photos, tmp_path, capsys)
     file = models.save_model(model._replace(info=info), tmp_path / "m.safetensors")
     assert __main__.main([str(photos / "blue.jpg"), "--model", str(file)]) == 0
     first, camera, basis = capsys.readouterr().out.splitlines()
-    assert camera == "  Warm Red"
-    assert basis.endswith("the pixels say Cold Blue: they disagree. Its size fits Warm Red only.")
+    assert camera == "  Warm Red, the only known camera of its size"
+    assert basis.endswith("the pixels say Cold Blue: they disagree. Training photos of this size are by Warm Red only.")
 
 
 def test_models_of_ones_own_photographs_answer_first_then_the_published_one(model, tmp_path, monkeypatch):

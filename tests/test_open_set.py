@@ -220,7 +220,12 @@ def test_limits_are_those_of_each_folds_known_validation_photos_only():
     rates = open_set.error_rates(decided.assign(accepted=decided["known"]), seed=0).set_index("question")
     assert rates["value"].iloc[:2].tolist() == [0, 0] and (rates["high"].iloc[:2] > 0.001).all()  # Wilson, not 0 to 0
     none = open_set.error_rates(decided.assign(accepted=False), seed=0).set_index("question")
-    assert none["n"].tolist() == [800, 800, 800, 0] and none["value"].isna().tolist() == [False] * 3 + [True]
+    assert none["n"].tolist() == [800, 800, 800, 0, 800, 800]
+    assert none["value"].isna().tolist() == [False] * 3 + [True] + [False] * 2
+    rates = open_set.error_rates(decided, seed=0).set_index("question")["value"]
+    named = rates["known cameras named correctly"], rates["known cameras named wrongly"]
+    assert sum(named) == pytest.approx(1 - rates["known cameras refused"])
+    assert named[0] == pytest.approx(rates.iloc[3] * (1 - rates.iloc[0]))
 
 
 def test_the_limit_in_a_model_file_is_that_of_validation_photos(model, catalogue, tmp_path):

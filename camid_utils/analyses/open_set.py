@@ -13,7 +13,7 @@ from ..batches import logits_of, make_fabric, set_up
 from ..catalogues import fingerprint
 from ..evaluation import LOG_PROB, digest, log_probabilities
 from ..files import atomic_path
-from ..identify.predict import SCORES, among_fitting, combine, fitting, parts_statistic, predict_photo, size_key
+from ..identify.predict import SCORES, combine, fitting, parts_statistic, predict_photo, size_key
 from ..intervals import clusters, interval, units, wilson
 from ..models import Model
 from ..patches import Store
@@ -24,7 +24,7 @@ from .calibration import calibrate, fit_temperature, weights_of
 
 COMPARED = (*SCORES, "mahalanobis")  # the last needs a matrix of features by features, too large for the page
 LEAST = float(np.finfo(np.float32).min)  # of a limit: JSON has no infinity
-KEPT = (*SCORES[1:], "size", "parts_statistic")  # what `predict_photos` keeps of an answer: what needs no calibration
+KEPT = (*SCORES[1:], "size", "parts_statistic")  # what `predict_photos` keeps: what needs no calibration
 
 
 def divide(names: list[str], folds: int, seed: int) -> list[list[str]]:
@@ -79,13 +79,14 @@ def feature_scores(features: np.ndarray, known: np.ndarray, labels: pd.Series, p
 
 
 def answered(photos: pd.DataFrame, fits: np.ndarray) -> pd.DataFrame:
-    """Calibrated photos with the answers that the tool gives where it knows their sizes; fits: predict.fitting.
+    """Calibrated photos with the tool's answers by pixels and size (predict.combine); fits: predict.fitting.
 
-    Probabilities are among the cameras that fit; where none does, all scores are -inf, as the tool then refuses.
+    Probabilities are among the cameras that fit; where none does, all scores are -inf, as the tool then refuses. Energy
+    is the caller's: `fold_photos` takes it over all cameras.
     """
-    logs = among_fitting(log_probabilities(photos), fits)
-    found = calibrate(photos.assign(**dict(zip(photos.filter(like=LOG_PROB), logs.T, strict=True))), 1.0)
     seen = fits.any(axis=1)
+    logs = np.where(fits | ~seen[:, None], log_probabilities(photos), -np.inf)
+    found = calibrate(photos.assign(**dict(zip(photos.filter(like=LOG_PROB), logs.T, strict=True))), 1.0)
     return found.assign(**{name: np.where(seen, found[name], -np.inf) for name in COMPARED if name in found})
 
 
@@ -95,7 +96,8 @@ def fold_photos(
     """One row per val and test photo of a plan, of the model's classes and of others (known: True, False).
 
     Columns: part, known, those of `outputs` and COMPARED, with probabilities calibrated on the known val photos.
-    sizes: the photos' `size_key` by name; then only cameras are possible that the model knows to fit (`answered`).
+    sizes: the photos' `size_key` by name; with them, only cameras that took training photos of a photo's size are
+    possible (`answered`).
     """
     known = store.table["camera_model"].isin(model.class_names).to_numpy()
     rows = np.flatnonzero((plan.part != "unused") & (known | (plan.part != "train")))
@@ -128,8 +130,9 @@ def sample_photos(catalogue: pd.DataFrame, most: int, seed: int) -> pd.DataFrame
 def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) -> pd.DataFrame:
     """The tool's output, one row per readable photo; kept in `folder`.
 
-    Columns: the catalogue's without path, true, protocol (the model's), KEPT and the mean `log_prob:<class>`, by the
-    pixels alone. attrs: left_out, the photos that cannot be read; ValueError if none can.
+    Columns: the catalogue's without path, true, protocol (the model's), KEPT (scores among the cameras of the photo's
+    size) and, by the pixels alone, the mean `log_prob:<class>`. attrs: left_out, the photos that cannot be read;
+    ValueError if none can.
     """
     path = Path(folder) / f"photos-{digest(model, fingerprint(catalogue), KEPT)}.parquet"
     if path.is_file():
@@ -223,6 +226,8 @@ def error_rates(decided: pd.DataFrame, seed: int) -> pd.DataFrame:
         ("unknown cameras accepted", ~known, passed),  # false acceptance
         ("known cameras correctly classified", known, right),
         ("accepted known cameras correctly classified", known & passed, right),
+        ("known cameras named correctly", known, passed & right),
+        ("known cameras named wrongly", known, passed & ~right),
     ):
         own, n = weights[:, among], int(among.sum())
         rows.append([question, *interval(own @ answer[among] / own.sum(1), clusters(units(decided[among])[1])), n])

@@ -109,7 +109,7 @@ def camera_map(photo: np.ndarray, corners: np.ndarray, logs: np.ndarray, names: 
     colour_of = dict(zip(order, MAP_COLOURS, strict=False))
     cells = np.array([to_rgba(colour_of.get(i, GREY), 0.15 + 0.6 * p) for i, p in zip(best, sure, strict=True)])
     (height, width), (ys, xs) = photo.shape[:2], map(np.unique, corners.T)
-    size, title = (5, 5 * height / width + 0.5), "Most likely camera model of each part of the photo"
+    size, title = (5, 5 * height / width + 0.5), "Most likely camera model of each part of the photo, by its pixels"
     fig, ((left, right),) = bare_axes(1, 2, size, title, note)
     for ax in (left, right):
         ax.imshow(_for_screen(photo), extent=(0, width, height, 0))

@@ -11,9 +11,12 @@ from pathlib import Path
 from ..files import command, named_path
 
 JSON_HELP = """one JSON object per photo: cameras, each with its probability if one of them took the whole photo (in
-doubt where unknown or parts_differ is true), 0 if its training photos have other sizes; pixels, the same by the pixels
-alone; model, the model file; note, what is odd about the photo's file; header and size, the camera models whose
-training photos had the same; rests_on, whether these and the pixels agree; votes, parts, scores"""
+doubt where unknown or parts_differ is true), 0 if its training photos have other sizes, so 1 for the only one of that
+size; pixels, the same by the pixels alone; unknown, whether none is named, if only because of its size (size_unseen);
+model, the model file; note, what is odd about the photo's file; header and size, the camera models whose training
+photos had the same; rests_on, whether these and the pixels agree; votes (patches that look most like the first camera
+among the possible ones), parts, scores"""
+PERCENTAGES = "Percentages hold for places and cameras of training; for others they may be confidently wrong."
 
 
 def find_photos(arguments: list[Path]) -> tuple[list[Path], Counter, list[str]]:
@@ -34,28 +37,35 @@ def find_photos(arguments: list[Path]) -> tuple[list[Path], Counter, list[str]]:
     return list(found.values()), skipped, closed
 
 
+def percent(share: float) -> str:
+    """A share as text, as the page shows it: never all or nothing."""
+    return "> 99.9 %" if share > 0.9995 else "< 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
+
+
 def format_answer(found: dict) -> str:
     """An answer as text: what is odd; the three most probable cameras, with percentages unless none is named.
 
     Only possible ones are named (predict.combine): a single one without a percentage, which would say nothing.
     """
-    shown = min(3, len(found["size"]) or 3)
-    cameras = [(name.replace("_", " "), probability) for name, probability in found["cameras"][:shown]]
+    sized = len(found["size"])
+    cameras = [(name.replace("_", " "), probability) for name, probability in found["cameras"][: min(3, sized or 3)]]
     lines = [found["photo"]] + [f"note: {found['note']}"] * bool(found["note"])
     if found["parts_differ"]:
         parts = ", ".join(f"the {side} looks most like {name.replace('_', ' ')}" for side, name in found["parts"])
         lines.append(f"its parts look like different cameras: {parts}")
     if found["unknown"]:
-        similar = ", ".join(name for name, _ in cameras)
-        lines.append(f"none of the known cameras; the most similar of them are {similar}")
+        refusal = "none of the known cameras" + " of its size" * bool(sized)
+        refusal = "no answer, as no training photo has its size" if found["size_unseen"] else refusal
+        similar = ", ".join(name.replace("_", " ") for name, _ in found["pixels"][:3])
+        lines.append(f"{refusal}; by the pixels, the most similar of the known cameras are {similar}")
     else:
         lines += ["if one camera took all of it:"] * found["parts_differ"]
-        if len(found["size"]) == 1:
-            lines.append(cameras[0][0])
+        if sized == 1:
+            lines.append(f"{cameras[0][0]}, the only known camera of its size")
         else:
-            lines += [f"{name:<28} {probability:6.1%}" for name, probability in cameras]
+            lines += [f"{name:<28} {percent(probability):>8}" for name, probability in cameras]
             votes = f"{found['votes']} of {found['patches']} patches vote for {cameras[0][0]}"
-            lines += [votes] * (found["patches"] > 1)
+            lines += [votes + " among these" * bool(sized)] * (found["patches"] > 1)
     lines += [found["rests_on"]] * bool(found["rests_on"])
     return "\n  ".join(lines)
 
@@ -82,7 +92,7 @@ def _identify(options: argparse.Namespace) -> int:
     file = options.model or predict.default_model()
     model = load_model(file)
     try:
-        print(f"{file}: {(about := predict.describe_model(model))}", file=sys.stderr)
+        print(f"{file}: {(about := predict.describe_model(model))} {PERCENTAGES}", file=sys.stderr)
     except KeyError as fact:
         raise ValueError(f"this model file is of another version, it lacks {fact}: give another --model") from fact
     bar = progress(photos, "photos", unit="photo", disable=len(photos) < 5)

@@ -98,36 +98,33 @@ def fitting(model: Model, sizes: Iterable[str]) -> np.ndarray:
     return np.array([np.isin(model.class_names, seen.get(size, [])) for size in sizes])
 
 
-def among_fitting(logits: np.ndarray, fits: np.ndarray) -> np.ndarray:
-    """Logits or log-probabilities [n, classes] with -inf for cameras that do not fit (`fitting`), unless none does."""
-    return np.where(fits | ~fits.any(axis=1, keepdims=True), logits, -np.inf)
-
-
 def combine(logits: np.ndarray, features: np.ndarray, model: Model, size: str = "") -> dict:
     """The answer of a photo's patches, from their logits [n, classes] and features [n, d].
 
     Probabilities: softmax of the mean logits over notebook 06's temperature (Guo et al. 2017). size: the photo's
     `size_key`; if some cameras took training photos of this size, only these are possible. Keys: cameras ([name,
     probability], most probable first; 0 where not possible), pixels (the same by the pixels alone), patches, votes (for
-    the first camera), SCORES (feature_similarity if the model has mean features), score (the model's own), unknown (it
-    is below the threshold, or no training photo has the size).
+    the first camera), SCORES (feature_similarity if the model has mean features), score (the model's own), size_unseen
+    (no training photo has the size), unknown (that, or the score is below the threshold).
     """
-    among = among_fitting(logits, fitting(model, [size]))
-    calibration = model.info.get("identification", {})
+    calibration, sizes = model.info.get("identification", {}), model.info.get("sizes", {})
+    fits = fitting(model, [size])[0]
+    possible = fits if fits.any() else ~fits
+    among = np.where(possible, logits, -np.inf)
     cameras, pixels = (_ranked(each, model, calibration.get("temperature", 1.0)) for each in (among, logits))
     first = model.class_names.index(cameras[0][0])
     found = {"confidence": cameras[0][1], "energy": float(logsumexp(among, axis=1).mean())}
     if "means" in calibration:
         distances = np.linalg.norm(features.mean(axis=0) - np.array(calibration["means"]), axis=1)
-        found["feature_similarity"] = -float(distances[np.isfinite(among[0])].min())
+        found["feature_similarity"] = -float(distances[possible].min())
     chosen = calibration.get("score", "confidence")
     if chosen not in found:
         raise ValueError(f"the model's score {chosen!r} is not one of {', '.join(found)}: run notebook 06 again")
-    unseen = bool(size) and size not in model.info.get("sizes", {size: []})
-    unknown = "threshold" in calibration and (unseen or found[chosen] < calibration["threshold"])
+    size_unseen = bool(sizes and size and size not in sizes)
+    unknown = "threshold" in calibration and (size_unseen or found[chosen] < calibration["threshold"])
     votes = int((among.argmax(axis=1) == first).sum())
     return {"cameras": cameras, "pixels": pixels, "patches": len(logits), "votes": votes, **found,
-            "score": found[chosen], "unknown": unknown}  # fmt: skip
+            "score": found[chosen], "size_unseen": size_unseen, "unknown": unknown}  # fmt: skip
 
 
 def _ranked(logits: np.ndarray, model: Model, temperature: float) -> list[list]:
@@ -197,7 +194,8 @@ def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
         return found
     names, first = [name for name, _ in seen], answer["pixels"][0][0]
     refused = answer["unknown"] or answer["parts_differ"]
-    pixels = "different cameras in its parts" if answer["parts_differ"] else "none of the known cameras"
+    none = "none of the known cameras" + " of its size" * bool(sized)
+    pixels = "different cameras in its parts" if answer["parts_differ"] else none
     pixels = pixels if refused else first.replace("_", " ")
     if not key:
         text = "It has no JPEG header."
@@ -209,9 +207,9 @@ def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
         text = f"The header says {_any_of(names)}, the pixels say {pixels}: they disagree."
     if sized:
         other = f"; the pixels alone favour {pixels}" * (not seen and not refused and first not in sized)
-        text += f" Its size fits {_any_of(sized)}{' only' * (len(sized) == 1)}{other}."
+        text += f" Training photos of this size are by {_any_of(sized)}{' only' * (len(sized) == 1)}{other}."
     elif not seen and "sizes" in model.info:
-        text += " No training photo has its size: it is by another camera, was taken at another setting,"
+        text += " No training photo has this size: the photo is by another camera, was taken at another setting,"
         text += " or was cropped or scaled."
     return found | {"rests_on": text}
 
@@ -226,14 +224,15 @@ def describe_model(model: Model) -> str:
     """What the model was trained on, and how often it errs, as far as that was measured."""
     data, rates = model.info["dataset"], model.info.get("identification", {})
     text = f"{len(model.class_names)} cameras, trained on {data}{'' if data.endswith('photographs') else ' photos'}"
-    if "another_body_sized" in rates:
-        sized, alone = (f"{100 * rates[key]:.0f} %" for key in ("another_body_sized", "another_body"))
-        text += f". Of photos by bodies and from places that training never saw, models like it identify {sized}"
-        text += f" correctly with the photo's size, {alone} by the pixels alone"
+    if "elsewhere" in rates:
+        own = rates["elsewhere"]
+        named, misnamed, refused = (f"{100 * own[key]:.0f} %" for key in ("named", "misnamed", "refused"))
+        text += f". Of {own['photos']} photos by other bodies of known cameras, in places that training never saw,"
+        text += f" models like it named the right camera for {named}, a wrong one for {misnamed}, and refused {refused}"
     if "threshold" not in rates:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
     known, unknown = (f"{100 * rates[key]:.0f} %" for key in ("known_refused", "unknown_accepted"))
-    measured = "" if rates.get("own") else ", of networks trained like it without some cameras"
+    measured = "" if rates.get("own") else ", of models trained like it without some cameras"
     counts = [rates.get(key, "those") for key in ("photos", "unknown_photos")]
     text += f". Test photos{measured}: {known} of {counts[0]} by known cameras were refused"
     text += f", {unknown} of {counts[1]} by unknown cameras accepted"

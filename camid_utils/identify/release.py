@@ -12,7 +12,6 @@ from ..intervals import formatted
 from ..models import Model, load_model, save_model
 from ..patches import cut_patches
 from ..photos import read_image
-from ..planning import ANOTHER
 from . import page
 from .predict import PATCHES, PUBLISHED, combine, describe_model, predict_photo
 
@@ -33,15 +32,16 @@ CARD = """# A classifier that names {classes} camera models
 It must not be used to decide about a person, and it is not evidence in court: it is one classifier's opinion, from few
 photos and few devices of each model. It has learnt places along with cameras, as its figures for new collections show.
 It knows no cameras but those below, and was not trained on photos that were edited, scaled down or sent by a messenger
-app. It relies on the photo's size: it refuses any that none of its training photos has, and knows one to three sizes of
-each camera. Its probabilities are not likelihood ratios.
+app. It relies on the photo's size (width and height): it names no camera for a photo of a size that none of its
+training photos has. Its probabilities are not likelihood ratios.
 
 ## What it reaches
 
-By photo, with 95 % intervals. `photo`: this classifier, on photos set aside. `collection`: other classifiers of the
-same recipe, on collections left out of their training, by bodies that training saw or not.
-Of {limit[photos]} test photos by known cameras, such classifiers refused {refused:.0f} %; of {limit[unknown_photos]}
-photos by cameras that they did not know, they accepted {accepted:.0f} %.
+By photo, with 95 % intervals, if it refused none. By the pixels alone, unless the size is named. `photo`: this
+classifier, on photos set aside. `collection`: other classifiers of the same recipe, on collections left out of their
+training, by bodies that training saw or not.
+Of {limit[photos]} test photos, classifiers that knew their camera refused {refused:.0f} %; of {limit[unknown_photos]}
+test photos, classifiers that did not know it named another for {accepted:.0f} %.
 
 {reached}
 ## Trained on
@@ -66,8 +66,6 @@ def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame
     """
     limits = dict(model.info["identification"])
     tests = metrics.query("part == 'test' and level == 'photo' and metric == 'accuracy'")
-    for name, group in (("another_body", ANOTHER), ("another_body_sized", f"{ANOTHER}, {SIZED}")):
-        limits[name] = round(float(tests.loc[tests["group"] == group, "value"].item()), 4)
     if limits.get("score") != "feature_similarity":
         limits.pop("means", None)  # no answer needs them
     model = model._replace(info=model.info | {"identification": limits})

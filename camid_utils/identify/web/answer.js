@@ -41,10 +41,10 @@ export function answer(logits, features, model, size) {
   };
   const score = scores[calibration.score ?? "confidence"];
   if (score === undefined) throw new Error(`this page does not know the model’s score ${calibration.score}`);
-  const unseen = sizes && size && !sizes[size];
-  const unknown = "threshold" in calibration && (unseen || score < calibration.threshold);
+  const size_unseen = Boolean(sizes && size && !sizes[size]);
+  const unknown = "threshold" in calibration && (size_unseen || score < calibration.threshold);
   const possible = fits.filter(Boolean).length;
-  return { cameras, possible, pixels, best, sure, votes, patches: logits.length, score, unknown: Boolean(unknown) };
+  return { cameras, possible, pixels, best, sure, votes, patches: logits.length, score, size_unseen, unknown };
 }
 
 /** [name, probability] of each class, from the mean of its logits; most probable first. */
@@ -84,18 +84,19 @@ export function compareHeader(key, size, { pixels, unknown, parts_differ: differ
   if (!headers) return "";
   const [seen, sized] = [(headers[key] ?? []).map(([name]) => name), sizes?.[size] ?? []];
   const first = pixels[0][0];
-  const refusal = differ ? "different cameras in its parts" : unknown && "none of the known cameras";
+  const none = `none of the known cameras${sized.length ? " of its size" : ""}`;
+  const refusal = differ ? "different cameras in its parts" : unknown && none;
   let text = `The header says ${anyOf(seen)}, the pixels say ${refusal || readable(first)}: they disagree.`;
   if (!key) text = "It has no JPEG header.";
   else if (!seen.length) text = "The header is one that training never saw.";
   else if (seen.includes(first) && !refusal) text = `The header says ${anyOf(seen)}; the pixels agree.`;
   if (sized.length) {
     const other = seen.length || refusal || sized.includes(first) ? "" : `; the pixels alone favour ${readable(first)}`;
-    return `${text} Its size fits ${anyOf(sized)}${sized.length === 1 ? " only" : ""}${other}.`;
+    return `${text} Training photos of this size are by ${anyOf(sized)}${sized.length === 1 ? " only" : ""}${other}.`;
   }
   if (seen.length || !sizes) return text;
-  const why = "it is by another camera, was taken at another setting, or was cropped or scaled";
-  return `${text} No training photo has its size: ${why}.`;
+  const why = "the photo is by another camera, was taken at another setting, or was cropped or scaled";
+  return `${text} No training photo has this size: ${why}.`;
 }
 
 /** A photo's sides, upright or not: for example "2848 x 4288". */

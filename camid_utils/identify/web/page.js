@@ -174,13 +174,16 @@ function draw({ card, bitmap, width, height, orientation, map = [] }) {
 
 function showAnswer(answer) {
   const { card, file, width, height, orientation } = current;
-  const { unknown, parts_differ: differ } = answer;
+  const { unknown, size_unseen: unseen, parts_differ: differ } = answer;
   const [camera, probability] = answer.cameras[0];
   const colours = new Map(leaders(answer.best, COLOURS.length).map(([k], i) => [model.class_names[k], COLOURS[i]]));
   const write = (selector, text) => (part(card, selector).textContent = text);
-  const refusal = "None of the known cameras";
+  const sized = answer.possible < model.class_names.length;
+  const refusal = unseen ? "No answer: unknown size" : `None of the known cameras${sized ? " of this size" : ""}`;
+  const only = answer.possible === 1 && !unknown && !differ; // it gets no bar and no percentage: they would say nothing
   const verdict = differ ? "Its parts look like different cameras" : unknown ? refusal : readable(camera);
-  write(".kicker", differ || unknown ? "Answer" : probability < 0.5 ? "Perhaps" : "Most likely");
+  const sure = only ? "By its size" : probability < 0.5 ? "Perhaps" : "Most likely";
+  write(".kicker", differ || unknown ? "Answer" : sure);
   write(".verdict", verdict);
   const sides = answer.parts.map(
     ([side, name]) => `The ${turned(side, orientation)} looks most like ${readable(name)}.`,
@@ -188,26 +191,26 @@ function showAnswer(answer) {
   const remarks = [
     ...sides,
     differ && unknown && `${refusal}.`,
-    unknown && "It is not like the photos this model was trained on. The most similar of the cameras it knows:",
+    unknown && (unseen ? "No training photo has its size." : "It is not like the photos this model was trained on."),
+    unknown && "By the pixels, the most similar of the cameras it knows:",
     differ && !unknown && "If one camera took all of it:",
   ];
   write(".remark", remarks.filter(Boolean).join(" "));
   write(".basis", answer.basis);
   write(".notes", answer.note ?? "");
-  const exact = !unknown && answer.possible > 1; // a single possible camera gets no percentage: it would say nothing
-  const possible = answer.cameras.slice(0, answer.possible);
-  const bars = possible.map(([name, share]) => bar(name, share, colours.get(name) ?? GREY, exact));
+  const shown = unknown ? answer.pixels : only ? [] : answer.cameras.slice(0, answer.possible);
+  const bars = shown.map(([name, share]) => bar(name, share, colours.get(name) ?? GREY, !unknown));
   part(card, ".bars").replaceChildren(...bars.slice(0, BARS));
   part(card, ".rest").hidden = bars.length <= BARS;
   write(".rest summary", `${bars.length - BARS} more`);
   part(card, ".rest .bars").replaceChildren(...bars.slice(BARS));
-  const votes = !exact ? "" : `${answer.votes} of ${answer.patches} patches vote for ${readable(camera)}. `;
-  write(".facts", `${votes}${width} × ${height} pixels, ${answer.seconds.toFixed(1)} s.`);
+  const votes = `${answer.votes} of ${answer.patches} patches vote for ${readable(camera)}${sized ? " among these" : ""}. `;
+  write(".facts", `${unknown || only ? "" : votes}${width} × ${height} pixels, ${answer.seconds.toFixed(1)} s.`);
   showMap(answer, colours);
   card.classList.toggle("unknown", unknown);
   part(card, ".working").hidden = true;
   part(card, ".answer").hidden = false;
-  say(`${file.name}: ${verdict}` + (differ || !exact ? "." : `, ${percent(probability)}.`));
+  say(`${file.name}: ${verdict}` + (differ || unknown || only ? "." : `, ${percent(probability)}.`));
 }
 
 /** Where a side of a photo as stored lies in the photo upright. */
