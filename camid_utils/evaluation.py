@@ -92,6 +92,12 @@ def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
     return predictions.filter(like=LOG_PROB).to_numpy(float)
 
 
+def with_logits(predictions: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
+    """Predictions with log-probabilities from these logits [rows, classes] in place of their own; -inf: impossible."""
+    columns = zip(predictions.filter(like=LOG_PROB), log_softmax(logits, axis=1).T, strict=True)
+    return predictions.assign(**dict(columns))
+
+
 def predicted(predictions: pd.DataFrame) -> np.ndarray:
     """The most probable class of each row; classes without a value, which a fold leaves out, are never predicted."""
     return np.array(class_names(predictions))[_most_probable(log_probabilities(predictions))]

@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 
 from .. import intervals
-from ..evaluation import LOG_PROB, class_names, log_probabilities
+from ..evaluation import class_names, log_probabilities, predicted, with_logits
 from ..identify.predict import PATCHES
 from ..intervals import interval
 
@@ -15,11 +15,9 @@ BINS = 5  # groups of equal size by confidence, of the reliability figure and of
 
 def calibrate(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
     """The table with its log-probabilities divided by `temperature`, and the columns confidence, predicted, right."""
-    names, logs = class_names(table), log_softmax(log_probabilities(table) / temperature, axis=1)
-    columns = dict(zip([LOG_PROB + name for name in names], logs.T, strict=True))
-    predicted = np.array(names)[logs.argmax(axis=1)]
-    right = predicted == table["true"]
-    return table.assign(**columns, confidence=np.exp(logs.max(axis=1)), predicted=predicted, right=right)
+    table = with_logits(table, log_probabilities(table) / temperature)
+    sure, names = np.exp(log_probabilities(table).max(axis=1)), predicted(table)
+    return table.assign(confidence=sure, predicted=names, right=names == table["true"])
 
 
 def fit_temperature(table: pd.DataFrame) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import intervals
-from ..evaluation import LOG_PROB, class_names, log_probabilities, predicted, vote
+from ..evaluation import LOG_PROB, class_names, log_probabilities, predicted, vote, with_logits
 from ..identify.predict import size_key
 from ..planning import ANOTHER, SAME, Plan
 from ..splits import FOLDS, TEST_DEVICES
@@ -25,13 +25,7 @@ def matched(predictions: pd.DataFrame) -> pd.DataFrame:
     own = [names[key] for key in zip(rows["seed"], rows["collection"], strict=True)]
     possible = [[name in group for name in class_names(rows)] for group in own]
     logs = np.where(np.reshape(possible, (len(rows), -1)), log_probabilities(rows), -np.inf)
-    return _answered(rows, logs).assign(group=[", ".join(group) for group in own])
-
-
-def _answered(rows: pd.DataFrame, logs: np.ndarray) -> pd.DataFrame:
-    """The rows with other log-probabilities, which are normalised here."""
-    names = list(rows.filter(like=LOG_PROB))
-    return rows.assign(**dict(zip(names, (logs - np.logaddexp.reduce(logs, axis=1, keepdims=True)).T, strict=True)))
+    return with_logits(rows, logs).assign(group=[", ".join(group) for group in own])
 
 
 def bodies(predictions: pd.DataFrame, table: pd.DataFrame, plans: list[Plan]) -> pd.Series:
@@ -92,7 +86,7 @@ def of_size(
         counts = np.where(counts.sum(axis=1, keepdims=True), counts, every)
         with np.errstate(divide="ignore"):  # of classes without photos of this size
             logs = np.log(counts) if alone else np.where(counts, log_probabilities(votes), -np.inf)
-        found.append(_answered(votes, logs))
+        found.append(with_logits(votes, logs))
     return pd.concat(found, ignore_index=True)
 
 

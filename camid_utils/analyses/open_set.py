@@ -11,7 +11,7 @@ from scipy.special import log_softmax, logsumexp
 
 from ..batches import logits_of, make_fabric, set_up
 from ..catalogues import fingerprint
-from ..evaluation import LOG_PROB, digest, log_probabilities
+from ..evaluation import LOG_PROB, digest, log_probabilities, with_logits
 from ..files import atomic_path
 from ..identify.predict import SCORES, combine, fitting, parts_statistic, predict_photo, size_key
 from ..intervals import clusters, interval, units, wilson
@@ -86,7 +86,7 @@ def answered(photos: pd.DataFrame, fits: np.ndarray) -> pd.DataFrame:
     """
     seen = fits.any(axis=1)
     logs = np.where(fits | ~seen[:, None], log_probabilities(photos), -np.inf)
-    found = calibrate(photos.assign(**dict(zip(photos.filter(like=LOG_PROB), logs.T, strict=True))), 1.0)
+    found = calibrate(with_logits(photos, logs), 1.0)
     return found.assign(**{name: np.where(seen, found[name], -np.inf) for name in COMPARED if name in found})
 
 
@@ -251,9 +251,9 @@ def compare_scores(seen: pd.DataFrame, refused: float, seed: int) -> pd.DataFram
 def limits(
     model: Model, photos: dict[str, pd.DataFrame], folder: str | Path, score: str, refused: float, seed: int
 ) -> tuple[dict, pd.DataFrame]:
-    """The facts that the tool tells of a model, and its error rates (`error_rates`), measured as the tool is used.
+    """A model's temperature, score and threshold for the tool, and the `error_rates` with them, as the tool is used.
 
-    photos: catalogues `val`, which fixes temperature and limit, `test`, both of known cameras, and `unknown`.
+    photos: catalogues `val`, which fixes temperature and threshold, `test`, both of known cameras, and `unknown`.
     """
     raw = {part: predict_photos(own, model, folder) for part, own in photos.items()}
     temperature = round(fit_temperature(raw["val"]), 6)
@@ -262,12 +262,8 @@ def limits(
         answers = [answered(own, fitting(model, own["size"])) for own in answers]
     seen = pd.concat(answers, ignore_index=True).replace({"part": {"unknown": "test"}}).assign(fold=0)
     limit = max(threshold(seen.loc[seen["part"] == "val", score], refused), LEAST)
-    rates = error_rates(decide(seen, {0: score}, refused), seed)
-    found = rates.set_index("question")["value"].round(4)
-    facts = dict(temperature=temperature, score=score, threshold=limit, own=True,
-                 photos=len(raw["test"]), known_refused=found["known cameras refused"],
-                 unknown_photos=len(raw["unknown"]), unknown_accepted=found["unknown cameras accepted"])  # fmt: skip
-    return facts, rates
+    facts = dict(temperature=temperature, score=score, threshold=limit)
+    return facts, error_rates(decide(seen, {0: score}, refused), seed)
 
 
 def splice(left: np.ndarray, right: np.ndarray) -> np.ndarray:

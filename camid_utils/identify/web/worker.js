@@ -53,7 +53,7 @@ async function identify(file) {
   const { model, jpeg, session } = await ready;
   const started = performance.now();
   const bytes = await contents(file);
-  const { kind, width, height, orientation, key: header } = examine(bytes);
+  const { kind, width, height, orientation, key } = examine(bytes);
   const size = model.input_size;
   if (Math.min(width, height) < size)
     throw new Problem(
@@ -76,10 +76,10 @@ async function identify(file) {
   } finally {
     photo.free?.();
   }
-  const key = sizeKey(height, width);
-  const found = { ...answer(logits, features, model, key), ...compareParts(corners, logits, model) };
+  const sides = sizeKey(height, width);
+  const found = { ...answer(logits, features, model, sides), ...compareParts(corners, logits, model) };
   const seconds = (performance.now() - started) / 1000;
-  const basis = compareHeader(header, key, found, model);
+  const basis = compareHeader(key, sides, found, model);
   return { ...found, basis, corners, note: photo.note, seconds };
 }
 
