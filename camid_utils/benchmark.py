@@ -28,7 +28,7 @@ from . import datasets, models, patches, training
 from .batches import best_device, layout, logits_of, logits_step, make_fabric, training_precision
 from .files import command, write_text
 from .identify.predict import few_threads, patch_positions, predict_photo
-from .photos import read_image
+from .photos import read_photo
 
 WORK = {  # device type: network, pixels, batch, batches of an epoch
     "cpu": {
@@ -180,7 +180,7 @@ def photographs(folder: Path) -> Iterator[dict]:
         plain_prediction(net, np.stack([photo[y : y + 96, x : x + 96] for y, x in corners]), 64, best_device())
 
     with few_threads():
-        ours = seconds(lambda: predict_photo(read_image(paths[0]), model))
+        ours = seconds(lambda: predict_photo(read_photo(paths[0]), model))
     limit = 1 / seconds(lambda: decode(paths[0]))
     yield row("the camera of one 12-megapixel photo", "photos/s", 1, ours, seconds(plainly), limit)
 

@@ -32,25 +32,21 @@ RANGES = {"QUALITY": (1, 100), "FACTOR": (0.01, 4.0), "SIDE": (1, 65_500)}  # wh
 
 
 def read_photo(path: str | Path, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
-    """Pixels of a JPEG as stored, uint8 [height, width, 3] RGB, also if it is grey: EXIF orientation is never applied.
+    """Pixels of a JPEG or an 8-bit PNG as stored, uint8 [height, width, 3] RGB, also if it is grey.
 
-    With `at_least` (height, width) the decoder returns a smaller copy, reduced in eighths, but no smaller than that.
+    EXIF orientation is never applied, alpha is dropped, and the content decides, not the name. With `at_least` (height,
+    width) the decoder returns a smaller copy of a JPEG, reduced in eighths, but no smaller than that.
     Raises ValueError, with the path and the reason, if the file cannot be used.
     """
-    return read_noted(path, at_least, png=False)[0]
+    return read_noted(path, at_least)[0]
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Pixels of a JPEG, as `read_photo`, or of an 8-bit PNG, without alpha; the content decides, not the name."""
-    return read_noted(path)[0]
-
-
-def read_noted(path: str | Path, at_least: tuple[int, int] = (0, 0), png: bool = True) -> tuple[np.ndarray, str]:
-    """Pixels as `read_image` (png=False: as `read_photo`), and a note of what was odd and had to be repaired, or ""."""
+def read_noted(path: str | Path, at_least: tuple[int, int] = (0, 0)) -> tuple[np.ndarray, str]:
+    """Pixels as `read_photo`, and a note of what was odd and had to be repaired, or ""."""
     size = {"min_height": at_least[0], "min_width": at_least[1]}
     try:
         data = Path(path).read_bytes()
-        if png and data.startswith(b"\x89PNG\r\n\x1a\n"):
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
             return _read_png(data), ""
         jpeg_header(io.BytesIO(data))
         try:

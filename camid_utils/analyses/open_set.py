@@ -17,7 +17,7 @@ from ..identify.predict import SCORES, combine, fitting, parts_statistic, predic
 from ..intervals import clusters, interval, units, wilson
 from ..models import Model
 from ..patches import Store
-from ..photos import read_image
+from ..photos import read_photo
 from ..planning import Plan
 from ..project import progress
 from .calibration import calibrate, fit_temperature, weights_of
@@ -141,7 +141,7 @@ def predict_photos(catalogue: pd.DataFrame, model: Model, folder: str | Path) ->
     rows, left_out = [], []
     for row in progress(photos.to_dict("records"), "photos", unit="photo", disable=len(photos) < 20):
         try:
-            photo = read_image(row["path"])
+            photo = read_photo(row["path"])
             corners, logits, features = predict_photo(photo, model)
         except ValueError as error:
             reason = str(error).removeprefix(f"{row['path']}: ")
@@ -290,7 +290,7 @@ def splice_statistics(pairs: list[tuple[pd.Series, pd.Series]], model: Model) ->
     """One row per splice: left and right (cameras), parts_statistic, named (whether its sides are named as these)."""
     rows = []
     for pair in pairs:
-        corners, logits, _ = predict_photo(splice(*(read_image(one["path"]) for one in pair)), model)
+        corners, logits, _ = predict_photo(splice(*(read_photo(one["path"]) for one in pair)), model)
         statistic, sides = parts_statistic(corners, logits)
         left, right = (one["camera_model"] for one in pair)
         named = [(side, model.class_names[i]) for side, i in sides] == [("left", left), ("right", right)]

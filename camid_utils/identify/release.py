@@ -11,7 +11,7 @@ from ..files import write_text
 from ..intervals import formatted
 from ..models import Model, load_model, save_model
 from ..patches import cut_patches
-from ..photos import read_image
+from ..photos import read_photo
 from . import page
 from .predict import PATCHES, PUBLISHED, combine, describe_model, predict_photo
 
@@ -84,7 +84,7 @@ def disagreement(model: Model, network: Path, photos: list[str]) -> float:
     import onnxruntime  # only here
 
     session, found = onnxruntime.InferenceSession(network), []
-    for photo in map(read_image, photos):
+    for photo in map(read_photo, photos):
         corners, *expected = predict_photo(photo, model)
         outputs = session.run(page.OUTPUTS, {"patches": cut_patches(photo, corners, model.input_size)})
         one, other = (dict(combine(*given, model)["cameras"]) for given in (expected, outputs))
