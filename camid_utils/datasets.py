@@ -195,29 +195,21 @@ def read_listing(root: str | Path) -> pd.DataFrame:
 
 
 def compare_with_published(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of photos and devices by camera model beside the published ones; no row for data without these.
+    """Numbers of photos and devices by camera model, the index, beside the published ones; empty without these.
 
-    Columns: camera_model, photos, published_photos, devices, published_devices (NA for FloreView) and status, in words.
+    Columns: photos, published_photos, devices, published_devices (NA for FloreView) and status, in words.
     """
     columns = ["photos", "published_photos", "devices", "published_devices"]
     if (name := catalogue["dataset"].iloc[0]) not in published.COUNTS:
-        return pd.DataFrame(columns=["camera_model", *columns, "status"])
+        return pd.DataFrame(columns=[*columns, "status"])
     theirs = published.read(published.COUNTS[name]).set_index("camera_model").add_prefix("published_")
     table = summary(catalogue).join(theirs, how="outer").reindex(columns=columns).astype("Int64").sort_index()
-    texts = []
-    for noun in ("device", "photo"):
-        gaps = (table[f"{noun}s"] - table[f"published_{noun}s"]).fillna(0).tolist()
-        texts.append([n and f"{abs(n)} {noun}{'s' * (abs(n) > 1)} {'more' if n > 0 else 'fewer'}" for n in gaps])
-    table["status"] = [", ".join(filter(None, pair)) or "as published" for pair in zip(*texts, strict=True)]
+    table["status"] = "as published"
+    for noun in ("photos", "devices"):
+        table.loc[(table[noun] != table[f"published_{noun}"]).fillna(False), "status"] = "differs"
     table.loc[table["photos"].isna(), "status"] = "missing"
     table.loc[table["published_photos"].isna(), "status"] = "extra"
-    return table.rename_axis("camera_model").reset_index()
-
-
-def published_counts(catalogue: pd.DataFrame) -> pd.DataFrame | None:
-    """Published photos by camera model (the index); None for data without published numbers."""
-    table = compare_with_published(catalogue).dropna(subset=["published_photos"]).set_index("camera_model")
-    return None if table.empty else table["published_photos"].astype(float).to_frame("photos")
+    return table.rename_axis("camera_model")
 
 
 def missing_photos(catalogue: pd.DataFrame, root: str | Path) -> pd.DataFrame:

@@ -55,7 +55,7 @@ def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame
     """Tables of what is wrong with the photos of a catalogue of `folder`, by title; no empty ones."""
     folder = expanded(folder)
     differ = datasets.compare_with_published(photos).query("status != 'as published'")
-    differ = differ.sort_values("status", key=lambda status: status == "missing", kind="stable")
+    differ = differ.sort_values("status", key=lambda status: status == "missing", kind="stable").reset_index()
     tables = {"numbers of photos and devices differ from the published ones": differ}
     if (folder / catalogues.LISTING).is_file():
         listed = datasets.missing_photos(photos, folder)

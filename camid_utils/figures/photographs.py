@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.patches import Patch
 
-from .. import catalogues, evaluation
+from .. import catalogues, datasets, evaluation
 from ..patches import Store, best_positions, cut_patches
 from ..photos import read_photo
 from .style import GREY, OURS, PAPER, bare_axes, heading, readable
@@ -18,19 +18,20 @@ MAP_COLOURS = (OURS, "#edae49", PAPER)  # of the cameras that most of a photo lo
 PARTS = {"unused": "#c3c9d1", "train": OURS, "val": "#edae49", "test": PAPER}
 
 
-def class_counts(catalogue: pd.DataFrame, published: pd.DataFrame | None = None) -> plt.Figure:
+def class_counts(catalogue: pd.DataFrame) -> plt.Figure:
     """Photos and devices per camera model, in one bar if all are equal; published numbers of photos as red marks."""
     counts = catalogues.summary(catalogue)[["photos", "devices"]]
-    if published is not None:
+    published = datasets.compare_with_published(catalogue)["published_photos"].dropna().astype(float)
+    if len(published):
         counts = counts.reindex(counts.index.union(published.index), fill_value=0)
     elif len(counts.drop_duplicates()) < min(2, len(counts)):
         counts = counts.head(1).set_axis([f"each of {len(counts)} camera models"])
     fig, ax = plt.subplots(figsize=(8, 1.2 + 0.24 * len(counts)))
     names = [f"{name}  ({n})" for name, n in zip(readable(counts.index), counts["devices"], strict=True)]
     ax.barh(names, counts["photos"], color=OURS)
-    ax.set(xlabel="photos" if published is None else "photos; red: published", ylim=(len(counts) - 0.4, -0.6))
-    if published is not None:
-        ax.scatter(published["photos"].reindex(counts.index), range(len(counts)), marker="|", s=90, color=PAPER)
+    ax.set(xlabel="photos; red: published" if len(published) else "photos", ylim=(len(counts) - 0.4, -0.6))
+    if len(published):
+        ax.scatter(published.reindex(counts.index), range(len(counts)), marker="|", s=90, color=PAPER)
     return heading(fig, "Photos per camera model (number of devices)", catalogues.describe(catalogue))
 
 
