@@ -9,7 +9,6 @@ import pandas as pd
 from . import published
 from .catalogues import LISTING, left_out, read_catalogue, summary
 from .files import expanded
-from .project import resolve
 
 JPEG = r"\.j(?:pe?g|pe|fif|if)"  # as in catalogues.KINDS
 DRESDEN_NAME = re.compile(rf"([^_]+)_(.+)_([^_]+)_(\d+){JPEG}", re.IGNORECASE)  # brand, model, device, shot
@@ -213,20 +212,17 @@ def compare_with_published(catalogue: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing_photos(catalogue: pd.DataFrame, root: str | Path) -> pd.DataFrame:
-    """Photos "missing", "left out" or "not listed", against `dresden.csv` in `root`: photo, camera_model and status."""
-    listed = read_listing(root)["filename"]
-    have = {os.path.basename(path).casefold(): path for path in catalogue["path"]}
-    unusable = {os.path.basename(path).casefold() for path in left_out(catalogue)["path"]}
-    rows = [(name, "left out" if key in unusable else "missing") for key, name in listed.items() if key not in have]
-    rows += [(os.path.basename(path), "not listed") for key, path in have.items() if key not in listed.index]
+    """Photos "missing", "left out" or "not listed", against `dresden.csv` in `root`: photo, camera_model and status.
+
+    No row without a `dresden.csv`.
+    """
+    rows = []
+    if (expanded(root) / LISTING).is_file():
+        listed = read_listing(root)["filename"]
+        have = {os.path.basename(path).casefold(): path for path in catalogue["path"]}
+        unusable = {os.path.basename(path).casefold() for path in left_out(catalogue)["path"]}
+        rows = [(name, "left out" if key in unusable else "missing") for key, name in listed.items() if key not in have]
+        rows += [(os.path.basename(path), "not listed") for key, path in have.items() if key not in listed.index]
     table = pd.DataFrame(sorted(rows), columns=["photo", "status"])
     table.insert(1, "camera_model", table["photo"].astype(str).str.rsplit("_", n=2).str[0])
     return table
-
-
-def absent_photos(catalogue: pd.DataFrame, root: str) -> pd.DataFrame:
-    """`missing_photos` counted by camera model and status; no row without a `dresden.csv` in `root`."""
-    if not (resolve(root) / LISTING).is_file():
-        return pd.DataFrame(columns=["camera_model", "status", "photos", "for example"])
-    photos = missing_photos(catalogue, resolve(root)).groupby(["camera_model", "status"])["photo"]
-    return photos.agg(["size", "first"]).set_axis(["photos", "for example"], axis=1).reset_index()

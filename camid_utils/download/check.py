@@ -56,11 +56,12 @@ def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame
     folder = expanded(folder)
     differ = datasets.compare_with_published(photos).query("status != 'as published'")
     differ = differ.sort_values("status", key=lambda status: status == "missing", kind="stable").reset_index()
-    tables = {"numbers of photos and devices differ from the published ones": differ}
-    if (folder / catalogues.LISTING).is_file():
-        listed = datasets.missing_photos(photos, folder)
-        listed = listed[listed["camera_model"].isin(photos["camera_model"])]
-        tables["photos differ from dresden.csv"] = listed.sort_values(["status", "photo"], ascending=[False, True])
+    listed = datasets.missing_photos(photos, folder)
+    listed = listed[listed["camera_model"].isin(photos["camera_model"])]
+    tables = {
+        "numbers of photos and devices differ from the published ones": differ,
+        "photos differ from dresden.csv": listed.sort_values(["status", "photo"], ascending=[False, True]),
+    }
     if photos["dataset"].iloc[0] == datasets.PUBLIC:
         blobs = published.photographs().set_index("file")["blob"].to_dict()
         changed = [sources.blob_name(row.path) != blobs[row.photo] for row in photos.itertuples()]
