@@ -32,16 +32,11 @@ MIN_SIDE = 48  # pixels: photos with a shorter side are left out
 READERS = 16  # threads: they wait for disks, not for processors
 
 
-def left_out(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """The photos that the catalogue leaves out: columns path and reason."""
-    return pd.DataFrame(catalogue.attrs.get("left_out", []), columns=["path", "reason"])
-
-
-def left_out_table(left_out: pd.DataFrame) -> pd.DataFrame:
-    """A table of photos left out, paths shortened to file names: columns photo and reason."""
-    photos = left_out.iloc[:, 0]
-    reasons = [r.replace(str(p), "").lstrip(": ") for p, r in zip(photos, left_out["reason"], strict=True)]
-    return pd.DataFrame({"photo": [Path(photo).name for photo in photos], "reason": reasons})
+def left_out(table: pd.DataFrame) -> pd.DataFrame:
+    """The photos that a table of photos or patches leaves out, by file name: columns photo and reason."""
+    rows = [(str(row.get("path", row.get("photo"))), row["reason"]) for row in table.attrs.get("left_out", [])]
+    rows = [(Path(path).name, reason.replace(path, "").lstrip(": ")) for path, reason in rows]
+    return pd.DataFrame(rows, columns=["photo", "reason"])
 
 
 def summary(catalogue: pd.DataFrame) -> pd.DataFrame:

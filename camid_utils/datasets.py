@@ -220,7 +220,7 @@ def missing_photos(catalogue: pd.DataFrame, root: str | Path) -> pd.DataFrame:
     if (expanded(root) / LISTING).is_file():
         listed = read_listing(root)["filename"]
         have = {os.path.basename(path).casefold(): path for path in catalogue["path"]}
-        unusable = {os.path.basename(path).casefold() for path in left_out(catalogue)["path"]}
+        unusable = {name.casefold() for name in left_out(catalogue)["photo"]}
         rows = [(name, "left out" if key in unusable else "missing") for key, name in listed.items() if key not in have]
         rows += [(os.path.basename(path), "not listed") for key, path in have.items() if key not in listed.index]
     table = pd.DataFrame(sorted(rows), columns=["photo", "status"])

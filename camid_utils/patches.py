@@ -30,8 +30,7 @@ class Store(NamedTuple):
     """Patches on disk: row i of `table` describes `pixels[i]`."""
 
     pixels: np.ndarray  # memory-mapped uint8 [N, size, size, 3]
-    table: pd.DataFrame  # PATCH_COLUMNS; y, x: the patch's top left corner in the photo; attrs: left_out, as rows
-    left_out: pd.DataFrame  # photo, camera_model, reason
+    table: pd.DataFrame  # PATCH_COLUMNS; y, x: the patch's top left corner in the photo; attrs: left_out
     folder: Path  # its name ends in a digest of photos, labels and settings
     kind: str  # one of KINDS
 
@@ -72,7 +71,7 @@ def open_store(folder: str | Path) -> Store:
     table.attrs["left_out"] = left_out.to_dict("records")  # goes where the table goes
     shape = (len(table), settings["size"], settings["size"], 3)
     pixels = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=shape)
-    return Store(pixels, table, left_out, folder, settings["kind"])
+    return Store(pixels, table, folder, settings["kind"])
 
 
 def random_positions(height: int, width: int, size: int, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -73,7 +73,7 @@ def make_store(tmp_path):
     """Makes a patch store of pixels and a table; its folder is new, and so holds no predictions yet."""
 
     def make(pixels: np.ndarray, table: pd.DataFrame, name: str = "random-8-0123") -> patches.Store:
-        return patches.Store(pixels, table, pd.DataFrame(columns=["photo", "reason"]), tmp_path / name, "random")
+        return patches.Store(pixels, table, tmp_path / name, "random")
 
     return make
 

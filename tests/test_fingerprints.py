@@ -121,7 +121,7 @@ def test_damaged_photos_are_left_out_and_too_few_of_one_size_are_a_reason(tmp_pa
     assert len(matched) == 13 and (matched["pce"].isna() == matched["photo"].str.contains("d1_00|d2_00|d2_01")).all()
     for result in (found, matched):
         left_out = catalogues.left_out(result)
-        assert left_out["path"].str[-9:].tolist() == ["d0_02.jpg", "d1_01.jpg"]
+        assert left_out["photo"].str[-9:].tolist() == ["d0_02.jpg", "d1_01.jpg"]
         assert left_out["reason"].str.contains("truncated").all()
 
 

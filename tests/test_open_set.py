@@ -72,7 +72,7 @@ def colour_store(table: pd.DataFrame, colours: dict, rng) -> patches.Store:
     shades = rng.normal(0, 4, (photo.max() + 1, 3))[photo] + rng.normal(0, 1, (len(table), 3))
     pixels = np.array([colours[name] for name in table["camera_model"]]) + shades
     pixels = np.broadcast_to(pixels.round().clip(0, 255).astype(np.uint8)[:, None, None], (len(table), 48, 48, 3))
-    return patches.Store(pixels, table, pd.DataFrame(), Path("none"), "grid")
+    return patches.Store(pixels, table, Path("none"), "grid")
 
 
 def test_each_val_and_test_photo_is_scored_and_unknown_cameras_are_far(model):

@@ -52,7 +52,7 @@ def catalogue(tmp_path):
 def test_patches_come_from_where_the_table_says_also_in_a_degraded_photo(catalogue, tmp_path, kind):
     store = patches.extract(catalogue, tmp_path, kind=kind, size=24, per_photo=5)
     assert store.pixels.shape == (30, 24, 24, 3) and store.pixels.dtype == np.uint8
-    assert isinstance(store.pixels, np.memmap) and store.left_out.empty and store.kind == kind
+    assert isinstance(store.pixels, np.memmap) and catalogues.left_out(store.table).empty and store.kind == kind
     np.testing.assert_array_equal(read_off(store.pixels), store.table[["y", "x"]])
     assert list(store.table.columns) == patches.PATCH_COLUMNS
     assert store.table["photo"].unique().tolist() == sorted(f"camera{i % 2}/shot_{i}.jpg" for i in range(6))
@@ -117,7 +117,7 @@ def test_photos_that_fail_are_named_and_leave_no_hole(catalogue, tmp_path, kind)
     assert len(store.pixels) == len(store.table) == (6 if kind == "resize" else 30)
     if kind != "resize":
         np.testing.assert_array_equal(read_off(store.pixels), store.table[["y", "x"]])
-    reasons = store.left_out.set_index("photo")["reason"].to_dict()
+    reasons = dict(catalogues.left_out(store.table).to_numpy())
     assert set(reasons) == set(bad) and all(word in reasons[name] for name, word in bad.items()), reasons
     assert str(tmp_path) not in " ".join(reasons.values())
     with pytest.raises(ValueError, match=r"(?s)none of the 5 photos.*text\.jpg: not a JPEG"):
@@ -143,7 +143,7 @@ def test_photos_too_small_once_degraded_are_left_out(catalogue, tmp_path):
     large = save(tmp_path / "photos" / "large.jpg", textured(400, 600))
     store = patches.extract(catalogue_of([*catalogue["path"], large]), tmp_path, size=48, degrade="scale 0.3")
     assert store.table["photo"].unique().tolist() == ["large.jpg"]
-    assert store.left_out["reason"].unique().tolist() == ["smaller (60 x 36 pixels) than a patch (48 x 48)"]
+    assert set(catalogues.left_out(store.table)["reason"]) == {"smaller (60 x 36 pixels) than a patch (48 x 48)"}
 
 
 def test_an_interrupted_run_leaves_no_store_and_the_next_makes_it(catalogue, tmp_path, monkeypatch):

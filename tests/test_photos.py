@@ -254,14 +254,15 @@ LEFT_OUT += [with_frame(1, b"\xc3"), with_frame(1, b"\xc9")]  # lossless; arithm
 LEFT_OUT += [with_frame(5, bytes(4))]  # no pixels
 ENTRY = """
 import json, resource, sys
+import pandas as pd
 from camid_utils import catalogues, datasets, patches
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 catalogue = datasets.load_dresden(sys.argv[1])
 store = patches.extract(catalogue, sys.argv[2], size=48, per_photo=4)
-left = [*catalogues.left_out(catalogue).to_numpy().tolist(), *store.left_out[["photo", "reason"]].to_numpy().tolist()]
+left = pd.concat([catalogues.left_out(catalogue), catalogues.left_out(store.table)])
 shown = catalogue.to_csv() + store.table.to_csv() + json.dumps(catalogue.attrs, default=str)
 print(json.dumps({
-    "left": {path.rsplit("/", 1)[-1]: reason for path, reason in left},
+    "left": dict(left.to_numpy().tolist()),
     "read": sorted(store.table["photo"].unique()),
     "grown": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024**2,
     "private": [word for word in ("SERIAL", "GPS", "7.0") if word in shown],
