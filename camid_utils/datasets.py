@@ -10,10 +10,9 @@ from . import published
 from .catalogues import LISTING, left_out, read_catalogue, summary
 from .files import expanded
 
-JPEG = r"\.j(?:pe?g|pe|fif|if)"  # as in catalogues.KINDS
-DRESDEN_NAME = re.compile(rf"([^_]+)_(.+)_([^_]+)_(\d+){JPEG}", re.IGNORECASE)  # brand, model, device, shot
-FLOREVIEW_NAME = re.compile(rf"(D\d+)_(L\d+S\d+)C\d+{JPEG}", re.IGNORECASE)
-FLOREVIEW_FLAT_NAME = re.compile(rf"(D\d+)_.*{JPEG}", re.IGNORECASE)
+DRESDEN_NAME = re.compile(r"([^_]+)_(.+)_([^_]+)_(\d+)")  # of a name without extension: brand, model, device, shot
+FLOREVIEW_NAME = re.compile(r"(D\d+)_(L\d+S\d+)C\d+", re.IGNORECASE)
+FLOREVIEW_FLAT_NAME = re.compile(r"(D\d+)_.*", re.IGNORECASE)
 FLOREVIEW_FOLDER = re.compile(r"(?:(D\d+)_)?([^_]+_.+)", re.IGNORECASE)  # as published, or without the device
 FLAT_FOLDER = re.compile(r"flat([-_ ]?fields?)?", re.IGNORECASE)
 PHONE_FOLDER = re.compile(r"(D\d+)_([^_]+_.+?)(?:_\d)?", re.IGNORECASE)  # the last digit counts devices of a model
@@ -134,7 +133,7 @@ def load_vision(root: str | Path) -> pd.DataFrame:
 def _load_version(root: str | Path, name: str, infix: str, versions: tuple[str, ...], version: str) -> pd.DataFrame:
     """Catalogue of one version of a corpus, whose file names give device, `infix`, version and number."""
     layout = f"  ROOT/D01_<Brand>_<Model>/[folders/]D01_{infix}_{version}_0001.jpg    versions: {', '.join(versions)}"
-    pattern = re.compile(rf"(D\d+)_{infix}_([A-Za-z]+)_(\d+){JPEG}", re.IGNORECASE)
+    pattern = re.compile(rf"(D\d+)_{infix}_([A-Za-z]+)_(\d+)", re.IGNORECASE)
     usual = {one.casefold(): one for one in versions}
 
     def label(photo: Path) -> tuple | str:
@@ -151,7 +150,7 @@ def _load_version(root: str | Path, name: str, infix: str, versions: tuple[str, 
 
 def _match(pattern: re.Pattern, photo: Path, form: str) -> tuple[str, ...]:
     """What a pattern finds in a photo's file name; ValueError if the name does not have that form."""
-    if match := pattern.fullmatch(photo.name):
+    if match := pattern.fullmatch(photo.stem):
         return match.groups()
     raise ValueError(f"its name is not {form}")
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from urllib.parse import quote, unquote, urljoin
 
@@ -66,7 +66,7 @@ def dresden_listing(files: Iterable[tuple[str, int]]) -> pd.DataFrame:
     """The listing of (path, bytes) pairs on Kaggle: all files named as Dresden's photos are, in any folder."""
     rows = []
     for path, size in files:
-        if match := datasets.DRESDEN_NAME.fullmatch(path.rsplit("/", 1)[-1]):
+        if catalogues.kind(path) == "photo" and (match := datasets.DRESDEN_NAME.fullmatch(PurePosixPath(path).stem)):
             model = published.dresden_spelling(f"{match[1]}_{match[2]}")
             rows.append((path, path, f"{model}_{match[3]}", model, size or TYPICAL))
     return _listing(rows)
