@@ -43,9 +43,8 @@ def inside(folder: Path, path: str) -> Path:
 
 
 def open_client() -> httpx.Client:
-    """An HTTP client with a limited number of connections; threads may share it."""
-    limits = httpx.Limits(max_connections=CONNECTIONS)
-    return httpx.Client(timeout=TIMEOUT, limits=limits, follow_redirects=True, headers=HEADERS)
+    """An HTTP client that threads may share."""
+    return httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers=HEADERS)
 
 
 @with_retries
