@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from urllib.parse import quote, unquote, urljoin
@@ -104,18 +103,18 @@ def fetch_from_kaggle(path: str) -> bytes:
 
     logging.getLogger("kagglehub").setLevel(logging.ERROR)
     with TemporaryDirectory() as aside:  # force_download: replaces what an earlier try left there
-        call = partial(kagglehub.dataset_download, force_download=True, output_dir=aside)
-        return Path(_ask_kaggle(call, DRESDEN, path)).read_bytes()
+        file = _ask_kaggle(kagglehub.dataset_download, DRESDEN, path, force_download=True, output_dir=aside)
+        return Path(file).read_bytes()
 
 
 @fetch.with_retries
-def _ask_kaggle(call: Callable, *arguments):
+def _ask_kaggle(call: Callable, *arguments, **options):
     """The result of a function of kagglehub, whose errors become Failed."""
     import requests
     from kagglehub.exceptions import DataCorruptionError
 
     try:
-        return call(*arguments)
+        return call(*arguments, **options)
     except (requests.RequestException, DataCorruptionError) as error:
         status = getattr(getattr(error, "response", None), "status_code", 503)
         after = 0.0 if status in fetch.TEMPORARY else math.inf
