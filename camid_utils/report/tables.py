@@ -100,6 +100,7 @@ def by_group(rows: pd.DataFrame) -> pd.DataFrame:
 
 def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
     """Contrasts for readers: what is compared, on which data, the difference in points, and its verdict."""
+    contrasts = contrasts.reset_index(drop=True)  # they may be some rows of a larger table
     names = {end.upper(): map(_with_test, contrasts[end].map(labels()), contrasts[f"protocol_{end}"]) for end in "ab"}
     a, b = contrasts["photos"].astype(str), contrasts["photos_b"].astype(str)
     table = contrasts[["dataset", "level"]].assign(photos=a.where(a == b, a + " and " + b))
