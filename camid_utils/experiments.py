@@ -13,7 +13,6 @@ import torch
 from matplotlib.figure import Figure
 
 from . import catalogues, datasets, evaluation, intervals, models, published, splits, training
-from .batches import make_fabric, training_precision
 from .figures import style
 from .files import write_csv, write_text
 from .patches import Store
@@ -170,10 +169,9 @@ def _train(study, name, network, make_net, store, plan, settings, augment, featu
     folder = study.data / "runs" / path.parent.name / f"{network}-{plan.seed}"
     part, trained, inputs = ("", net, store.pixels) if features is None else ("classifier", net.classifier, features)
     data = inputs, plan.labels, plan.rows("train"), plan.rows("val"), settings, folder
-    options, precision = dict(augment=augment, seed=plan.seed, title=network), training_precision(trained)
-    training.write_job(net, part, *data, **options, precision=precision)
-    options |= dict(fabric=make_fabric(precision), wandb_project=study.wandb_project)
-    history = training.fit(trained, *data, **options)
+    options = dict(augment=augment, seed=plan.seed, title=network)
+    training.write_job(net, part, *data, **options)
+    history = training.fit(trained, *data, **options, wandb_project=study.wandb_project)
     best = history.epochs.iloc[history.best_epoch - 1].drop("epoch")
     info = dict(experiment=name, target=plan.target, dataset=dataset, protocol=plan.protocol, seed=plan.seed,
                 kind=store.kind, augment=augment, plateau=history.plateau, epoch=history.best_epoch,

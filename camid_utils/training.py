@@ -265,7 +265,7 @@ def write_job(
         return
     file, trained = Path(inputs.filename), getattr(net, part) if part else net
     job = {
-        "network": net.settings, "part": part,
+        "network": net.settings, "part": part, "precision": batches.training_precision(trained),
         "frozen": [name for name, weight in trained.named_parameters() if not weight.requires_grad],
         "inputs": os.path.relpath(file if file.suffix == ".npy" else file.parent, folder), "settings": settings,
     }  # fmt: skip

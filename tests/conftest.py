@@ -62,7 +62,7 @@ def opened(browser):
 def on_cpu(monkeypatch) -> Fabric:
     """Everything runs on the CPU in float32, also where there is a GPU or bfloat16: results can be compared closely."""
     fabric = Fabric(accelerator="cpu", precision="32-true", devices=1)
-    for module in (training, evaluation, experiments, transfer, baselines):
+    for module in (training, evaluation, transfer, baselines):
         monkeypatch.setattr(module, "make_fabric", lambda *_: fabric)
     monkeypatch.setattr(baselines, "best_device", lambda: "cpu")
     return fabric

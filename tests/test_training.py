@@ -322,7 +322,7 @@ def test_precision_and_layout_are_what_the_device_does_well(monkeypatch, device,
 
 
 @pytest.fixture
-def job(tmp_path):
+def job(tmp_path, monkeypatch):
     """Writes the job of a small training whose last batch has one row: (folder, network, data, options)."""
     torch.manual_seed(0)
     net, (pixels, *rows) = models.CameraConvNet(2, 1 / 64), planted(48, 51)
@@ -330,7 +330,8 @@ def job(tmp_path):
     data = np.load(tmp_path / "pixels.npy", mmap_mode="r"), *rows, SETTINGS | {"batch_size": 11}
     options = dict(augment={"flip": True, "rotation": 5.0}, seed=3, title="a job")
     (tmp_path / "run").mkdir()
-    training.write_job(net, "", *data, tmp_path / "run", **options, precision="32-true")
+    monkeypatch.setattr(batches, "training_precision", lambda net: "32-true")
+    training.write_job(net, "", *data, tmp_path / "run", **options)
     return tmp_path / "run", net, data, options
 
 
