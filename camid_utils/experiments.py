@@ -198,24 +198,20 @@ def photos_tested(runs: list[Experiment], catalogue: pd.DataFrame) -> pd.DataFra
     return catalogue[catalogue["photo"].isin(tested)].reset_index(drop=True)
 
 
-def contrast(a: Experiment, b: Experiment, level: str) -> list:
-    """Test accuracy of `a` minus that of `b` (intervals.difference): one row of CONTRAST_COLUMNS."""
-    tests = [evaluation.vote(run.test()) if level == "photo" else run.test() for run in (a, b)]
-    found = intervals.difference(*tests, seed=int(tests[0]["seed"].min()))
-    names = [a.name, a.protocol, b.name, b.protocol, tests[0]["dataset"].iloc[0], level]
-    return [*names, *found, *(table["photo"].nunique() for table in tests), a.plateau and b.plateau]
-
-
 def contrasts(runs: list[Experiment], levels: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Each run against the baselines that experiments.csv names for it, at its own level or at those given.
+    """Test accuracy of each run minus that of each baseline that experiments.csv names, at its level or those given.
 
     CONTRAST_COLUMNS, p_holm and verdict (intervals.judged): the contrasts of one call are judged together.
     """
     table, by_name, rows = listed(), {run.name: run for run in runs}, []
-    for run in runs:
-        own = table.loc[run.name]
+    for a in runs:
+        own = table.loc[a.name]
         bases = [by_name[base] for base in own["baseline"].split() if base in by_name]
-        rows += [contrast(run, base, level) for base, level in product(bases, levels or (own["level"],))]
+        for b, level in product(bases, levels or (own["level"],)):
+            tests = [evaluation.vote(run.test()) if level == "photo" else run.test() for run in (a, b)]
+            found = intervals.difference(*tests, seed=int(tests[0]["seed"].min()))
+            names = [a.name, a.protocol, b.name, b.protocol, tests[0]["dataset"].iloc[0], level]
+            rows.append([*names, *found, *(test["photo"].nunique() for test in tests), a.plateau and b.plateau])
     return intervals.judged(pd.DataFrame(rows, columns=CONTRAST_COLUMNS))
 
 
