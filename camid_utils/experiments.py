@@ -263,15 +263,10 @@ def end_notebook(reason: str) -> None:
 
 
 def finish(study: Study, notebook: str, **tables: pd.DataFrame) -> dict:
-    """The end of a notebook: write its tables; returns commit, versions and hardware, for the record."""
-    save_tables(study, notebook, **tables)
-    return commit() | environment()
-
-
-def save_tables(study: Study, notebook: str, **tables: pd.DataFrame) -> None:
-    """Write a notebook's tables as metrics/<notebook>_<name>.csv."""
+    """Write a notebook's tables to metrics/<notebook>_<name>.csv; returns commit, versions and hardware."""
     for name, table in tables.items():
         write_csv(study.results / "metrics" / f"{notebook}_{name}.csv", table)
+    return commit() | environment()
 
 
 def epochs_of(runs: list[Experiment]) -> pd.DataFrame:

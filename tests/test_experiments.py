@@ -158,7 +158,7 @@ def test_another_notebooks_experiment_is_read_as_it_was_left(run, study):
     with pytest.raises(FileNotFoundError, match="02_metrics.csv: run notebook 02 first"):
         experiments.load_experiment(study, NAME)
     other = left.metrics.assign(experiment="cameraconvnet-photo", plateau=True)
-    experiments.save_tables(study, "02", metrics=pd.concat([other, left.metrics]))
+    experiments.finish(study, "02", metrics=pd.concat([other, left.metrics]))
     found = experiments.load_experiment(study, NAME)
     assert (found.name, found.protocol, found.plateau) == (NAME, left.protocol, False)
     assert len(found.metrics) == len(left.metrics) == len(tables.metrics_of(study, "02")) / 2
