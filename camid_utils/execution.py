@@ -194,16 +194,16 @@ def clean_notebook(notebook: nbformat.NotebookNode, folders: tuple[Path, ...]) -
     return nbformat.from_dict(json.loads(text))
 
 
-def combinations(texts: list[str]) -> dict[str, dict[str, str]]:
-    """Every combination of `name=value,value,...`: the name of its folder, and the text of each parameter's value."""
+def combinations(texts: list[str]) -> dict[str, tuple[str, ...]]:
+    """Every combination of `name=value,value,...`: the name of its folder, and `name=value` for each parameter."""
     lists: dict[str, list[str]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
         if not equals or name in lists:
             raise ValueError(f"--grid {text}: write each parameter once, as name=value,value")
-        lists[name] = values.split(",")
-    chosen = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
-    named = {UNSAFE.sub("_", ",".join(f"{name}={value}" for name, value in one.items())): one for one in chosen}
+        lists[name] = [f"{name}={value}" for value in values.split(",")]
+    chosen = list(itertools.product(*lists.values()))
+    named = {UNSAFE.sub("_", ",".join(one)): one for one in chosen}
     if len(named) < len(chosen):
         raise ValueError(f"--grid {' '.join(texts)}: two combinations would share a folder")
     return named

@@ -151,20 +151,19 @@ def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> i
         )
     from .execution import combinations, run_combinations
 
-    runs, varied, known = {}, {}, known_parameters()
-    for name, chosen in combinations(options.grid).items():
-        assignments = [f"{key}={value}" for key, value in chosen.items()]
+    runs, known = {}, known_parameters()
+    for name, assignments in combinations(options.grid).items():
         runs[out / name] = parameters = read_parameters(options.profile, [*options.p, *assignments])
         # models are named by experiment and seed, so combinations would overwrite each other's
         parameters["data_dir"] = f"{parameters.get('data_dir') or known['data_dir']}/grid/{name}"
-        varied[out / name] = {key: parameters[key] for key in chosen}
         check(notebooks, parameters)
     for folder, parameters in runs.items():
         prepare(folder, parameters, options.fresh)
     failures = run_combinations(notebooks, runs, options.profile, options.jobs, options.cluster)
     from .report import headlines
 
-    table = headlines.by_combination({folder: given for folder, given in varied.items() if folder not in failures})
+    varied, finished = [text.partition("=")[0] for text in options.grid], [one for one in runs if one not in failures]
+    table = headlines.by_combination({folder: {key: runs[folder][key] for key in varied} for folder in finished})
     if len(table):
         print(table.to_string(index=False, na_rep="", float_format="{:.4g}".format))
         print(f"table: {write_csv(out / 'headlines.csv', table)}")

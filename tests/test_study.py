@@ -426,7 +426,7 @@ def cluster():
 def test_a_grid_has_every_combination_once():
     found = execution.combinations(["seed=0,1", "text=a/b,"])
     assert list(found) == ["seed=0,text=a_b", "seed=0,text=", "seed=1,text=a_b", "seed=1,text="]
-    assert found["seed=1,text=a_b"] == {"seed": "1", "text": "a/b"}
+    assert found["seed=1,text=a_b"] == ("seed=1", "text=a/b")
 
 
 def test_the_table_has_means_and_spreads_over_seeds(tmp_path):
