@@ -1,4 +1,4 @@
-"""How fast this machine is with our code and with the plain recipe: `python -m camid_utils.benchmark [--json FILE]`.
+"""How fast this machine is with our code and with the plain recipe: `python -m camid_utils.benchmark`.
 
 Two minutes on a processor or a GPU; both run in this process, on the same data. `limit` is what the machine could do at
 most: its measured matrix product, or decoding alone. `share` is ours as a part of it.
@@ -6,7 +6,6 @@ most: its measured matrix product, or decoding alone. `share` is ours as a part 
 
 import argparse
 import itertools
-import json
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from . import datasets, models, patches, training
 from .batches import best_device, layout, logits_of, logits_step, make_fabric, training_precision
-from .files import command, write_text
+from .files import command
 from .identify.predict import few_threads, patch_positions, predict_photo
 from .photos import read_photo
 
@@ -188,9 +187,7 @@ def photographs(folder: Path) -> Iterator[dict]:
 @command
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m camid_utils.benchmark", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
-    options = parser.parse_args(arguments)
+    argparse.ArgumentParser(prog="python -m camid_utils.benchmark", description=__doc__).parse_args(arguments)
     kind, rows = "cuda" if best_device() == "cuda" else "cpu", []
     with tempfile.TemporaryDirectory() as folder:
         sources = [network(name, *work) for name, work in WORK[kind].items()] + [photographs(Path(folder))]
@@ -198,8 +195,6 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append(found)
             print(f"{found['work']}: {found['ratio']:.2f} times the plain recipe", file=sys.stderr, flush=True)
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:,.3g}".format))
-    if options.json:
-        write_text(options.json, json.dumps(rows, indent=2) + "\n")
     return 0
 
 
