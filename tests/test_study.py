@@ -24,6 +24,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from camid_utils import execution, project, study
 from camid_utils.experiments import listed, open_study
 from camid_utils.intervals import METRIC_COLUMNS
+from camid_utils.project import read_record
 from camid_utils.report import headlines
 
 HEADLINE = listed().query("readme == '1'").iloc[0]
@@ -44,11 +45,7 @@ def outputs(path: Path) -> str:
     return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
 
 
-def record(out: Path) -> dict:
-    return json.loads((out / "run.json").read_text())
-
-
-def test_the_command_line_overrides_a_profile(notebooks):
+def test_the_command_line_overrides_a_profile_and_text_is_not_read_as_yaml(notebooks):
     assert study.read_parameters("small", []) == {"number": 3}
     asked = study.read_parameters("small", ["number=4", "rate=2", "flag=false", "text=a=b"])
     assert asked == {"number": 4, "rate": 2.0, "flag": False, "text": "a=b"}
@@ -57,11 +54,8 @@ def test_the_command_line_overrides_a_profile(notebooks):
     for text in ("1e-3", ".001"):
         assert study.read_parameters("small", [f"rate={text}"])["rate"] == 0.001
     assert study.read_parameters("small", ["number=010"])["number"] == 10  # 8 in YAML
-
-
-@pytest.mark.parametrize("text", ["", "~/photos", "2010", "2010-01-31", "no", "a: b", "[x", "007", "  "])
-def test_text_is_not_read_as_yaml(notebooks, text):
-    assert study.read_parameters("small", [f"text={text}"])["text"] == text
+    for text in ("", "~/photos", "2010", "2010-01-31", "no", "a: b", "[x", "007", "  "):
+        assert study.read_parameters("small", [f"text={text}"])["text"] == text
 
 
 WRONG = [  # what is given besides a profile and a folder, and what the error says
@@ -178,7 +172,7 @@ def test_a_run_by_this_interpreter_writes_notebooks_pages_and_a_record(notebooks
     assert sorted(p.name for p in (out / "html").iterdir()) == ["01_first.html", "02_second.html", "style.css"]
     page = (out / "html" / "01_first.html").read_text()
     assert "my text" in page and "<title>01_first</title>" in page and "<script" not in page
-    found = record(out)
+    found = read_record(out)
     assert found["profile"] == "small" and found["datasets"] == {}
     assert found["parameters"] == {"number": 3, "text": "my text"}
     assert list(found["notebooks"]) == ["01_first", "02_second"]
@@ -200,7 +194,7 @@ def test_a_failing_notebook_is_kept_and_ends_the_run(notebooks, tmp_path, capsys
     assert "ValueError: no photos here." in lines
     assert "no photos here" in (out / "html" / "01_first.html").read_text()
     assert "seen" in outputs(out / "notebooks" / "01_first.ipynb")
-    failures = {name: entry["failure"][:10] for name, entry in record(out)["notebooks"].items()}
+    failures = {name: entry["failure"][:10] for name, entry in read_record(out)["notebooks"].items()}
     assert failures == {"01_first": "ValueError", "02_second": ""}
     assert study.main(["--profile", "small", "--only", "02", "--out", str(out)]) == 0  # does not hide it
     assert study.main(["--profile", "small", "--publish", "--out", str(out)]) == 2
@@ -217,7 +211,7 @@ def test_a_kernel_that_dies_is_a_failure_like_others(notebooks, tmp_path, capsys
     assert study.main(["--profile", "small", "--only", "01", "--out", str(out)]) == 1
     text = capsys.readouterr().out
     assert text.splitlines()[-1].startswith("FAILED 01_first, kept with its error") and "memory" in text
-    assert "memory" in record(out)["notebooks"]["01_first"]["failure"]
+    assert "memory" in read_record(out)["notebooks"]["01_first"]["failure"]
     *_, cell, never = nbformat.read(out / "notebooks" / "01_first.ipynb", as_version=4).cells
     assert not never.outputs
     assert "memory" in cell.outputs[-1].evalue and "memory" in (out / "html" / "01_first.html").read_text()
@@ -232,7 +226,7 @@ def test_without_a_kernel_or_interrupted_the_earlier_copies_stay(notebooks, tmp_
     launcher.write_text("import sys; sys.exit('a bad\\nlibrary')")
     monkeypatch.setenv("PYTHONPATH", str(launcher.parent))
     capsys.readouterr()
-    assert study.main(command) == 1 and record(out)["notebooks"]["01_first"]["failure"]
+    assert study.main(command) == 1 and read_record(out)["notebooks"]["01_first"]["failure"]
     assert len(copies) == 3 and all(path.read_bytes() == before for path, before in copies.items())
     *_, reason, last = capsys.readouterr().out.splitlines()
     assert reason.startswith("the kernel did not start; ") and reason.endswith("; library")
@@ -269,7 +263,7 @@ def test_one_notebook_alone_keeps_the_record_of_the_others_and_may_end_early(not
     project.write_run_record(out, "small", {}, "01_first", 7.5, "")
     assert study.main(["--profile", "small", "--only", "02", "--out", str(out)]) == 0
     assert "no question here" in outputs(out / "notebooks" / "02_second.ipynb")
-    entries = record(out)["notebooks"]
+    entries = read_record(out)["notebooks"]
     assert entries["01_first"]["seconds"] == 7.5 and entries["02_second"]["seconds"] > 0
     assert entries["02_second"]["failure"] == ""
     assert [p.name for p in (out / "notebooks").iterdir()] == ["02_second.ipynb"]
@@ -338,7 +332,7 @@ def test_a_run_is_compared_with_the_published_one(tmp_path, monkeypatch, capsys,
     assert study.compare(run, profile) == code
     table, last = capsys.readouterr().out.rsplit("\n", 2)[:2]
     assert word in table and last == f"agreement: 1 {word}" and "50.0 %" in table
-    (run / "run.json").write_text(json.dumps(record(run) | {"parameters": {"seed": 1}}))
+    (run / "run.json").write_text(json.dumps(read_record(run) | {"parameters": {"seed": 1}}))
     assert study.compare(run, profile) == 0 and "made with other parameters" in capsys.readouterr().out
 
 
@@ -366,7 +360,7 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     (published / "stale").mkdir(parents=True)
     assert study.main([*command, "--publish"]) == 0
     assert sorted(path.name for path in published.iterdir()) == sorted(study.PARTS)
-    assert record(published) == record(out)
+    assert read_record(published) == read_record(out)
     votes = pd.read_parquet(published / "predictions" / "name.parquet")  # the run itself keeps its patches
     assert votes[["photo", "patches"]].to_numpy().tolist() == [["p00000.jpg", 2], ["p00001.jpg", 2]]
     assert len(pd.read_parquet(out / "predictions" / "name.parquet")) == 6
@@ -390,7 +384,7 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     (study.PROFILES / "small.yaml").write_text("number: 3\n")
     now["clean"] = False
     assert "not a run of clean commits" in refused()
-    entries = record(out)
+    entries = read_record(out)
     entries["notebooks"]["03_renamed"] = entries["notebooks"]["01_first"]
     (out / "run.json").write_text(json.dumps(entries))
     assert "03_renamed is gone, so delete" in refused()
@@ -438,7 +432,7 @@ def test_a_grid_gives_the_same_here_in_processes_and_on_a_cluster(notebooks, tmp
         for seed in ("seed=0", "seed=1"):
             cell = nbformat.read(out / seed / "notebooks" / "02_second.ipynb", as_version=4).cells[-1]
             assert cell.outputs[0].text == f"{tmp_path}/grid/{seed}\n"
-            assert json.loads((out / seed / "run.json").read_text())["parameters"]["seed"] == int(seed[-1])
+            assert read_record(out / seed)["parameters"]["seed"] == int(seed[-1])
             assert name == "here" or "results: " in (out / seed / "log.txt").read_text()
         for path in [path for path in out.rglob("*.csv") if name != "here"]:
             assert path.read_bytes() == (tmp_path / "here" / path.relative_to(out)).read_bytes()
