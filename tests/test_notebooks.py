@@ -22,7 +22,7 @@ import pytest
 from helpers import encoded, scene
 from PIL import Image
 
-from camid_utils import evaluation, models, project, published, study
+from camid_utils import evaluation, models, published, study
 from camid_utils.experiments import listed
 from camid_utils.figures import style
 from camid_utils.intervals import METRIC_COLUMNS, UNTRAINED
@@ -370,15 +370,6 @@ def test_plain_papermill_repeats_a_notebook_to_the_bit(smoke, tmp_path):
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / "copy.ipynb").is_file()
     assert [path.read_bytes() for path in written] == before
-
-
-def test_a_notebook_run_too_early_names_the_one_to_run_first(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv(project.HEADLESS, "1")
-    arguments = ["--profile", "smoke", "--only", "03", "--out", str(tmp_path / "out")]
-    assert study.main([*arguments, "-p", f"data_dir={tmp_path / 'empty'}"]) == 1
-    *_, error, last = capsys.readouterr().out.splitlines()
-    assert "run notebook 02" in error and "first" in error
-    assert last.startswith("FAILED 03_transfer")
 
 
 # no photograph of other people is published
