@@ -20,7 +20,7 @@ from .planning import Plan
 from .project import commit, environment, resolve
 from .simulate import build
 
-PUBLIC_ROLES = {"dresden": "camera", "floreview": "phone"}  # whose place the public photographs of a role take
+PUBLIC_ROLES = {"dresden": "camera", "floreview": "phone", "public": None}  # whose place public photographs take
 CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "p",
                     "photos", "photos_b", "plateau"]  # fmt: skip
 
@@ -31,7 +31,7 @@ class Study(NamedTuple):
     data: Path  # heavy files: simulated photographs, patch stores, checkpoints, models
     results: Path  # light files: figures, metrics, predictions
     simulation: dict  # seed, models, devices, scenes, shots and width (pixels) of simulated data sets
-    wandb_project: str | None = None
+    wandb_project: str = ""
     public: Path | None = None  # the public photographs, which stand in for Dresden and FloreView
 
     def save(self, figure: Figure, name: str, exact: bool = False) -> None:
@@ -66,7 +66,7 @@ def open_study(
     style.use_style()
     pd.set_option("display.max_colwidth", 100)  # tables show the labels of experiments whole
     public = resolve(photographs_root) if photographs_root else None
-    return Study(resolve(data_dir), resolve(results_dir), simulation, str(wandb_project) or None, public)
+    return Study(resolve(data_dir), resolve(results_dir), simulation, str(wandb_project), public)
 
 
 def listed() -> pd.DataFrame:
@@ -90,8 +90,8 @@ def photographs(study: Study, kind: str, root: str = "") -> pd.DataFrame:
     In a study of the public photographs, those by cameras stand in for Dresden and those by phones for FloreView,
     unless these have a `root` of their own ("public": both), without models of fewer than splits.LEAST photos.
     """
-    if study.public and not root and kind in (*PUBLIC_ROLES, "public"):
-        return datasets.load_photographs(study.public, role=PUBLIC_ROLES.get(kind), least=splits.LEAST)
+    if study.public and not root and kind in PUBLIC_ROLES:
+        return datasets.load_photographs(study.public, role=PUBLIC_ROLES[kind], least=splits.LEAST)
     return getattr(datasets, f"load_{kind}")(photo_folder(study, kind, root))
 
 

@@ -72,7 +72,7 @@ def hyperparameters(**chosen) -> dict:
 def fit(
     net: nn.Module, inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, settings: dict,
     folder: str | Path, *, augment: dict | None = None, seed: int = 0, fabric: "Fabric | None" = None,
-    wandb_project: str | None = None, title: str = "training",
+    wandb_project: str = "", title: str = "training",
 ) -> History:  # fmt: skip
     """Train `net` in place; it ends on the CPU, with the weights of the epoch whose accuracy on `val` is best.
 
