@@ -177,8 +177,7 @@ def on_device(inputs: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
 def batches(inputs: np.ndarray | Tensor, chunks: list[np.ndarray], device: torch.device) -> Iterator[tuple]:
     """(row numbers, batch on `device`): uint8 [n, 3, h, w] channels-last of images [N, h, w, 3], or rows of features.
 
-    chunks: the row numbers of each batch. Inputs on the device are gathered there; of others, while one batch is used,
-    the next is read.
+    chunks: the row numbers of each batch. Of inputs that are not on the device, one batch is read ahead.
     """
     if isinstance(inputs, Tensor):
         order = torch.from_numpy(np.concatenate(chunks)).to(inputs.device)  # once: each transfer would be waited for

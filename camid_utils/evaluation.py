@@ -126,8 +126,7 @@ def vote(predictions: pd.DataFrame) -> pd.DataFrame:
 def confusion(predictions: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
     """Confusion matrix: counts of (true, predicted), with one row per true class, or per value of the column `by`.
 
-    by="brand" merges the predicted classes of a brand too. Other rows, such as devices, are sorted by their class, and
-    their names begin with it.
+    by="brand" merges predicted classes too; other rows, such as devices, are sorted by class and named after it.
     """
     columns, named = class_names(predictions), pd.Series(predicted(predictions), predictions.index)
     if by == "brand":
@@ -153,8 +152,7 @@ def biggest_confusions(predictions: pd.DataFrame) -> pd.DataFrame:
 def weighted_metrics(table: pd.DataFrame, weights: np.ndarray, unit: np.ndarray) -> dict[str, np.ndarray]:
     """Each metric for each row of `weights` [draws, units], which says how often each unit counts.
 
-    unit: the unit of each row of the table, see intervals.units. NaN where no row counts; a class without rows that
-    count is left out of the macro means.
+    unit: that of each row (intervals.units). NaN where no row counts; macro means leave out classes without such rows.
     """
     names, logs = class_names(table), log_probabilities(table)
     if strangers := sorted(set(table["true"]) - set(names)):

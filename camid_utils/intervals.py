@@ -33,9 +33,8 @@ def units(table: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     """The unit of each row of a table of predictions, and the units: one row per seed and photo.
 
     Columns: seed, photo, camera_model, device, scene, collection, owner (of the collection, "owner/repository"), new
-    (whether it is the collection that is new to the network: in a test under that protocol). A photo of unknown scene
-    is a scene of its own; photos of unknown devices count as one device of their model, those of unknown collections as
-    one collection.
+    (whether the collection is new to the network: in a test under that protocol). A photo of unknown scene is a scene
+    of its own; photos of unknown devices count as one device of their model, those of unknown collections as one.
     """
     columns = ["seed", "photo", "camera_model", "device", "scene", "collection"]
     known = table.reindex(columns=columns).astype({name: object for name in columns[1:]})
@@ -53,8 +52,7 @@ def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000
 
     key: the seed of the draws. Devices are drawn within their model, as the models are not a sample, and seeds among
     those whose tests share photos, directly or through others: folds are not repeats of each other. Where collections
-    are new, their owners are drawn in place of devices and scenes: one owner's collections have the photographer in
-    common, and often the camera.
+    are new, owners are drawn in place of devices and scenes: an owner's share the photographer, often the camera.
     """
     shared = found if not found["new"].any() else found[found["new"]]  # photos set aside may be in several folds
     if found["new"].any():

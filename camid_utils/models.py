@@ -131,9 +131,8 @@ def _symmetric_codes() -> Tensor:
 class Cooccurrences(nn.Module):
     """Shares of the co-occurrences of noise residuals in one channel [n, h, w], whole numbers: float [n, 338].
 
-    Third-order residuals, [1 -3 3 -1] / 3, rounded and truncated to -2..2, four in a row: along the filter's direction,
-    then across; both directions of the filter are counted together ("s3_spam14hv": Fridrich and Kodovsky 2012; for
-    camera models: Marra et al. 2015).
+    Of third-order residuals, [1 -3 3 -1] / 3, rounded and truncated to -2..2, four in a row: along the filter, then
+    across; its two directions are counted together ("s3_spam14hv": Fridrich and Kodovsky 2012, Marra et al. 2015).
     """
 
     def __init__(self):
