@@ -3,7 +3,6 @@
 import hashlib
 import json
 from functools import cache, partial
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,15 +194,14 @@ class EfficientNetClassifier(_Network):
     """An EfficientNet with the paper's head 1280-512-256-classes: RGB crops [n, 3, h, w] to logits [n, classes].
 
     weights: "imagenet", None (random) or the path of a state dict of the whole ImageNet network.
-    relu: ReLUs between the linear layers (the paper: after each, the last too; its released code: none); None: a single
-    layer, which can say the same as three without ReLUs.
+    relu: ReLUs between the linear layers (the paper: after each, the last too; its released code: none).
     """
 
-    def __init__(self, num_classes: int, backbone="efficientnet_v2_m", weights="imagenet", relu: bool | None = True):
+    def __init__(self, num_classes: int, backbone="efficientnet_v2_m", weights="imagenet", relu: bool = True):
         features = nn.Sequential(_backbone(backbone, weights), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        sizes = [1280, num_classes] if relu is None else [1280, 512, 256, num_classes]  # 1280: of either backbone
-        head = [part for ends in pairwise(sizes) for part in (nn.Linear(*ends), nn.ReLU())]
-        super().__init__(features, nn.Sequential(*(head[:-1] if relu else head[::2])))
+        linear = [nn.Linear(1280, 512), nn.Linear(512, 256), nn.Linear(256, num_classes)]  # 1280: of either backbone
+        head = [linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2]] if relu else linear
+        super().__init__(features, nn.Sequential(*head))
         self.settings = dict(network="EfficientNetClassifier", num_classes=num_classes, backbone=backbone, relu=relu)
 
 
