@@ -292,16 +292,6 @@ def test_the_ledger_judges_every_claim_and_lacks_no_evidence(smoke):
     assert 'href="02_cameraconvnet.html#' in page and ".ipynb#" not in page
 
 
-def test_the_papers_table_two_is_shown_next_to_ours(smoke):
-    table = pd.read_csv(smoke / "metrics" / "10_table2.csv")
-    assert table["paper"].to_list() == [0.8189, 0.59, 0.302, 1.73, 0.82, 1.03]
-    assert table["data"].str.startswith("simulated ").all() and table["paper_data"].str.startswith("real ").all()
-    accuracy = pd.read_csv(smoke / "metrics" / "02_metrics.csv").query(
-        "experiment == 'cameraconvnet-patch' and part == 'test' and level == 'patch' and metric == 'accuracy'"
-    )
-    assert table["test"][0].startswith(f"{100 * accuracy['value'].iloc[0]:.1f} % (")
-
-
 def test_the_record_of_the_run(smoke):
     record = json.loads((smoke / "run.json").read_text())
     assert record["profile"] == "smoke" and not any(entry["failure"] for entry in record["notebooks"].values())
