@@ -145,10 +145,8 @@ def check(notebooks: list[Path], parameters: dict) -> None:
 def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> int:
     """Run the notebooks once per combination of --grid, each with folders of its own, and print their figures."""
     if not options.grid or options.publish or (options.cluster and options.jobs != 1) or options.jobs < 1:
-        raise ValueError(
-            "--jobs N (1 or more) and --cluster exclude each other and need --grid name=value,value; "
-            "--publish goes with none of them"
-        )
+        rule = "--jobs N (1 or more) and --cluster exclude each other and need --grid name=value,value"
+        raise ValueError(f"{rule}; --publish goes with none of them")
     from .execution import combinations, run_combinations
 
     runs, known = {}, known_parameters()
