@@ -229,12 +229,8 @@ def load_experiment(study: Study, name: str) -> Experiment:
     """An experiment of another notebook, without its models and histories."""
     metrics = pd.read_csv(_made(study.results / "metrics" / f"{listed().loc[name, 'notebook']}_metrics.csv", name))
     own = metrics[metrics["experiment"] == name].reset_index(drop=True)
-    return Experiment(name, own["protocol"].iloc[0], [], [], load_predictions(study, name), own)
-
-
-def load_predictions(study: Study, name: str) -> pd.DataFrame:
-    """The predictions of an experiment of another notebook."""
-    return pd.read_parquet(_made(study.results / "predictions" / f"{name}.parquet", name))
+    predictions = pd.read_parquet(_made(study.results / "predictions" / f"{name}.parquet", name))
+    return Experiment(name, own["protocol"].iloc[0], [], [], predictions, own)
 
 
 def _made(path: Path, name: str) -> Path:
