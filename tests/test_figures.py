@@ -17,7 +17,7 @@ LOG = published.read("dresden_log")
 NOISE = np.random.default_rng(0).normal(scale=0.01, size=(120, 160))
 PHOTO = np.random.default_rng(1).integers(0, 255, (24, 32, 3), dtype=np.uint8)
 TABLES = np.arange(1, 65).reshape(8, 8), None, "4:2:0"  # luma, chroma, subsampling
-KNOWN = pd.DataFrame({"true": "A", "predicted": ["A", "A", "B"], "agreement": [0.4, 0.7, 1.0]})
+KNOWN = pd.DataFrame({"true": "A", "predicted": ["A", "A", "B"], "margin": [-0.1, 0.2, 0.5]})
 ROC = pd.DataFrame({"false_positive_rate": np.linspace(0, 1, 9), "true_positive_rate": np.linspace(0, 1, 9) ** 0.5})
 
 
@@ -129,7 +129,7 @@ FIGURES = {
     "robustness": lambda n: results.robustness(experiments(4, min(n, 4)), "Degradations", NOTE),
     "fingerprint_crops": lambda n: scores.fingerprint_crops(dict.fromkeys(PHONES[: min(n, 8)], NOISE), NOTE),
     "energies": lambda n: scores.energies(pairs(), NOTE, 60),
-    "known_and_unknown": lambda n: scores.known_and_unknown(KNOWN, KNOWN[:1], "agreement", 0.5, NOTE),
+    "known_and_unknown": lambda n: scores.known_and_unknown(KNOWN, KNOWN[:1], NOTE),
     "reliability": lambda n: scores.reliability(experiments(n, 2), NOTE),
     "roc_curves": lambda n: scores.roc_curves({f"curve {i}": ROC for i in range(min(n, 4))}, NOTE),
     "class_counts": lambda n: photographs.class_counts(catalogue(n)),

@@ -37,17 +37,16 @@ def energies(table: pd.DataFrame, note: str, limit: float) -> plt.Figure:
     return fig
 
 
-def known_and_unknown(known: pd.DataFrame, unknown: pd.DataFrame, score: str, limit: float, note: str) -> plt.Figure:
-    """The score of each photo (open_set.decide), and the limit below which the answer is "none of them"."""
+def known_and_unknown(known: pd.DataFrame, unknown: pd.DataFrame, note: str) -> plt.Figure:
+    """The margin of each photo (open_set.decide): below 0 the answer is "none of them"."""
     correct = known["predicted"] == known["true"]
     fig, ax = _strips({
-        "known camera, correctly classified": known.loc[correct, score],
-        "known camera, misclassified": known.loc[~correct, score],
-        "unknown camera": unknown[score],
+        "known camera, correctly classified": known.loc[correct, "margin"],
+        "known camera, misclassified": known.loc[~correct, "margin"],
+        "unknown camera": unknown["margin"],
     }, "Open set: photos of known and unknown cameras", note)  # fmt: skip
-    ax.axvline(limit, color="0.3", lw=1, ls="--", zorder=0)
-    meant = "score minus limit, in deviations" if score == "margin" else score
-    ax.set(xlabel=f"{meant}; below {limit:g} (dashed): none of the known cameras")
+    ax.axvline(0, color="0.3", lw=1, ls="--", zorder=0)
+    ax.set(xlabel="score minus limit, in deviations; below 0 (dashed): none of the known cameras")
     return fig
 
 
