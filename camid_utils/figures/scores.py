@@ -51,16 +51,14 @@ def known_and_unknown(known: pd.DataFrame, unknown: pd.DataFrame, note: str) -> 
 
 
 def _strips(kinds: dict[str, pd.Series], title: str, note: str) -> tuple[plt.Figure, plt.Axes]:
-    """For each of three kinds a strip of points, spread so that few hide others, and their number."""
+    """For each of three kinds that is not empty a strip of points, spread so that few hide others, and their number."""
     fig, ax = plt.subplots(figsize=(8, 3))
-    looks = zip(kinds, (OURS, PAPER, GREY), "oXs", strict=True)
-    looks = [look for look in looks if len(kinds[look[0]])]
-    kinds = {name: kinds[name] for name, *_ in looks}
-    for y, (values, colour, marker) in enumerate((kinds[name], *look) for name, *look in looks):
+    strips = [strip for strip in zip(kinds, kinds.values(), (OURS, PAPER, GREY), "oXs", strict=True) if len(strip[1])]
+    for y, (_, values, colour, marker) in enumerate(strips):
         spread = y + 0.5 * (np.modf(np.arange(len(values)) * 0.618)[0] - 0.5)  # golden ratio: even, not random
         ax.scatter(np.sort(values), spread, s=14, marker=marker, color=colour, alpha=0.6, lw=0)
-    ax.set_yticks(range(len(kinds)), [f"{name} (n = {len(values):,})" for name, values in kinds.items()])
-    ax.set_ylim(len(kinds) - 0.6, -0.4)
+    ax.set_yticks(range(len(strips)), [f"{name} (n = {len(values):,})" for name, values, *_ in strips])
+    ax.set_ylim(len(strips) - 0.6, -0.4)
     heading(fig, title, note)
     return fig, ax
 
@@ -88,14 +86,13 @@ def roc_curves(
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     for i, (name, curve) in enumerate(curves.items()):
-        style = dict(
-            ls=DASHES[i], color=(OURS, PAPER, GREY, SERIES[1])[i], lw=1.8, where="post", label=readable([name])[0]
-        )
+        colour = (OURS, PAPER, GREY, SERIES[1])[i]
+        style = dict(ls=DASHES[i], color=colour, lw=1.8, where="post", label=readable([name])[0])
         for ax in (left, right):
             ax.step(curve["false_positive_rate"], curve["true_positive_rate"], **style)
             if "low" in curve:
-                band = dict(step="post", color=style["color"], alpha=0.15, lw=0)
-                ax.fill_between(curve["false_positive_rate"], curve["low"], curve["high"], **band)
+                band = curve["false_positive_rate"], curve["low"], curve["high"]
+                ax.fill_between(*band, step="post", color=colour, alpha=0.15, lw=0)
     if chance:
         left.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
     left.set(xlabel=rates[0], ylabel=rates[1], ylim=(-0.02, 1.02))
