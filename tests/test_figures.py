@@ -71,7 +71,7 @@ def experiments(n: int, groups: int = 1) -> pd.DataFrame:
     """`n` experiments in each of some groups, every second one published; columns for all figures with intervals."""
     table = pd.DataFrame([(f"group {g}", i) for g in range(groups) for i in range(n)], columns=["group", "setting"])
     value = np.linspace(0.1, 0.9, len(table))
-    table = table.assign(value=value, low=value - 0.1, high=value + 0.05, confidence=value, photos=40)
+    table = table.assign(value=value, low=value - 0.1, high=value + 0.05, confidence=value, photos=40, level="photo")
     table = table.assign(label="experiment " + table["setting"].astype(str), patches=2 ** (table["setting"] % 7))
     table["kind"] = np.where(table["setting"] > 0, "JPEG quality", "intact")
     table["published"] = np.where(table.index % 2, np.nan, 0.8189)
@@ -255,7 +255,7 @@ def test_every_interval_is_in_the_row_of_its_label():
 def test_accuracies_are_in_per_cent_and_differences_in_points():
     (ax,) = results.intervals(experiments(3), "Title", NOTE).axes
     assert [t.get_text() for t in ax.texts] == ["10.0", "50.0", "90.0"]
-    assert "paper: validation accuracy, real photographs" in texts(ax.figure)
+    assert "paper: validation accuracy per photo, real photographs" in texts(ax.figure)
     (ax,) = results.intervals(experiments(3), "Title", NOTE, "difference", zero=0).axes
     assert [t.get_text() for t in ax.texts] == ["+10.0", "+50.0", "+90.0"]
     assert ax.get_xlabel().startswith("difference, percentage points;")

@@ -68,9 +68,9 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero
             ax.annotate(text, (end, place), (6, 0), textcoords="offset points", va="center", fontsize=7.5)
     if "published" in rows and rows["published"].notna().any():
         own = rows[rows["published"].notna()]
-        level = f" per {own['level'].iloc[0]}" if "level" in own else ""
-        ax.plot(own["published"], own["label"].map(labels.index) - 0.32, "D", mfc="none", color="0.15", ms=5,
-                label=f"paper: validation accuracy{level}, real photographs")  # fmt: skip
+        label = f"paper: validation accuracy per {own['level'].iloc[0]}, real photographs"
+        place = own["label"].map(labels.index) - 0.32
+        ax.plot(own["published"], place, "D", mfc="none", color="0.15", ms=5, label=label)
     if zero is not None:
         ax.axvline(zero, color="0.5", lw=1, ls=":")
     ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, -0.6), xmargin=0.08)
