@@ -152,9 +152,7 @@ def styled(table: pd.DataFrame, linked: str = "verdict") -> Styler:
     """A table of texts for a page: wrapped, verdicts coloured; the cells of column `linked` lead to those of `link`."""
     shown = table.drop(columns=["id", "part", "link"], errors="ignore").astype(str).map(html.escape)
     if "link" in table:
-        shown[linked] = [
-            f'<a href="{link}">{text}</a>' for link, text in zip(table["link"], shown[linked], strict=True)
-        ]
+        shown[linked] = '<a href="' + table["link"] + '">' + shown[linked] + "</a>"
     look = {"text-align": "left", "vertical-align": "top", "white-space": "normal", "overflow-wrap": "break-word",
             "padding": "4px 8px", "border-bottom": "1px solid #d5d9dd"}  # fmt: skip
     page = shown.rename(columns=HEADERS).style.hide(axis="index").set_properties(**look)
