@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..experiments import labels, listed
+from ..experiments import listed
 from ..files import write_text
 from ..intervals import formatted
 from ..project import PROJECT, read_record
@@ -54,11 +54,9 @@ def _cells(folder: Path) -> pd.DataFrame:
     Columns: experiment (its label), split, paper, ours (per patch also per photo), content (content alone, per photo,
     in the same test), tested.
     """
-    numbers, metrics = listed().query("readme != ''")["readme"].astype(int), read_tables(folder / "metrics")
-    rows, photo = (accuracy_rows(metrics, level) for level in (None, "photo"))
+    rows, cells = _headlines(folder), []
+    photo = accuracy_rows(read_tables(folder / "metrics"), "photo")
     contents = photo[photo["label"].str.contains("content alone")]
-    rows = rows[rows["experiment"].isin(numbers.index)]
-    cells = []
     for _, row in rows.iterrows():
         same = (contents[["dataset", "protocol", "photos"]] == row[["dataset", "protocol", "photos"]]).all(axis=1)
         beside = contents[same & (contents["experiment"] != row["experiment"])]
@@ -70,8 +68,8 @@ def _cells(folder: Path) -> pd.DataFrame:
         tested += f" from {row['collections']} collections" if row["protocol"] == "collection" else ""
         content = next(iter(formatted(beside)), "-")
         cells.append([row["label"], f"`{row['protocol']}`", paper, ours, content, f"{tested}, {row['dataset']}"])
-    index = rows["experiment"].map(numbers)
-    return pd.DataFrame(cells, index, ["experiment", "split", "paper", "ours", "content", "tested"], dtype=object)
+    numbers = rows["experiment"].map(listed()["readme"]).astype(int)
+    return pd.DataFrame(cells, numbers, ["experiment", "split", "paper", "ours", "content", "tested"], dtype=object)
 
 
 def _both(real: pd.Series, simulated: pd.Series) -> pd.Series:
@@ -95,9 +93,9 @@ def compare(published: str | Path, run: str | Path, seeds: str | Path) -> pd.Dat
     standard deviations over the seeds of `seeds`, but at least LEAST. Without published seeds nothing is judged.
     """
     same = read_record(Path(published))["environment"] == read_record(Path(run))["environment"]
-    known, ours, repeated = (_headlines(folder) for folder in (published, run, seeds))
-    table = pd.DataFrame({"published": known["value"], "run": ours["value"].reindex(known.index)})
-    table.insert(0, "experiment", known.index.get_level_values("experiment").map(labels()))
+    known, ours, repeated = (_headlines(folder).set_index(KEYS) for folder in (published, run, seeds))
+    table = known[["label", "value"]].set_axis(["experiment", "published"], axis=1)
+    table["run"] = ours["value"].reindex(known.index)
     table["difference"] = (table["run"] - table["published"]).abs()
     spread = repeated["spread"].reindex(known.index).astype(float)
     table["tolerance"] = 0.0 if same else (SPREADS * spread).clip(lower=LEAST)
@@ -112,7 +110,7 @@ def by_combination(runs: dict[Path, dict[str, object]]) -> pd.DataFrame:
 
     Runs that differ in their seed only are followed by two rows, whose `seed` is "mean" and "std": over the seeds.
     """
-    rows = [given | _headlines(folder)["value"].droplevel(KEYS[1:]).to_dict() for folder, given in runs.items()]
+    rows = [given | _headlines(folder).set_index("experiment")["value"].to_dict() for folder, given in runs.items()]
     table, parts = pd.DataFrame(rows), []
     if "seed" not in table:
         return table
@@ -133,10 +131,9 @@ def in_words(table: pd.DataFrame) -> str:
 
 
 def _headlines(folder: str | Path) -> pd.DataFrame:
-    """The README's test accuracies among a results folder's metrics, by KEYS."""
-    table = read_tables(Path(folder) / "metrics").query("part == 'test' and metric == 'accuracy'")
-    shown = listed().query("readme != ''")["level"]
-    return table[table["level"] == table["experiment"].map(shown)].set_index(KEYS)
+    """The `accuracy_rows` of a results folder that the README shows."""
+    rows = accuracy_rows(read_tables(Path(folder) / "metrics"))
+    return rows[rows["experiment"].isin(listed().query("readme != ''").index)]
 
 
 if __name__ == "__main__":
