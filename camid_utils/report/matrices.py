@@ -83,7 +83,7 @@ def build(out: str | Path) -> Path | None:
 
 
 def _keys(table: pd.DataFrame, columns: list[str]) -> pd.MultiIndex:
-    return pd.MultiIndex.from_frame(table[list(columns)])
+    return pd.MultiIndex.from_frame(table[columns])
 
 
 def _header_answers(tests: dict[str, pd.DataFrame], labels: pd.Series, protocols: pd.Series) -> dict[str, pd.Series]:
