@@ -18,18 +18,12 @@ def fingerprint_crops(patterns: dict[str, np.ndarray], note: str) -> plt.Figure:
 
 
 def energies(table: pd.DataFrame, note: str, limit: float) -> plt.Figure:
-    """Peak-to-correlation energy of each pair of photo and fingerprint (fingerprints.match), own device or other.
-
-    limit: where a dashed line marks the decision.
-    """
-    pce, same, same_model = table["pce"].dropna(), table["same"], table["same_model"]
-    fig, ax = _strips({
-        "own device": pce[same],
-        "other device, same camera model": pce[~same & same_model],
-        "other camera model": pce[~same_model],
-    }, "Correlation of photos with fingerprints", note)  # fmt: skip
+    """Peak-to-correlation energies of photos and fingerprints (fingerprints.match), with the limit of the decision."""
+    pce, same, alike = table["pce"].dropna(), table["same"], table["same_model"]
+    kinds = {"own device": same, "other device, same camera model": ~same & alike, "other camera model": ~alike}
+    values, title = {name: pce[rows] for name, rows in kinds.items()}, "Correlation of photos with fingerprints"
+    fig, ax = _strips(values, limit, title, note)
     ax.set(xlabel=f"signed peak-to-correlation energy, logarithmic beyond 10; dashed: {limit:g}")
-    ax.axvline(limit, color="0.3", lw=1, ls="--", zorder=0)
     ax.set_xscale("symlog", linthresh=10)
     ax.autoscale(axis="x")  # margins of this scale, not of a linear one
     ax.xaxis.set_major_formatter("{x:g}")
@@ -39,19 +33,16 @@ def energies(table: pd.DataFrame, note: str, limit: float) -> plt.Figure:
 
 def known_and_unknown(known: pd.DataFrame, unknown: pd.DataFrame, note: str) -> plt.Figure:
     """The margin of each photo (open_set.decide): below 0 the answer is "none of them"."""
-    correct = known["predicted"] == known["true"]
-    fig, ax = _strips({
-        "known camera, correctly classified": known.loc[correct, "margin"],
-        "known camera, misclassified": known.loc[~correct, "margin"],
-        "unknown camera": unknown["margin"],
-    }, "Open set: photos of known and unknown cameras", note)  # fmt: skip
-    ax.axvline(0, color="0.3", lw=1, ls="--", zorder=0)
+    correct, margins = known["predicted"] == known["true"], known["margin"]
+    kinds = {"known camera, correctly classified": margins[correct], "known camera, misclassified": margins[~correct]}
+    kinds["unknown camera"] = unknown["margin"]
+    fig, ax = _strips(kinds, 0, "Open set: photos of known and unknown cameras", note)
     ax.set(xlabel="score minus limit, in deviations; below 0 (dashed): none of the known cameras")
     return fig
 
 
-def _strips(kinds: dict[str, pd.Series], title: str, note: str) -> tuple[plt.Figure, plt.Axes]:
-    """For each of three kinds that is not empty a strip of points, spread so that few hide others, and their number."""
+def _strips(kinds: dict[str, pd.Series], limit: float, title: str, note: str) -> tuple[plt.Figure, plt.Axes]:
+    """For each of three kinds, unless empty, a strip of points, spread so that few hide others; dashed: the limit."""
     fig, ax = plt.subplots(figsize=(8, 3))
     strips = [strip for strip in zip(kinds, kinds.values(), (OURS, PAPER, GREY), "oXs", strict=True) if len(strip[1])]
     for y, (_, values, colour, marker) in enumerate(strips):
@@ -59,6 +50,7 @@ def _strips(kinds: dict[str, pd.Series], title: str, note: str) -> tuple[plt.Fig
         ax.scatter(np.sort(values), spread, s=14, marker=marker, color=colour, alpha=0.6, lw=0)
     ax.set_yticks(range(len(strips)), [f"{name} (n = {len(values):,})" for name, values, *_ in strips])
     ax.set_ylim(len(strips) - 0.6, -0.4)
+    ax.axvline(limit, color="0.3", lw=1, ls="--", zorder=0)
     heading(fig, title, note)
     return fig, ax
 
