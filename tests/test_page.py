@@ -59,9 +59,9 @@ def headers() -> dict[str, dict]:
 def colours() -> models.Model:
     """Weights set by hand: red is one camera's, blue another's, PURPLE neither's for sure."""
     net = colour_net(2, weight=[[0.0, 0.0, 0.0], [0.1, 0.0, -0.1]], bias=[5.0, 0.0])
-    facts = dict(temperature=1.5, score="confidence", threshold=0.9, known_refused=0.05, unknown_accepted=0.3,
-                 elsewhere=dict(photos=9, named=0.5, misnamed=0.3, refused=0.2), splice_threshold=0.5,
-                 splice_false_alarms=0.02, splice_detected=0.71)  # fmt: skip
+    facts = dict(temperature=1.5, score="confidence", threshold=0.9, known_refused=0.05, photos=40,
+                 unknown_accepted=0.3, unknown_photos=19, splice_threshold=0.5, splice_false_alarms=0.02,
+                 splice_detected=0.71, elsewhere=dict(photos=9, named=0.5, misnamed=0.3, refused=0.2))  # fmt: skip
     info = {"dataset": "photographs of a test", "kind": "random", "identification": facts}
     return models.Model(net, ["Cold_Blue", "Warm_Red"], 48, "0..255", info)
 

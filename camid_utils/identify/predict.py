@@ -232,9 +232,8 @@ def describe_model(model: Model) -> str:
     if "threshold" not in rates:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
     known, unknown = (f"{100 * rates[key]:.0f} %" for key in ("known_refused", "unknown_accepted"))
-    counts = [rates.get(key, "those") for key in ("photos", "unknown_photos")]
-    text += f". Test photos, of models trained like it without some cameras: {known} of {counts[0]} by known cameras"
-    text += f" were refused, {unknown} of {counts[1]} by unknown cameras accepted"
+    text += f". Test photos, of models trained like it without some cameras: {known} of {rates['photos']} by known"
+    text += f" cameras were refused, {unknown} of {rates['unknown_photos']} by unknown cameras accepted"
     if "splice_threshold" in rates:
         found, alarms = (f"{100 * rates[key]:.0f} %" for key in ("splice_detected", "splice_false_alarms"))
         text += f"; {found} of splices detected, {alarms} of untouched photos called spliced"
