@@ -116,8 +116,7 @@ def evaluate(evidence: Evidence, statement: str) -> tuple[pd.DataFrame, bool]:
 
 def _keys(text: str | None) -> Keys:
     """The values that choose rows; a value may contain commas."""
-    parts = re.findall(r"(\w+)(!?=)(.*?)(?:,(?=\w+!?=)|$)", text or "")
-    return {column: (sign, value) for column, sign, value in parts}
+    return {name: (sign, value) for name, sign, value in re.findall(r"(\w+)(!?=)(.*?)(?:,(?=\w+!?=)|$)", text or "")}
 
 
 def _holds(rows: pd.DataFrame, condition: str) -> np.ndarray:
