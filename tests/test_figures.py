@@ -93,13 +93,11 @@ def pairs() -> pd.DataFrame:
 
 def changes(panels=(0, 1, 2)) -> pd.DataFrame:
     """In each panel a gain, a loss, no clear change and a control."""
-    kinds = {"gain": 0.2, "loss": -0.2, "unclear": 0.01, "random": -0.3}
-    rows = [(p, label, d, d - 0.1, d + 0.1, f"baseline {p}") for p in panels for label, d in kinds.items()]
-    table = pd.DataFrame(rows, columns=["panel", "label", "difference", "low", "high", "baseline_label"])
-    table["role"] = np.where(table["label"] == "random", "control", "change")
-    table["verdict"] = np.where(
-        table["label"] == "unclear", "undecided", np.where(table["difference"] > 0, "higher", "lower")
-    )
+    kinds = [("gain", "change", 0.2, "higher"), ("loss", "change", -0.2, "lower"),
+             ("unclear", "change", 0.01, "undecided"), ("random", "control", -0.3, "lower")]  # fmt: skip
+    rows = [(*kind, panel, f"baseline {panel}") for panel in panels for kind in kinds]
+    table = pd.DataFrame(rows, columns=["label", "role", "difference", "verdict", "panel", "baseline_label"])
+    table = table.assign(low=table["difference"] - 0.1, high=table["difference"] + 0.1)
     return table.assign(photos=40, photos_b=80, dataset="simulated Dresden", baseline_accuracy=0.25)
 
 

@@ -84,7 +84,7 @@ def facts(run) -> dict:
         one |= {name: columns[i] for name, columns in facts["units"].items()}
         for name in ("top", "share", "votes"):
             one[name] = np.reshape([ord(letter) - matrices.ZERO for letter in one[name]], (len(one["photo"]), -1))
-    return facts
+    return facts | {"experiments": {one["id"]: one for one in facts["experiments"]}}
 
 
 def pictures(page) -> dict[str, str]:
@@ -104,7 +104,7 @@ def expected(table: pd.DataFrame, level: str, classes: list[str], by: str = "mod
 
 @pytest.mark.parametrize("name", [BASE, OTHER, RELEASED])
 def test_counts_are_those_of_scikit_learn(run, facts, name):
-    one = next(one for one in facts["experiments"] if one["id"] == name)
+    one = facts["experiments"][name]
     names = [facts["photos"]["name"][i] for i in np.cumsum(one["photo"])]
     assert [name.split("/")[0].rsplit("_", 1)[0] for name in names] == [one["names"][i] for i in one["true"]]
     photos = np.zeros((len(one["names"]),) * 2, int)
@@ -121,9 +121,7 @@ def test_counts_are_those_of_scikit_learn(run, facts, name):
 
 
 def test_tests_of_one_protocol_share_the_headers_answers(facts):
-    base, other, released = (
-        next(one for one in facts["experiments"] if one["id"] == name) for name in (BASE, OTHER, RELEASED)
-    )
+    base, other, released = (facts["experiments"][name] for name in (BASE, OTHER, RELEASED))
     assert (base["plateau"], other["plateau"]) == (1, 0)
     assert base["header"] == [0] * 48 and other["header"] == released["header"] == []
 

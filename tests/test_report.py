@@ -114,16 +114,9 @@ def plant(folder, changes: dict | None = None, kind: str = "simulated") -> state
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The metrics of planted results, for reading only."""
-    plant(path := tmp_path_factory.mktemp("planted"))
-    return path
-
-
-@pytest.fixture(scope="module")
-def simulated(folder) -> statements.Evidence:
-    """The evidence of the planted results, for reading only."""
-    return statements.read(folder)
+def simulated(tmp_path_factory) -> statements.Evidence:
+    """Planted results of simulated photographs, for reading only."""
+    return plant(tmp_path_factory.mktemp("simulated"))
 
 
 @pytest.fixture(scope="module")
@@ -138,17 +131,19 @@ def public(tmp_path_factory) -> statements.Evidence:
     return plant(tmp_path_factory.mktemp("public"), kind="public")
 
 
-def test_a_folder_without_metrics_names_the_notebook_to_run(folder, tmp_path):
-    assert list(tables.read_metrics(folder)["experiment"].unique()) == list(IDS.index)
+def test_a_folder_without_metrics_names_the_notebook_to_run(tmp_path):
+    plant(tmp_path)
+    assert list(tables.read_metrics(tmp_path)["experiment"].unique()) == list(IDS.index)
     declared = set(IDS["baseline"].str.split().explode().dropna().items())
-    assert set(tables.read_contrasts(folder)[["a", "b"]].itertuples(index=False, name=None)) == declared
-    (tmp_path / "02_metrics.csv").touch()
+    assert set(tables.read_contrasts(tmp_path)[["a", "b"]].itertuples(index=False, name=None)) == declared
+    (tmp_path / "03_metrics.csv").unlink()
     with pytest.raises(FileNotFoundError, match="no metrics of notebook 03 in .*: run that notebook"):
         tables.read_metrics(tmp_path)
 
 
-def test_table_2_shows_each_figure_beside_the_papers_and_the_baselines_of_the_same_test(folder):
-    metrics = tables.read_metrics(folder)
+def test_table_2_shows_each_figure_beside_the_papers_and_the_baselines_of_the_same_test(tmp_path):
+    plant(tmp_path)
+    metrics = tables.read_metrics(tmp_path)
     metrics.loc[metrics["level"] == "photo", "value"] = 0.55
     metrics.loc[metrics["part"] == "val", "value"] = 0.99
     for name, value in {"phones-header-photo": 0.3, "phones-content-photo": 0.4}.items():
@@ -158,18 +153,16 @@ def test_table_2_shows_each_figure_beside_the_papers_and_the_baselines_of_the_sa
     assert list(table["metric"])[::2] == ["accuracy per patch", "accuracy per patch", "accuracy per photo"]
     shown = ["50.0 % (40.0 to 60.0)", "0.500 (0.400 to 0.600)", "55.0 % (40.0 to 60.0)"]
     assert table["test"][[0, 1, 4]].tolist() == shown
-    assert list(table["data"])[::2] == [
-        "simulated Dresden, patch",
-        "simulated FloreView, patch",
-        "simulated FloreView, photo",
-    ]
+    tests = ["Dresden, patch", "FloreView, patch", "FloreView, photo"]
+    assert list(table["data"])[::2] == [f"simulated {test}" for test in tests]
     assert [text[:4] for text in table["header alone"]] == ["", "", "", "", "30.0", ""]
     assert [text[:4] for text in table["content alone"]] == ["55.0", "", "", "", "40.0", ""]
 
 
 @pytest.mark.parametrize("level", ["patch", None])
-def test_accuracy_rows_are_test_accuracies_with_label_protocol_and_the_papers_figure(folder, level):
-    rows = tables.accuracy_rows(tables.read_metrics(folder), level).set_index("experiment")
+def test_accuracy_rows_are_test_accuracies_with_label_protocol_and_the_papers_figure(tmp_path, level):
+    plant(tmp_path)
+    rows = tables.accuracy_rows(tables.read_metrics(tmp_path), level).set_index("experiment")
     assert list(rows.index) == list(IDS.index) and set(rows["part"]) == {"test"}
     assert (rows["level"] == (level or IDS["level"])).all() and (rows["label"] == IDS["label"]).all()
     assert (rows["published"].notna() == (IDS["table2"] != "")).all() and rows["group"].equals(rows["protocol"])
@@ -525,11 +518,8 @@ def test_the_readme_s_table_of_methods_says_what_notebook_09_found(method):
         else:
             own = sized.set_index(["experiment", "group"]).loc[method, test if name == "metrics" else name]
         expected.append("{:.0f} % ({:.0f} to {:.0f})".format(*(100 * own[["value", "low", "high"]].astype(float))))
-    line = next(
-        line
-        for line in (PROJECT / "README.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith(f"| {method} |")
-    )
+    lines = headlines.README.read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith(f"| {method} |"))
     assert [cell.strip() for cell in line.split("|")[3:-1]] == expected
 
 
