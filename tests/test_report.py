@@ -133,17 +133,18 @@ def public(tmp_path_factory) -> statements.Evidence:
 
 def test_a_folder_without_metrics_names_the_notebook_to_run(tmp_path):
     plant(tmp_path)
-    assert list(tables.read_metrics(tmp_path)["experiment"].unique()) == list(IDS.index)
+    metrics, contrasts = tables.read_results(tmp_path)
+    assert list(metrics["experiment"].unique()) == list(IDS.index)
     declared = set(IDS["baseline"].str.split().explode().dropna().items())
-    assert set(tables.read_contrasts(tmp_path)[["a", "b"]].itertuples(index=False, name=None)) == declared
+    assert set(contrasts[["a", "b"]].itertuples(index=False, name=None)) == declared
     (tmp_path / "03_metrics.csv").unlink()
     with pytest.raises(FileNotFoundError, match="no metrics of notebook 03 in .*: run that notebook"):
-        tables.read_metrics(tmp_path)
+        tables.read_results(tmp_path)
 
 
 def test_table_2_shows_each_figure_beside_the_papers_and_the_baselines_of_the_same_test(tmp_path):
     plant(tmp_path)
-    metrics = tables.read_metrics(tmp_path)
+    metrics, _ = tables.read_results(tmp_path)
     metrics.loc[metrics["level"] == "photo", "value"] = 0.55
     metrics.loc[metrics["part"] == "val", "value"] = 0.99
     for name, value in {"phones-header-photo": 0.3, "phones-content-photo": 0.4}.items():
@@ -162,7 +163,7 @@ def test_table_2_shows_each_figure_beside_the_papers_and_the_baselines_of_the_sa
 @pytest.mark.parametrize("level", ["patch", None])
 def test_accuracy_rows_are_test_accuracies_with_label_protocol_and_the_papers_figure(tmp_path, level):
     plant(tmp_path)
-    rows = tables.accuracy_rows(tables.read_metrics(tmp_path), level).set_index("experiment")
+    rows = tables.accuracy_rows(tables.read_results(tmp_path)[0], level).set_index("experiment")
     assert list(rows.index) == list(IDS.index) and set(rows["part"]) == {"test"}
     assert (rows["level"] == (level or IDS["level"])).all() and (rows["label"] == IDS["label"]).all()
     assert (rows["published"].notna() == (IDS["table2"] != "")).all() and rows["group"].equals(rows["protocol"])
@@ -170,7 +171,7 @@ def test_accuracy_rows_are_test_accuracies_with_label_protocol_and_the_papers_fi
 
 def test_a_contrast_table_says_what_is_compared_and_its_verdict(tmp_path):
     plant(tmp_path, {("design-rotated", "design-base"): (0.123, 0.05)})
-    contrasts = tables.read_contrasts(tmp_path)
+    contrasts = tables.read_results(tmp_path)[1]
     table = tables.contrast_table(contrasts).set_index("A")
     assert table["A is"]["rotated (rotated)"] == "higher" and table["A is"]["head without ReLUs (linear)"] == UNDECIDED
     assert table.loc["rotated (rotated)", ["B", "photos", "A - B, points (95 %)"]].tolist() == [
@@ -182,7 +183,7 @@ def test_a_contrast_table_says_what_is_compared_and_its_verdict(tmp_path):
 
 def test_the_summary_figure_gets_each_change_with_the_accuracy_it_starts_from(tmp_path):
     plant(tmp_path, {"cameraconvnet-patch": (0.6, 0.1), ("cameraconvnet-scene", "cameraconvnet-patch"): (-0.2, 0.05)})
-    rows = ledger.summary_rows(tables.read_metrics(tmp_path), tables.read_contrasts(tmp_path))
+    rows = ledger.summary_rows(*tables.read_results(tmp_path))
     places = (rows["panel"] + 1).astype(str) + " " + rows["role"]
     assert list(places) == [place for place in IDS["panel"] if place.endswith(("change", "control"))]
     scene = rows.set_index("label").loc[labels()["cameraconvnet-scene"]]

@@ -12,17 +12,12 @@ from ..splits import TESTS
 BASELINES = ("header alone", "content alone", "residual features")  # labels, without the test
 
 
-def read_metrics(folder: str | Path) -> pd.DataFrame:
-    """All metrics that notebooks 01 to 05 wrote; the error names the notebook to run first."""
+def read_results(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All metrics and contrasts that notebooks 01 to 05 wrote; the error names the notebook to run first."""
     for number in ("02", "03", "04"):
         if not (Path(folder) / f"{number}_metrics.csv").is_file():
             raise FileNotFoundError(f"no metrics of notebook {number} in {folder}: run that notebook first")
-    return read_tables(folder, "0[1-5]_metrics.csv")
-
-
-def read_contrasts(folder: str | Path) -> pd.DataFrame:
-    """All contrasts that notebooks 01 to 05 wrote."""
-    return read_tables(folder, "0[1-5]_contrasts.csv")
+    return read_tables(folder, "0[1-5]_metrics.csv"), read_tables(folder, "0[1-5]_contrasts.csv")
 
 
 def read_tables(folder: str | Path, pattern: str = "[0-9][0-9]_metrics.csv") -> pd.DataFrame:
