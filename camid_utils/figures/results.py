@@ -91,11 +91,10 @@ def interval_matrix(rows: pd.DataFrame, index: str, columns: str, title: str, no
     fig, ax = plt.subplots(figsize=(1.15 * values.shape[1] + 3, 0.46 * len(values) + 1.6))
     image = ax.imshow(values, vmin=0, vmax=1, cmap=sns.color_palette("vlag_r", as_cmap=True), aspect="auto")
     for (y, x), value in np.ndenumerate(values.to_numpy()):
-        ends = low.iat[y, x], high.iat[y, x]
         style = dict(ha="center", va="center", color="white" if abs(value - 0.5) > 0.35 else "0.15")
         weight = "bold" if verdict.iat[y, x] in ("higher", "lower") else "normal"
         ax.text(x, y - 0.14, f"{value:.2f}", weight=weight, fontsize=9, **style)
-        ax.text(x, y + 0.24, f"{ends[0]:.2f} to {ends[1]:.2f}", fontsize=6.5, **style)
+        ax.text(x, y + 0.24, f"{low.iat[y, x]:.2f} to {high.iat[y, x]:.2f}", fontsize=6.5, **style)
     ax.set_xticks(range(values.shape[1]), values.columns)
     ax.set_yticks(range(len(values)), values.index)
     ax.tick_params(length=0)
