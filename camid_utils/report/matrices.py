@@ -41,9 +41,8 @@ def build(out: str | Path) -> Path | None:
     without galleries.
     """
     out, ids = Path(out), listed()
-    paths = sorted((out / "predictions").glob("[!.]*.parquet"), key=lambda path: path.stem)
-    paths.sort(key=lambda path: ids.index.get_loc(path.stem) if path.stem in ids.index else len(ids))
-    tables = {path.stem: pd.read_parquet(path) for path in paths}
+    paths = {name: out / "predictions" / f"{name}.parquet" for name in ids.index}
+    tables = {name: pd.read_parquet(path) for name, path in paths.items() if path.is_file()}
     tables = {name: table for name, table in tables.items() if "fold" not in table}  # a fold has classes of its own
     tests = {name: rows for name, table in tables.items() if len(rows := table[table["part"] == "test"])}
     if not tests:
@@ -56,13 +55,11 @@ def build(out: str | Path) -> Path | None:
     answers, found = _header_answers(tests, ids["label"], protocols), []
     for name, test in tests.items():
         scored = scores[scores["experiment"] == name].set_index("level")
-        found.append({
-            "id": name, "label": ids["label"].get(name, name), "level": ids["level"].get(name, "photo"),
-            "notebook": ids["notebook"].get(name, ""), "dataset": datasets.index(test["dataset"].iloc[0]),
-            "protocol": protocols.get(name, ""), "plateau": scored["plateau"].ne(False).all().item(),
-            "accuracy": {level: row.tolist() for level, row in scored[["value", "low", "high"]].dropna().iterrows()},
-        })  # fmt: skip
-        found[-1] |= experiment(test, photos, answers.get(found[-1]["protocol"], pd.Series()))
+        one = {"id": name, **ids.loc[name, ["label", "level", "notebook"]]}
+        one["dataset"], one["protocol"] = datasets.index(test["dataset"].iloc[0]), protocols.get(name, "")
+        one["plateau"] = scored["plateau"].ne(False).all().item()
+        one["accuracy"] = {level: list(row) for level, *row in scored[["value", "low", "high"]].dropna().itertuples()}
+        found.append(one | experiment(test, photos, answers.get(one["protocol"], pd.Series())))
     record = read_record(out)
     facts = {
         "profile": record.get("profile", out.name),
@@ -89,7 +86,7 @@ def _keys(table: pd.DataFrame, columns: list[str]) -> pd.MultiIndex:
 def _header_answers(tests: dict[str, pd.DataFrame], labels: pd.Series, protocols: pd.Series) -> dict[str, pd.Series]:
     """The class that a look-up by the file's header names, by UNIT, for each protocol under which there is one."""
     found: dict[str, list[pd.Series]] = {}
-    for name in [name for name in tests if HEADER in labels.get(name, "")]:
+    for name in [name for name in tests if HEADER in labels[name]]:
         votes = vote(tests[name])
         found.setdefault(protocols.get(name, ""), []).append(pd.Series(predicted(votes), _keys(votes, UNIT)))
     return {protocol: pd.concat(rows).groupby(level=UNIT).first() for protocol, rows in found.items()}
