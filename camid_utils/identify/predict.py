@@ -1,8 +1,7 @@
 """What a model says about one photo: where its patches lie, what each looks like, and what they say together."""
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import logsumexp, softmax
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from ..batches import batch_rows, best_device
@@ -63,16 +63,10 @@ def patch_positions(height: int, width: int, size: int, margin: float = 0.0, ali
     return np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=2).reshape(-1, 2)
 
 
-@contextmanager
-def few_threads() -> Iterator[None]:
+def few_threads() -> threadpool_limits:
     """Half of PyTorch's threads, at most 4, or OMP_NUM_THREADS: with more, all wait for the one on a busy core."""
-    before = torch.get_num_threads()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, min(4, before // 2)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    few = max(1, min(4, torch.get_num_threads() // 2))
+    return threadpool_limits(None if "OMP_NUM_THREADS" in os.environ else few, "openmp")
 
 
 def predict_photo(photo: np.ndarray, model: Model) -> PatchPredictions:
