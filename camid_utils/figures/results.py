@@ -82,10 +82,7 @@ def intervals(rows: pd.DataFrame, title: str, note: str, xlabel="accuracy", zero
 
 
 def interval_matrix(rows: pd.DataFrame, index: str, columns: str, title: str, note: str, label: str) -> plt.Figure:
-    """A matrix of values from 0 to 1 (columns value, low, high, verdict), each cell with its 95 % interval.
-
-    0.5 means no effect: the colours diverge from there, and values that are judged higher or lower are bold.
-    """
+    """A matrix of values from 0 to 1, where 0.5 means no effect: columns value, low and high (95 %), and verdict."""
     cells = [rows.pivot(index=index, columns=columns, values=name) for name in ("value", "low", "high", "verdict")]
     values, low, high, verdict = (table.loc[rows[index].unique(), rows[columns].unique()] for table in cells)
     fig, ax = plt.subplots(figsize=(1.15 * values.shape[1] + 3, 0.46 * len(values) + 1.6))
@@ -121,11 +118,7 @@ def robustness(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:
 
 
 def summary(rows: pd.DataFrame) -> plt.Figure:
-    """One panel per question: test accuracy of each experiment minus that of the panel's baseline, with its interval.
-
-    Columns as in report.ledger.summary_rows. Controls come last, and say against what where it is not the panel's
-    baseline; a panel without rows is marked as such.
-    """
+    """One panel per question: each experiment's test accuracy minus its baseline's (report.ledger.summary_rows)."""
     rows = rows.sort_values("role", kind="stable")
     panels = [rows[rows["panel"] == panel].reset_index(drop=True) for panel in range(len(PANELS))]
     heights = [len(own) + (2 + 0.6 * own["baseline_label"].nunique() if len(own) else 1.6) for own in panels]

@@ -166,7 +166,6 @@ def summary_rows(metrics: pd.DataFrame, contrasts: pd.DataFrame) -> pd.DataFrame
     """What the summary figure shows: each change and control of experiments.csv against its first baseline.
 
     Columns: those of contrasts, panel (0 to 2), role ("change" or "control"), label, baseline_label, baseline_accuracy.
-    Without a contrast there is no row.
     """
     ids = listed()
     places = ids["panel"].str.extract(r"(?P<panel>\d) (?P<role>change|control)").join(ids[["label", "level"]]).dropna()
