@@ -7,16 +7,12 @@ export function positions(height, width, size, most, margin = 0, align = 1) {
   const count = (length, step) => Math.ceil(room(length) / step) + 1;
   let step = Math.max(1, Math.floor(size / 2));
   while (count(height, step) * count(width, step) > most) step += 1;
-  const [ys, xs] = [height, width].map((length) =>
-    spread(room(length), count(length, step)).map((start) => Math.floor((start + first(length)) / align) * align),
-  );
-  return [...new Set(ys)].flatMap((y) => [...new Set(xs)].map((x) => [y, x]));
-}
-
-/** `count` whole numbers evenly from 0 to `room`; a single one in the middle. */
-function spread(room, count) {
-  if (count === 1) return [Math.floor(room / 2)];
-  return Array.from({ length: count }, (_, i) => Math.floor((i * room) / (count - 1)));
+  const [ys, xs] = [height, width].map((length) => {
+    const n = count(length, step);
+    const start = (i) => first(length) + Math.floor((i * room(length)) / Math.max(1, n - 1));
+    return new Set(Array.from({ length: n }, (_, i) => Math.floor(start(i) / align) * align));
+  });
+  return [...ys].flatMap((y) => [...xs].map((x) => [y, x]));
 }
 
 /**
