@@ -108,17 +108,16 @@ def agree(net, source, adapted, target, tolerance: float) -> bool:
     return np.allclose(got[["mean", "variance"]], wanted[["mean", "variance"]], rtol=1e-3, atol=tolerance)
 
 
-def test_the_shift_of_activations_and_the_filters_adapted_to_it(make_store):
+def test_the_shift_of_activations_and_the_filters_adapted_to_it():
     """The first filters are the mean of the pixels; the target is brighter by 40 and varies twice as much."""
-    net, rows = make_net(), np.arange(30)
+    net = make_net()
     nn.init.constant_(net.features[0].weight, 1 / (3 * 49))
-    grey = np.random.default_rng(0).integers(-20, 21, (30, 1, 1, 1)) + np.zeros((1, 48, 48, 3), int)
-    known, new = (make_store(x.astype(np.uint8), pd.DataFrame(index=rows)) for x in (100 + grey, 140 + 2 * grey))
-    adapted = transfer.adapted(models.Model(net, [], 48, "0..255", {}), known, new, rows, "0..255", "0..1")
-    target = {"as they are": (net, new, rows, "0..255"), "adapted": (adapted, new, rows, "0..1")}
-    shifts = {name: transfer.activation_shift((net, known, "0..255"), own) for name, own in target.items()}
+    grey = torch.randint(-20, 21, (30, 1, 1, 1), generator=torch.Generator().manual_seed(0)).float()
+    known, new = (pixels.expand(30, 3, 48, 48) for pixels in (100 + grey, 140 + 2 * grey))
+    target = {"as they are": (net, new), "adapted": (transfer.adabn(net, known, new / 255), new / 255)}
+    shifts = {name: transfer.activation_shift((net, known), own) for name, own in target.items()}
     table = transfer.shift_table(shifts)
-    planted = abs(40 + grey.mean()) / grey[:, 0, 0, 0].std()
+    planted = float((40 + grey).mean().abs() / grey.std(correction=0))
     assert table.loc["as they are", "conv1"].tolist() == pytest.approx([planted, 2], rel=1e-3)
     assert table.loc["adapted", "conv1"].tolist() == pytest.approx([0, 1], abs=1e-3)
 

@@ -15,7 +15,7 @@ from ..batches import as_input, batch_rows, batches, layout, make_fabric
 from ..evaluation import sample
 from ..experiments import Experiment, Study, run
 from ..files import atomic_path
-from ..models import INPUT_RANGES, CameraConvNet, Model, digest, initialise
+from ..models import INPUT_RANGES, CameraConvNet, digest, initialise
 from ..patches import Store
 from ..planning import Plan
 from ..project import progress
@@ -65,14 +65,6 @@ def features(
     return np.load(path, mmap_mode="r")
 
 
-def adapted(
-    model: Model, familiar: Store, store: Store, rows: np.ndarray, trained_range: str, fed_range: str
-) -> CameraConvNet:
-    """A CameraConvNet whose activations on the store's `rows`, fed in `fed_range`, match those on `familiar`: adabn."""
-    known = sample(familiar, range(len(familiar.table)), trained_range)
-    return adabn(model.net, known, sample(store, rows, fed_range))
-
-
 def random_filters(store: Store, rows: np.ndarray, fed_range: str, width: float, seed: int) -> CameraConvNet:
     """A CameraConvNet with the random weights that a training on these rows would start from."""
     torch.manual_seed(seed)
@@ -92,11 +84,9 @@ def run_frozen(
     return {name: run(study, name, make_net, store, plans, settings, **own) for name, plans in tests.items()}
 
 
-def activation_shift(source: tuple, target: tuple) -> pd.DataFrame:
-    """`channel_statistics` of (network, store, input range) and (network, store, rows, input range), side by side."""
-    net, store, fed = source
-    sides = (net, store, range(len(store.table)), fed), target
-    known, new = (channel_statistics(net, sample(store, rows, fed)) for net, store, rows, fed in sides)
+def activation_shift(source: tuple[CameraConvNet, Tensor], target: tuple[CameraConvNet, Tensor]) -> pd.DataFrame:
+    """The `channel_statistics` of two pairs of network and inputs, side by side."""
+    known, new = channel_statistics(*source), channel_statistics(*target)
     return known.merge(new, on=["layer", "channel"], suffixes=("_source", "_target"))
 
 
