@@ -38,21 +38,23 @@ def weights_of(table: pd.DataFrame, seed: int) -> np.ndarray:
 
 
 @np.errstate(invalid="ignore")  # a draw without photos
-def reliability(table: pd.DataFrame, name: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Accuracy in BINS groups of equal size by confidence, and the expected calibration error over them.
+def reliability(tables: dict[str, pd.DataFrame], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Accuracy in BINS groups of equal size by confidence, and the expected calibration error over them, of each table.
 
     That is the mean distance between accuracy and confidence (Guo et al. 2017, who take groups of equal width).
     """
-    table = table.sort_values("confidence", kind="stable")
-    weights, rows, gaps = weights_of(table, seed), [], 0.0
-    for group in np.array_split(np.arange(len(table)), BINS):
-        own, sure, right = weights[:, group], *(table[c].to_numpy(float)[group] for c in ("confidence", "right"))
-        gaps = gaps + abs(own @ (sure - right))
-        independent = intervals.clusters(intervals.units(table.iloc[group])[1])
-        rows.append([name, sure.mean(), *interval(own @ right / own.sum(1), independent), len(group)])
-    error = [name, table["confidence"].mean(), *interval(gaps / weights.sum(1)), len(table)]
+    rows, errors = [], []
+    for name, table in tables.items():
+        table = table.sort_values("confidence", kind="stable")
+        weights, gaps = weights_of(table, seed), 0.0
+        for group in np.array_split(np.arange(len(table)), BINS):
+            own, sure, right = weights[:, group], *(table[c].to_numpy(float)[group] for c in ("confidence", "right"))
+            gaps = gaps + abs(own @ (sure - right))
+            independent = intervals.clusters(intervals.units(table.iloc[group])[1])
+            rows.append([name, sure.mean(), *interval(own @ right / own.sum(1), independent), len(group)])
+        errors.append([name, table["confidence"].mean(), *interval(gaps / weights.sum(1)), len(table)])
     columns = ["name", "confidence", "value", "low", "high", "n"]
-    return pd.DataFrame(rows, columns=columns), pd.DataFrame([error], columns=columns)
+    return pd.DataFrame(rows, columns=columns), pd.DataFrame(errors, columns=columns)
 
 
 def trials(table: pd.DataFrame) -> pd.DataFrame:
