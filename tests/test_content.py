@@ -93,8 +93,8 @@ def test_each_class_is_scored_by_the_recipe_that_others_chose_for_it():
     assert content.by_class(second).to_dict() == {"Acme_A": 0, "Acme_B": 1}
     chosen = content.of_chosen({"first": first, "second": second}, pd.Series({"Acme_A": "first", "Acme_B": "second"}))
     assert content.by_class(chosen).to_dict() == {"Acme_A": 1, "Acme_B": 1}
-    groups = {"first": first["device"], "chosen": chosen["device"]}
-    found = content.scores({"first": first, "chosen": chosen}, groups, "collection", pooled="all")
+    tables = {name: own.assign(group=own["device"]) for name, own in {"first": first, "chosen": chosen}.items()}
+    found = content.scores(tables, "collection", pooled="all")
     found = found[found["metric"] == "accuracy"].set_index(["experiment", "group"])["value"]
     assert found["first"].to_dict() == {"A_0": 1, "B_0": 0, "all": 0.5}
     assert found["chosen"].to_dict() == {"A_0": 1, "B_0": 1, "all": 1}

@@ -112,13 +112,11 @@ def of_chosen(predictions: dict[str, pd.DataFrame], recipe: pd.Series) -> pd.Dat
     return pd.concat(own, ignore_index=True)
 
 
-def scores(
-    predictions: dict[str, pd.DataFrame], groups: dict[str, pd.Series], protocol: str, pooled: str = ""
-) -> pd.DataFrame:
-    """Metrics per photo (intervals.score) of each experiment in each of its groups, and if `pooled` in all together."""
+def scores(predictions: dict[str, pd.DataFrame], protocol: str, pooled: str = "") -> pd.DataFrame:
+    """Metrics per photo (intervals.score) of each experiment by the column `group`, and if `pooled` of all together."""
     rows = []
     for name, table in predictions.items():
-        parts = [*table.groupby(groups[name].to_numpy()), *([(pooled, table)] if pooled else [])]
+        parts = [*table.groupby("group"), *([(pooled, table)] if pooled else [])]
         options = dict(experiment=name, protocol=protocol, level="photo", seed=int(table["seed"].min()))
         rows += [intervals.score(own, **options).assign(group=group) for group, own in parts]
     return pd.concat(rows, ignore_index=True).drop(columns=["plateau", "published"])
