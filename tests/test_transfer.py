@@ -122,18 +122,6 @@ def test_the_shift_of_activations_and_the_filters_adapted_to_it():
     assert table.loc["adapted", "conv1"].tolist() == pytest.approx([0, 1], abs=1e-3)
 
 
-def test_random_filters_are_those_of_a_seed_scaled_to_the_patches_as_they_are_fed(noise):
-    nets = [
-        transfer.random_filters(noise, ROWS, fed, 1 / 64, seed)
-        for fed, seed in (("0..255", 0), ("0..1", 0), ("0..1", 1))
-    ]
-    weights = [net.features[0].weight.detach() for net in nets]
-    torch.testing.assert_close(255 * weights[0], weights[1])  # the same draws, of unit variance in either range
-    assert not torch.allclose(weights[1], weights[2], rtol=0.1)
-    first = transfer.channel_statistics(nets[0], to_input(torch.from_numpy(noise.pixels).permute(0, 3, 1, 2), "0..255"))
-    assert first.query("layer == 'conv1'")["variance"].mean() == pytest.approx(1, rel=0.1)
-
-
 @torch.no_grad()
 def test_adabn_gives_the_target_the_statistics_of_the_source():
     net, source = make_net(), inputs()

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from ..augmentation import augmented, draw
 from ..batches import as_input, batch_rows, batches, layout, make_fabric
-from ..evaluation import sample
 from ..experiments import Experiment, Study, run
 from ..files import atomic_path
-from ..models import INPUT_RANGES, CameraConvNet, digest, initialise
+from ..models import INPUT_RANGES, CameraConvNet, digest
 from ..patches import Store
 from ..planning import Plan
 from ..project import progress
@@ -63,12 +62,6 @@ def features(
                 bar.update(len(rows))
         values.flush()
     return np.load(path, mmap_mode="r")
-
-
-def random_filters(store: Store, rows: np.ndarray, fed_range: str, width: float, seed: int) -> CameraConvNet:
-    """A CameraConvNet with the random weights that a training on these rows would start from."""
-    torch.manual_seed(seed)
-    return initialise(CameraConvNet(2, width), sample(store, rows, fed_range))
 
 
 def run_frozen(
