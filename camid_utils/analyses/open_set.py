@@ -287,15 +287,14 @@ def splice_pairs(known: pd.DataFrame, catalogue: pd.DataFrame, most: int) -> lis
 
 
 def splice_statistics(pairs: list[tuple[pd.Series, pd.Series]], model: Model) -> pd.DataFrame:
-    """One row per splice: left and right (cameras), parts_statistic, named (whether its sides are named as these)."""
+    """One row per splice: parts_statistic, named (whether its sides are named as the cameras that took them)."""
     rows = []
     for pair in pairs:
         corners, logits, _ = predict_photo(splice(*(read_photo(one["path"]) for one in pair)), model)
         statistic, sides = parts_statistic(corners, logits)
-        left, right = (one["camera_model"] for one in pair)
-        named = [(side, model.class_names[i]) for side, i in sides] == [("left", left), ("right", right)]
-        rows.append([left, right, statistic, named])
-    return pd.DataFrame(rows, columns=["left", "right", "parts_statistic", "named"])
+        true = [(side, one["camera_model"]) for side, one in zip(("left", "right"), pair, strict=True)]
+        rows.append([statistic, [(side, model.class_names[i]) for side, i in sides] == true])
+    return pd.DataFrame(rows, columns=["parts_statistic", "named"])
 
 
 def splice_limit(untouched: pd.DataFrame, share: float) -> float:
