@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import log_softmax
 
 from .. import catalogues, datasets, evaluation, intervals, patches, published
 from ..evaluation import LOG_PROB
@@ -50,7 +49,7 @@ def restrict_classes(predictions: pd.DataFrame, names: list[str], choice: str = 
     rows = predictions[predictions["true"].isin(names)].reset_index(drop=True)
     if choice == "common":
         rows = rows.drop(columns=[LOG_PROB + name for name in evaluation.class_names(rows) if name not in names])
-        rows[list(rows.filter(like=LOG_PROB))] = log_softmax(evaluation.log_probabilities(rows), axis=1)
+        rows = evaluation.with_logits(rows, evaluation.log_probabilities(rows))
     return rows
 
 
