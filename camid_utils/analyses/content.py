@@ -19,13 +19,13 @@ def matched(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Answers are among these classes: the others get the log-probability -inf, the rest are normalised.
     """
-    groups = predictions.groupby(["seed", "collection"])["true"]
-    rows = predictions[groups.transform("nunique") > 1].reset_index(drop=True)
-    names = rows.groupby(["seed", "collection"])["true"].agg(lambda true: sorted(set(true)))
-    own = [names[key] for key in zip(rows["seed"], rows["collection"], strict=True)]
-    possible = [[name in group for name in class_names(rows)] for group in own]
-    logs = np.where(np.reshape(possible, (len(rows), -1)), log_probabilities(rows), -np.inf)
-    return with_logits(rows, logs).assign(group=[", ".join(group) for group in own])
+    parts = []
+    for _, own in predictions.groupby(["seed", "collection"]):
+        names = sorted(own["true"].unique())
+        if len(names) > 1:
+            logs = np.where(np.isin(class_names(own), names), log_probabilities(own), -np.inf)
+            parts.append(with_logits(own, logs).assign(group=", ".join(names)))
+    return pd.concat(parts).sort_index().reset_index(drop=True)
 
 
 def bodies(predictions: pd.DataFrame, table: pd.DataFrame, plans: list[Plan]) -> pd.Series:
