@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.special import log_softmax, softmax
-from sklearn.covariance import shrunk_covariance
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from camid_utils import models
@@ -63,7 +62,7 @@ def test_it_is_the_linear_discriminant_of_standardised_features():
     values[:, 0] = 0  # as of a co-occurrence that no photo has
     known = pd.DataFrame(values.astype(np.float32))
     scaled = ((values - values.mean(0)) / np.where(values.std(0) == 0, 1, values.std(0))).astype(float)
-    expected = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=Shrunk()).fit(scaled, labels)
+    expected = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=colour_residuals.SHRINKAGE).fit(scaled, labels)
     logits = colour_residuals.outputs(colour_residuals.discriminant(known, labels), known)[0]
     np.testing.assert_allclose(softmax(logits, axis=1), expected.predict_proba(scaled), atol=1e-3)
 
@@ -77,15 +76,6 @@ def test_probabilities_are_calibrated_on_validation_photos():
     found = colour_residuals.classify(known, labels[:40], labels[40:120]).to_numpy()
     assert -found[right].mean() < -0.5 * log_softmax(raw, axis=1)[right].mean()
     assert (found.argmax(axis=1) == raw.argmax(axis=1)).all()
-
-
-class Shrunk:
-    """The covariance of standardised features, shrunk as `discriminant` does; scikit-learn asks once per class."""
-
-    def fit(self, values: np.ndarray) -> "Shrunk":
-        centred = values - values.mean(axis=0)
-        self.covariance_ = shrunk_covariance(centred.T @ centred / len(values), colour_residuals.SHRINKAGE)
-        return self
 
 
 def test_cooccurrences_depend_on_the_colour_differences():
