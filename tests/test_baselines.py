@@ -112,18 +112,14 @@ def test_cooccurrences_are_those_of_a_slow_count_and_know_no_direction_or_sign()
     for same in (crops.swapaxes(1, 2), crops[:, ::-1], crops[:, :, ::-1], 255 - crops):
         np.testing.assert_allclose(baselines.cooccurrences(same), found, rtol=1e-6)
     assert np.abs(found - baselines.cooccurrences(crops[..., [1, 0, 2]])).max() > 0.01  # green alone
+    green = crops[0, ..., 1].astype(int)
     for way in (0, 1):
         counts = Counter()
-        for plane in (crops[0, ..., 1].astype(int), crops[0, ..., 1].astype(int).T):
-            values = [
-                [a - 3 * b + 3 * c - d for a, b, c, d in zip(r, r[1:], r[2:], r[3:], strict=False)] for r in plane
-            ]
-            levels = np.array([[max(-2, min(2, round(value / 3))) for value in row] for row in values])
+        for plane in (green, green.T):
+            levels = np.clip(np.round(np.diff(plane, 3) / 3), -2, 2)
             for row in levels if way == 0 else levels.T:
-                for i in range(len(row) - 3):
-                    four = tuple(row[i : i + 4])
-                    back = four[::-1]
-                    counts[min(four, back, tuple(-x for x in four), tuple(-x for x in back))] += 1
+                for four in np.lib.stride_tricks.sliding_window_view(row, 4):
+                    counts[min(map(tuple, (four, four[::-1], -four, -four[::-1])))] += 1
         shares = np.array(sorted(counts.values())) / sum(counts.values())
         own = np.sort(found[0, 169 * way :][:169])
         np.testing.assert_allclose(own[own > 0], shares, rtol=1e-6)

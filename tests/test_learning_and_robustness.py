@@ -114,12 +114,8 @@ def test_robustness_compares_each_run_with_the_first_under_the_same_degradation(
 
 
 def test_validation_photos_choose_the_best_experiment_and_the_loss_decides_a_tie():
-    rows = [("a", "val", 0.8, 0.9), ("b", "val", 0.8, 0.5), ("c", "val", 0.7, 0.1), ("c", "test", 1.0, 0.0),
-            ("d", "val", 1.0, 0.0)]  # fmt: skip
-    metrics = pd.DataFrame(
-        [[name, part, "photo", metric, value] for name, part, *values in rows
-         for metric, value in zip(("accuracy", "log loss"), values, strict=True)],
-        columns=["experiment", "part", "level", "metric", "value"],
-    )  # fmt: skip
+    table = pd.DataFrame({"experiment": [*"abccd"], "part": ["val", "val", "val", "test", "val"], "level": "photo",
+                          "accuracy": [0.8, 0.8, 0.7, 1, 1], "log loss": [0.9, 0.5, 0.1, 0, 0]})  # fmt: skip
+    metrics = table.melt(["experiment", "part", "level"], var_name="metric")
     assert robustness.best_on_validation(metrics, ["a", "b", "c"]) == "b"
     assert robustness.best_on_validation(metrics.iloc[::-1], ["a", "c"]) == "a"

@@ -66,8 +66,11 @@ def test_a_fold_without_some_models_trains_and_tests_the_others_as_before():
     assert (fold.labels[~used] == -1).all() and set(whole.part[left_out]) >= {"train", "val", "test"}
 
 
-def colour_store(table: pd.DataFrame, colours: dict, rng) -> patches.Store:
+@pytest.fixture
+def store() -> patches.Store:
     """Patches of each camera model's colour, each photo a little brighter or darker."""
+    colours, rng = {"Cold_Blue": BLUE, "Warm_Red": RED, "Odd_Purple": PURPLE}, np.random.default_rng(0)
+    table = patch_table(devices=4, scenes=10, per_photo=2, names=list(colours))
     photo = pd.factorize(table["photo"])[0]
     shades = rng.normal(0, 4, (photo.max() + 1, 3))[photo] + rng.normal(0, 1, (len(table), 3))
     pixels = np.array([colours[name] for name in table["camera_model"]]) + shades
@@ -75,10 +78,8 @@ def colour_store(table: pd.DataFrame, colours: dict, rng) -> patches.Store:
     return patches.Store(pixels, table, Path("none"), "grid")
 
 
-def test_each_val_and_test_photo_is_scored_and_unknown_cameras_are_far(model):
-    models = {"Cold_Blue": BLUE, "Warm_Red": RED, "Odd_Purple": PURPLE}
-    table = patch_table(devices=4, scenes=10, per_photo=2, names=list(models))
-    store, plan = colour_store(table, models, np.random.default_rng(0)), strict_plan(table)
+def test_each_val_and_test_photo_is_scored_and_unknown_cameras_are_far(model, store):
+    table, plan = store.table, strict_plan(store.table)
     seen = open_set.fold_photos(model, store, plan)
     expected = table[np.isin(plan.part, ["val", "test"])]
     assert sorted(seen["photo"]) == sorted(expected["photo"].unique())
@@ -121,12 +122,9 @@ def test_the_planted_temperature_is_found(planted):
     assert calibration.fit_temperature(table_of(logits * planted, true)) == pytest.approx(planted, rel=0.05)
 
 
-def test_answers_with_the_size_are_among_the_cameras_that_fit_and_other_sizes_are_refused(model):
+def test_answers_with_the_size_are_among_the_cameras_that_fit_and_other_sizes_are_refused(model, store):
     """The blue camera took photos of 1 x 1 in training, both took 2 x 2; each photo gets one of three sizes."""
-    models = {"Cold_Blue": BLUE, "Warm_Red": RED, "Odd_Purple": PURPLE}
-    table = patch_table(devices=4, scenes=10, per_photo=2, names=list(models))
-    store, plan = colour_store(table, models, np.random.default_rng(0)), strict_plan(table)
-    names = np.unique(table["photo"])
+    plan, names = strict_plan(store.table), np.unique(store.table["photo"])
     sizes = pd.Series(np.resize(["1 x 1", "2 x 2", "3 x 3"], len(names)), names)
     knowing = model._replace(info=model.info | {"sizes": {"1 x 1": ["Cold_Blue"], "2 x 2": CLASSES}})
     alone, seen = (open_set.fold_photos(knowing, store, plan, sizes=given) for given in (None, sizes))

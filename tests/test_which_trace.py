@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import log_softmax
 
-from camid_utils import planning
+from camid_utils import datasets, planning
 from camid_utils.analyses import baselines, which_trace
 from camid_utils.evaluation import LOG_PROB
 from camid_utils.simulate import build, cameras
@@ -104,8 +104,6 @@ def test_crops_show_the_base_without_difference():
 
 def test_the_retrained_baseline_sees_photos_degraded_alike(tmp_path, monkeypatch):
     """With features that hold a photo's mean brightness: cameras differ in it, so it is told apart where it is kept."""
-    from camid_utils import datasets
-
     seen = []
 
     def brightness(store, kind):
