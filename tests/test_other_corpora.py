@@ -32,8 +32,8 @@ OTHER = predictions(HALF_WRONG, "simulated Forchheim", second="A_1")
 
 
 def test_the_comparison_finds_what_was_planted():
-    where = dict(corpus="forchheim", protocol="scene+device", seed=0)
-    metrics, contrasts = other_corpora.compare(OWN, OTHER, ["A_1", "A_2"], **where, plateau=True)
+    run = experiments.Experiment("best", "scene+device", [], [], OWN, pd.DataFrame({"plateau": [True]}))
+    metrics, contrasts = other_corpora.compare(run, OTHER, ["A_1", "A_2"], "forchheim", 0)
     assert list(metrics.columns) == intervals.METRIC_COLUMNS and metrics["plateau"].all()
     assert not metrics.duplicated(["experiment", "dataset", "protocol", "part", "level", "metric"]).any()
     common = other_corpora.restrict_classes(OTHER, ["A_1", "A_2"], "common")
@@ -54,7 +54,8 @@ def test_the_comparison_finds_what_was_planted():
     assert second["difference"] == second["low"] == second["high"] == 0
     assert (first["models"], first["devices"], first["photos"], first["photos_b"]) == (2, 2, 40, 20)
     for names in (["A_1"], NAMES):  # one class or all: "common" would say nothing more
-        metrics, only = other_corpora.compare(OWN, OTHER, names, **where, plateau=False)
+        run = run._replace(metrics=pd.DataFrame({"plateau": [False]}))
+        metrics, only = other_corpora.compare(run, OTHER, names, "forchheim", 0)
         assert only["a"].tolist() == ["forchheim-all"] and not metrics["plateau"].any()
         assert intervals.judged(only)["verdict"].tolist() == [intervals.UNTRAINED]
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import catalogues, datasets, evaluation, intervals, patches, published
 from ..evaluation import LOG_PROB
-from ..experiments import CONTRAST_COLUMNS, labels
+from ..experiments import CONTRAST_COLUMNS, Experiment, labels
 from ..figures.photographs import centre_crop
 from ..photos import read_photo
 
@@ -54,24 +54,25 @@ def restrict_classes(predictions: pd.DataFrame, names: list[str], choice: str = 
 
 
 def compare(
-    own: pd.DataFrame, other: pd.DataFrame, names: list[str], corpus: str, protocol: str, seed: int, plateau: bool
+    run: Experiment, other: pd.DataFrame, names: list[str], corpus: str, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Metrics and contrasts, <corpus>-all and <corpus>-common (see restrict_classes), of photos of the classes `names`.
 
-    own, other: predictions of the models' own test photos and of another corpus. Contrasts: accuracy per photo there
-    minus here: CONTRAST_COLUMNS, models and devices of the other corpus. plateau: whether the trainings reached it.
+    other: predictions of another corpus by the run's models. Contrasts: accuracy per photo there minus that in the
+    run's test: CONTRAST_COLUMNS, models and devices of the other corpus.
     """
-    metrics, contrasts = [], []
+    own, metrics, contrasts = run.test(), [], []
     fewer = 1 < len(names) < len(evaluation.class_names(own))  # a single class would always be correct
     for choice in ("all", "common") if fewer else ("all",):
         name = f"{corpus}-{choice}"
-        samples = {OTHER: restrict_classes(other, names, choice), protocol: restrict_classes(own, names, choice)}
-        for (used, sample), level in product(samples.items(), ("patch", "photo")):
-            options = dict(protocol=used, level=level, seed=seed, plateau=plateau)
+        samples = {OTHER: restrict_classes(other, names, choice), run.protocol: restrict_classes(own, names, choice)}
+        for (protocol, sample), level in product(samples.items(), ("patch", "photo")):
+            options = dict(protocol=protocol, level=level, seed=seed, plateau=run.plateau)
             metrics.append(intervals.score(sample, experiment=name, **options))
         a, b = map(evaluation.vote, samples.values())
-        row = [name, OTHER, name, protocol, a["dataset"].iloc[0], "photo", *intervals.difference(a, b, seed)]
-        contrasts.append([*row, a["photo"].nunique(), b["photo"].nunique(), plateau, len(names), a["device"].nunique()])
+        row = [name, OTHER, name, run.protocol, a["dataset"].iloc[0], "photo", *intervals.difference(a, b, seed)]
+        row += [a["photo"].nunique(), b["photo"].nunique(), run.plateau, len(names), a["device"].nunique()]
+        contrasts.append(row)
     columns = [*CONTRAST_COLUMNS, "models", "devices"]
     return pd.concat(metrics, ignore_index=True), pd.DataFrame(contrasts, columns=columns)
 
