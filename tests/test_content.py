@@ -77,27 +77,24 @@ def test_flat_fields_test_another_device_or_the_other_half_in_time(seed):
 
 
 def test_the_recipe_of_a_class_is_chosen_by_the_others():
-    """One recipe is best for all but D, where it fails; on the whole the other would look best by its luck with D."""
-    accuracy = pd.DataFrame({"steady": [0.6, 0.6, 0.6, 0.1], "lucky": [0.4, 0.5, 0.5, 1.0]}, index=list("ABCD"))
-    chosen = content.chosen_elsewhere(accuracy)
-    assert accuracy.mean().idxmax() == "lucky" and chosen.loc["D"].tolist() == ["steady", 0.1]
-    assert chosen["recipe"].tolist() == ["lucky", "lucky", "lucky", "steady"]
-    assert chosen["value"].mean() < accuracy["lucky"].mean()
+    """One recipe is best for all but C, where it fails; on the whole the other would look best by its luck with C."""
 
+    def answers(right: tuple[int, ...]) -> pd.DataFrame:
+        """So many of ten photos of each model are classified correctly, the others as the next model."""
+        rows = [(0, "1", name, np.roll([0.8, 0.1, 0.1], k + (i >= count)))
+                for k, (name, count) in enumerate(zip(MODELS, right, strict=True)) for i in range(10)]  # fmt: skip
+        own = predictions(rows).assign(dataset="Public", scene="1/1", y=0, x=0)
+        return own.assign(photo=[f"{i}.jpg" for i in range(30)], device=own["true"] + "_0", group=own["true"])
 
-def test_each_class_is_scored_by_the_recipe_that_others_chose_for_it():
-    rows = [(0, "1", name, [0.6, 0.3, 0.1]) for name in ("Acme_A", "Acme_B")]
-    first = predictions(rows).assign(photo=["a", "b"], y=0, x=0, dataset="Public", device=["A_0", "B_0"], scene="1/1")
-    second = first.assign(**{LOG_PROB + "Acme_A": -5.0})
-    assert content.by_class(first).to_dict() == {"Acme_A": 1, "Acme_B": 0}
-    assert content.by_class(second).to_dict() == {"Acme_A": 0, "Acme_B": 1}
-    chosen = content.of_chosen({"first": first, "second": second}, pd.Series({"Acme_A": "first", "Acme_B": "second"}))
-    assert content.by_class(chosen).to_dict() == {"Acme_A": 1, "Acme_B": 1}
-    tables = {name: own.assign(group=own["device"]) for name, own in {"first": first, "chosen": chosen}.items()}
-    found = content.scores(tables, "collection", pooled="all")
+    recipes = {"steady": answers((6, 6, 1)), "lucky": answers((4, 5, 10))}
+    choice, chosen = content.chosen_elsewhere(recipes)
+    assert choice["steady"].tolist() == [0.6, 0.6, 0.1] and choice["steady"].mean() < choice["lucky"].mean()
+    assert choice["recipe"].to_dict() == {"Acme_A": "lucky", "Acme_B": "lucky", "Bolt_C": "steady"}
+    assert choice["value"].tolist() == content.by_class({"chosen": chosen})["chosen"].tolist() == [0.4, 0.5, 0.1]
+    found = content.scores(recipes | {"chosen": chosen}, "collection", pooled="all")
     found = found[found["metric"] == "accuracy"].set_index(["experiment", "group"])["value"]
-    assert found["first"].to_dict() == {"A_0": 1, "B_0": 0, "all": 0.5}
-    assert found["chosen"].to_dict() == {"A_0": 1, "B_0": 1, "all": 1}
+    assert found["steady"].to_dict() == pytest.approx({"Acme_A": 0.6, "Acme_B": 0.6, "Bolt_C": 0.1, "all": 13 / 30})
+    assert found["chosen", "all"] == pytest.approx(10 / 30)
 
 
 def test_the_brand_is_the_one_with_the_most_probability():

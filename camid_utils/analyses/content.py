@@ -90,26 +90,24 @@ def of_size(
     return pd.concat(found, ignore_index=True)
 
 
-def chosen_elsewhere(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """The recipe for each class and its accuracy there, chosen by the other classes: leave one out.
+def by_class(predictions: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Accuracy per photo of each method (column) for each class (index)."""
+    votes = {name: vote(table) for name, table in predictions.items()}
+    right = {name: (predicted(own) == own["true"]).groupby(own["true"]).mean() for name, own in votes.items()}
+    return pd.DataFrame(right).rename_axis("class")
 
-    accuracy: of each recipe (column) on new collections of each class (index).
+
+def chosen_elsewhere(predictions: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """For each class the recipe that is best for the other classes (leave one out), and all photos as it predicts them.
+
+    predictions: by recipe. The first table is `by_class` with the columns recipe and value, its accuracy for the class.
     """
+    accuracy = by_class(predictions)
     recipes = [accuracy.drop(index=name).mean().idxmax() for name in accuracy.index]
-    values = [accuracy.loc[name, recipe] for name, recipe in zip(accuracy.index, recipes, strict=True)]
-    return pd.DataFrame({"recipe": recipes, "value": values}, accuracy.index)
-
-
-def by_class(predictions: pd.DataFrame) -> pd.Series:
-    """Accuracy per photo of each class, the index."""
-    votes = vote(predictions)
-    return (predicted(votes) == votes["true"]).groupby(votes["true"]).mean().rename_axis("class")
-
-
-def of_chosen(predictions: dict[str, pd.DataFrame], recipe: pd.Series) -> pd.DataFrame:
-    """Each class's photos as predicted by the recipe chosen for it (`chosen_elsewhere`); predictions: by recipe."""
-    own = [predictions[name][predictions[name]["true"] == true] for true, name in recipe.items()]
-    return pd.concat(own, ignore_index=True)
+    chosen = list(zip(accuracy.index, recipes, strict=True))
+    choice = accuracy.assign(recipe=recipes, value=[accuracy.loc[key] for key in chosen])
+    rows = [predictions[recipe][predictions[recipe]["true"] == name] for name, recipe in chosen]
+    return choice, pd.concat(rows, ignore_index=True)
 
 
 def scores(predictions: dict[str, pd.DataFrame], protocol: str, pooled: str = "") -> pd.DataFrame:
