@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import simplejpeg
-from helpers import colour_net, halves, patch_table
+from helpers import colour_net, halves, patch_table, save
 from scipy.special import log_softmax
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
@@ -29,15 +28,17 @@ def model() -> Model:
     return Model(net, CLASSES, 48, "0..255", {"dataset": "simulated x", "kind": "grid"})
 
 
+def photographed(folder: Path, *colours: tuple) -> pd.DataFrame:
+    """A catalogue of four photos, of two colours by turns and so by two cameras."""
+    paths = [str(save(folder / f"{i}.jpg", halves(colour, colour))) for i, colour in enumerate(colours * 2)]
+    others = dict.fromkeys(["brand", "device", "scene", "collection"], pd.NA)
+    names = {"path": paths, "photo": [f"{i}.jpg" for i in range(4)], "camera_model": CLASSES * 2}
+    return pd.DataFrame({**names, "dataset": "simulated x", **others})
+
+
 @pytest.fixture
 def catalogue(tmp_path) -> pd.DataFrame:
-    """Four photos, of blue and red cameras by turns."""
-    paths = [tmp_path / f"{i}.jpg" for i in range(4)]
-    for path, colour in zip(paths, [BLUE, RED] * 2, strict=True):
-        path.write_bytes(simplejpeg.encode_jpeg(halves(colour, colour), 95))
-    others = dict.fromkeys(["brand", "device", "scene", "collection"], pd.NA)
-    names = {"path": list(map(str, paths)), "photo": [path.name for path in paths]}
-    return pd.DataFrame({**names, "dataset": "simulated x", "camera_model": CLASSES * 2, **others})
+    return photographed(tmp_path, BLUE, RED)
 
 
 def strict_plan(table: pd.DataFrame) -> planning.Plan:
@@ -228,11 +229,7 @@ def test_limits_are_those_of_each_folds_known_validation_photos_only():
 
 def test_the_limit_in_a_model_file_is_that_of_validation_photos(model, catalogue, tmp_path):
     """Test photos are less certain than all of validation, so a limit that refuses hardly any of these refuses all."""
-    paths = [tmp_path / f"dull-{i}.jpg" for i in range(4)]
-    for path, row in zip(paths, catalogue["camera_model"], strict=True):
-        colour = np.array({"Cold_Blue": BLUE, "Warm_Red": RED}[row]) // 4 + 90
-        path.write_bytes(simplejpeg.encode_jpeg(halves(colour, colour), 95))
-    dull = catalogue.assign(path=list(map(str, paths)), photo=[path.name for path in paths])
+    dull = photographed(tmp_path / "dull", *(np.array(colour) // 4 + 90 for colour in (BLUE, RED)))
     val = catalogue.assign(camera_model=[*CLASSES, CLASSES[0], CLASSES[0]])  # one is wrong, so no answer is certain
     shown = {"test": dull, "unknown": dull.iloc[:2], "val": val}
     facts, rates = open_set.limits(model, shown, tmp_path, "confidence", 0.05, seed=0)
