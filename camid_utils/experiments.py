@@ -74,7 +74,7 @@ def listed() -> pd.DataFrame:
 
     Columns: notebook (number), label, level ("patch" or "photo": what its network sees), table2 (row of the paper's
     Table 2), baseline and claim (ids, separated by spaces), panel (of the summary figure, and its role there), readme
-    (row of the README's table).
+    (row of the README's table of results; "methods": in its first table).
     """
     return pd.read_csv(files(__package__) / "experiments.csv", dtype=str, keep_default_na=False, index_col="id")
 

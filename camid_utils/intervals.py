@@ -215,10 +215,13 @@ def verdict(low: float, high: float) -> str:
 def formatted(rows: pd.DataFrame, unit: str | None = None, value: str = "value", ends: str = "") -> list[str]:
     """The number of each row with its 95 % interval, as text: columns `value`, `<ends>low` and `<ends>high`.
 
-    unit: one of FORMATS; None takes "" for rows whose `metric` is the log loss and "%" for others.
+    unit: one of FORMATS; None takes "" for rows whose `metric` is the log loss and "%" for others. A share whose ends
+    are equal is of too few devices to resample, and has no interval.
     """
     units = [unit] * len(rows)
     if unit is None:
         units = ["" if metric == "log loss" else "%" for metric in rows.get("metric", units)]
     numbers = rows[[value, f"{ends}low", f"{ends}high"]].to_numpy(float)
-    return [FORMATS[own].format(*(100 * row if own else row)) for own, row in zip(units, numbers, strict=True)]
+    texts = [FORMATS[own].format(*(100 * row if own else row)) for own, row in zip(units, numbers, strict=True)]
+    empty = (numbers[:, 1] == numbers[:, 2]) & (np.array(units) == "%")
+    return [text.split(" (")[0] + " (no interval)" if none else text for text, none in zip(texts, empty, strict=True)]

@@ -128,7 +128,7 @@ FIGURES = {
     "fingerprint_crops": lambda n: scores.fingerprint_crops(dict.fromkeys(PHONES[: min(n, 8)], NOISE), NOTE),
     "energies": lambda n: scores.energies(pairs(), NOTE, 60),
     "known_and_unknown": lambda n: scores.known_and_unknown(KNOWN, KNOWN[:1], NOTE),
-    "reliability": lambda n: scores.reliability(experiments(n, 2), NOTE),
+    "reliability": lambda n: scores.reliability(experiments(min(n, 5), 2).assign(n=72), NOTE),
     "roc_curves": lambda n: scores.roc_curves({f"curve {i}": ROC for i in range(min(n, 4))}, NOTE),
     "class_counts": lambda n: photographs.class_counts(catalogue(n)),
     "class_counts and published ones": lambda n: photographs.class_counts(catalogue(n).assign(dataset="FloreView")),

@@ -108,7 +108,7 @@ def test_robustness_compares_each_run_with_the_first_under_the_same_degradation(
     assert shown["verdict"].tolist() == ["", *["undecided"] * 3, "", "higher", "undecided", "higher"]
     stores = {robustness.CONDITIONS["traces destroyed"]: cast}
     rows = robustness.without_traces({"crops": trained, "squashed": result}, lambda label, how: stores.get(how, store))
-    assert rows["group"].tolist() == ["intact", "traces destroyed", "content alone"] * 2
+    assert rows["group"].tolist() == ["intact", "traces destroyed", "coarse content only"] * 2
     assert rows["change"].tolist() == pytest.approx([0, -2 / 3, 0] * 2) and rows["change_high"][1] < 0
     assert rows["verdict"].tolist() == ["", "lower", "undecided", "", UNTRAINED, UNTRAINED]
 

@@ -16,7 +16,7 @@ from ..models import Model, to_input
 from ..patches import Store
 
 INTACT = "intact"
-CONDITIONS = {INTACT: "scale 1", "traces destroyed": "traces 0.5 90", "content alone": "traces 0.125 95"}
+CONDITIONS = {INTACT: "scale 1", "traces destroyed": "traces 0.5 90", "coarse content only": "traces 0.125 95"}
 
 
 def best_on_validation(metrics: pd.DataFrame, names: list[str]) -> str:

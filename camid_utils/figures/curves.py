@@ -57,7 +57,7 @@ def rate_curves(runs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) -
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
     for i, (name, (steps, epochs)) in enumerate(runs.items()):
         style = dict(color=SERIES[i], ls=DASHES[i], label=name, lw=1.7)
-        left.plot(steps["step"], steps["loss"].rolling(max(3, len(steps) // 30), min_periods=1).median(), **style)
+        left.plot(steps["step"], steps["loss"].rolling(max(3, len(steps) // 30)).median(), **style)
         right.plot(epochs["epoch"], epochs["val_accuracy"], marker=MARKERS[i], ms=5, **style)
     left.set(xlabel="step", ylabel="training loss, running median", yscale="log")
     _plain_numbers(left.yaxis, *left.get_ylim())

@@ -56,15 +56,20 @@ def _strips(kinds: dict[str, pd.Series], limit: float, title: str, note: str) ->
 
 
 def reliability(rows: pd.DataFrame, note: str) -> plt.Figure:
-    """Accuracy by predicted probability (calibration.reliability): on the diagonal where probabilities are right."""
-    fig, ax = plt.subplots(figsize=(5.4, 4.4))
-    ax.plot([0, 1], [0, 1], color="0.8", lw=0.8, zorder=0)
-    for i, (name, own) in enumerate(rows.groupby("name", sort=False)):
-        label = f"{name} (n = {own['n'].sum():,})" if "n" in own else name
-        ax.vlines(own["confidence"], own["low"], own["high"], color=SERIES[i], lw=1.6)
-        ax.plot(own["confidence"], own["value"], MARKERS[i], ls=DASHES[i], color=SERIES[i], lw=1.2, label=label)
-    ax.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy; bars: 95 % intervals")
-    ax.set_xlabel("mean predicted probability; each marker a fifth of the photos")
+    """Accuracy (filled) and mean probability (hollow) of groups of answers by their probability; equal if it is right.
+
+    rows: of calibration.reliability, where each name's groups go from the least to the most probable answers.
+    """
+    fig, ax = plt.subplots(figsize=(6.4, 4.2))
+    tables = list(rows.groupby("name", sort=False))
+    for i, (name, own) in enumerate(tables):
+        x, look = np.arange(1, len(own) + 1) + 0.2 * (i - (len(tables) - 1) / 2), dict(color=SERIES[i], ls="")
+        ax.vlines(x, own["low"], own["high"], color=SERIES[i], lw=1.6)
+        ax.plot(x, own["confidence"], MARKERS[i], mfc="white", ms=8, **look)
+        ax.plot(x, own["value"], MARKERS[i], label=f"{name} ({own['n'].sum():,} answers)", **look)
+    ax.set(ylim=(0, 1.04), ylabel="accuracy (filled, 95 % interval)\nand mean probability (hollow)")
+    ax.set_xticks(places := range(1, rows.groupby("name").size().max() + 1), places)
+    ax.set_xlabel("groups of equal size, from the least to the most probable answers")
     return heading(fig, "Reliability of the probabilities", note, legend_of=ax)
 
 

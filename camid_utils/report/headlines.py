@@ -54,7 +54,8 @@ def _cells(folder: Path) -> pd.DataFrame:
     Columns: experiment (its label), split, paper, ours (per patch also per photo), content (content alone, per photo,
     in the same test), tested.
     """
-    rows, cells = _headlines(folder), []
+    rows, numbers, cells = _headlines(folder), listed()["readme"], []
+    rows = rows[rows["experiment"].map(numbers) != "methods"]
     photo = accuracy_rows(read_tables(folder / "metrics"), "photo")
     contents = photo[photo["label"].str.contains("content alone")]
     for _, row in rows.iterrows():
@@ -68,8 +69,8 @@ def _cells(folder: Path) -> pd.DataFrame:
         tested += f" from {row['collections']} collections" if row["protocol"] == "collection" else ""
         content = next(iter(formatted(beside)), "-")
         cells.append([row["label"], f"`{row['protocol']}`", paper, ours, content, f"{tested}, {row['dataset']}"])
-    numbers = rows["experiment"].map(listed()["readme"]).astype(int)
-    return pd.DataFrame(cells, numbers, ["experiment", "split", "paper", "ours", "content", "tested"], dtype=object)
+    index = rows["experiment"].map(numbers).astype(int)
+    return pd.DataFrame(cells, index, ["experiment", "split", "paper", "ours", "content", "tested"], dtype=object)
 
 
 def _both(real: pd.Series, simulated: pd.Series) -> pd.Series:
