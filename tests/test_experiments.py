@@ -164,6 +164,9 @@ def test_another_notebooks_experiment_is_read_as_it_was_left(run, study):
     assert intervals.difference(found.test(), left.test()) == (0, 0, 0, 1)
     with pytest.raises(FileNotFoundError, match="03_metrics.csv: run notebook 03 first"):
         tables.metrics_of(study, "03")
+    (study.results / "predictions" / f"{NAME}.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=f"{NAME}.parquet: run notebook 02 first"):
+        experiments.load_experiment(study, NAME)
 
 
 def test_photographs_are_simulated_where_no_folder_is_given(study, monkeypatch):

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from camid_utils import catalogues, datasets
 from camid_utils.photos import MAX_PIXELS, degrade, jpeg_header, quantisation_tables, read_noted, read_photo
 
 
@@ -315,5 +316,20 @@ def test_flipped_bits_give_a_photo_or_an_error_that_names_the_file(tmp_path, exa
         else:
             assert photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3
             assert photo.shape[0] * photo.shape[1] <= MAX_PIXELS
+
+    check()
+
+
+@pytest.mark.parametrize("examples", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_any_bytes_are_left_out_by_the_catalogue(tmp_path, examples):
+    (tmp_path / "Nikon_D70_0_2.JPG").write_bytes(jpeg())
+
+    @settings(max_examples=examples, deadline=None)
+    @given(st.binary(max_size=400), st.booleans())
+    def check(data, start):
+        (tmp_path / "Nikon_D70_0_1.JPG").write_bytes((b"\xff\xd8\xff" if start else b"") + data)
+        catalogue = datasets.load_dresden(tmp_path)
+        assert [os.path.basename(path) for path in catalogue["path"]] == ["Nikon_D70_0_2.JPG"]
+        assert len(catalogues.left_out(catalogue)) == 1
 
     check()

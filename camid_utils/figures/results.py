@@ -113,7 +113,7 @@ def robustness(rows: pd.DataFrame, title: str, note: str) -> plt.Figure:
             ax.vlines(x, own["low"], own["high"], color=SERIES[i], lw=1.3)
             ax.plot(x, own["value"], MARKERS[i], ls=DASHES[i], color=SERIES[i], ms=5, lw=1.3, label=model)
         ax.set(xlabel=kind, xticks=range(len(settings)), xticklabels=settings, xmargin=0.15)
-    axes[0, 0].set(ylabel="accuracy per test photo", ylim=(0, 1.03 * rows["high"].max()))
+    axes[0, 0].set(ylabel="accuracy per test photo", ylim=(0, 1.03 * max(0.1, rows["high"].max())))
     return heading(fig, title, f"{note}; bars: 95 % intervals{photo_range(rows)}", legend_of=axes[0, 0])
 
 
