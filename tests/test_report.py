@@ -491,9 +491,9 @@ def test_the_readme_leads_with_real_photographs_and_never_puts_a_simulated_figur
         headlines.filled("# Title\n", tmp_path)
 
 
-METHODS = {"EfficientNet, native crops": "crops", "EfficientNet, squashed": "squashed",
+METHODS = {"EfficientNet on native crops": "crops", "EfficientNet on squashed photos": "squashed",
            "CameraConvNet": "cameraconvnet", "colour residuals": "colour", "residual features": "residual",
-           "file header": "header",
+           "header alone": "header",
            "content alone": "content"}  # fmt: skip
 
 
