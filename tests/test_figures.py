@@ -109,6 +109,13 @@ def camera_map(n: int, leader: int = 0):
     return photographs.camera_map(np.zeros((300, 400, 3), np.uint8), corners, np.log(probabilities), PHONES[:n], NOTE)
 
 
+def areas(n: int) -> pd.DataFrame:
+    """Areas under the ROC of n steps under four conditions."""
+    table = pd.DataFrame([(step, f"JPEG quality {q}") for step in PHONES[:n] for q in (95, 90, 70, 50)])
+    table = table.set_axis(["step", "condition"], axis=1)
+    return table.assign(value=0.75, low=0.625, high=0.875, verdict="higher")
+
+
 FIGURES = {
     "summary": lambda n: results.summary(changes()),
     "learning_curves": lambda n: curves.learning_curves({f"run {i}": epochs() for i in range(min(n, 5))}, NOTE),
@@ -124,11 +131,13 @@ FIGURES = {
     "intervals in groups": lambda n: results.intervals(
         experiments(n, 2).assign(plateau=lambda rows: rows.index % 3 > 0), "Test accuracy", NOTE, zero=1 / n
     ),
+    "interval_matrix": lambda n: results.interval_matrix(areas(n), "step", "condition", "Traces", NOTE, "AUROC"),
     "robustness": lambda n: results.robustness(experiments(4, min(n, 4)), "Degradations", NOTE),
     "fingerprint_crops": lambda n: scores.fingerprint_crops(dict.fromkeys(PHONES[: min(n, 8)], NOISE), NOTE),
     "energies": lambda n: scores.energies(pairs(), NOTE, 60),
     "known_and_unknown": lambda n: scores.known_and_unknown(KNOWN, KNOWN[:1], NOTE),
     "reliability": lambda n: scores.reliability(experiments(min(n, 5), 2).assign(n=72), NOTE),
+    "tippett": lambda n: scores.tippett({name: np.linspace(-9, 9, n) for name in PHONES[:2]}, NOTE),
     "roc_curves": lambda n: scores.roc_curves({f"curve {i}": ROC for i in range(min(n, 4))}, NOTE),
     "class_counts": lambda n: photographs.class_counts(catalogue(n)),
     "class_counts and published ones": lambda n: photographs.class_counts(catalogue(n).assign(dataset="FloreView")),

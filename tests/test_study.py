@@ -442,6 +442,7 @@ def test_a_grid_gives_the_same_here_in_processes_and_on_a_cluster(notebooks, tmp
 def test_a_combination_that_fails_does_not_end_the_others(notebooks, tmp_path, capsys):
     notebooks(**{"02_second": METRICS})
     command = ["--profile", "small", "--only", "02", "--out", str(tmp_path / "out"), "--grid", "number=0,1"]
+    command += ["-p", f"data_dir={tmp_path}/data"]
     assert study.main(command) == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("FAILED number=0: 02_second: ZeroDivisionError")
     assert pd.read_csv(tmp_path / "out" / "headlines.csv")["number"].tolist() == [1]
@@ -462,6 +463,7 @@ def test_a_job_whose_worker_is_killed_goes_on_elsewhere(notebooks, tmp_path, clu
 
     threading.Thread(target=kill, daemon=True).start()
     command = ["--profile", "small", "--only", "02", "--out", str(tmp_path / "out"), "--grid", "seed=0"]
+    command += ["-p", f"data_dir={tmp_path}/data"]
     assert study.main([*command, "--cluster", cluster]) == 0
     assert len(set(seen.read_text().splitlines())) == 2
     assert (tmp_path / "out" / "seed=0" / "metrics" / "02_metrics.csv").is_file()
