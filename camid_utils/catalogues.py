@@ -34,8 +34,7 @@ READERS = 16  # threads: they wait for disks, not for processors
 
 def left_out(table: pd.DataFrame) -> pd.DataFrame:
     """The photos that a table of photos or patches leaves out, by file name: columns photo and reason."""
-    rows = [(str(row.get("path", row.get("photo"))), row["reason"]) for row in table.attrs.get("left_out", [])]
-    rows = [(Path(path).name, reason.replace(path, "").lstrip(": ")) for path, reason in rows]
+    rows = [(Path(row["photo"]).name, row["reason"]) for row in table.attrs.get("left_out", [])]
     return pd.DataFrame(rows, columns=["photo", "reason"])
 
 
@@ -98,25 +97,25 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Callable[[Pa
     if not found:
         kinds = Counter(shown(file.suffix) or "no extension" for file in files).most_common(5)
         there = ", ".join(f"{count} {suffix}" for suffix, count in kinds) or "nothing"
-        reasons = "".join(f"\n  {row['path']}: {row['reason']}" for row in unusable[:3])
+        reasons = "".join(f"\n  {row['photo']}: {row['reason']}" for row in unusable[:3])
         reasons = f"\nLeft out, the first of {len(unusable)}:{reasons}" if reasons else ""
         there = f"no usable photo in the {name} layout under {shown(root)} (it holds {there})"
         raise FileNotFoundError(f"{there}. Expected:\n{layout}{reasons}")
     table = pd.DataFrame(found).sort_values("path", ignore_index=True)
-    first = table.groupby("key")["path"].transform("first")
-    copy = table["path"] != first
-    unusable += table.assign(reason="another copy of " + first).loc[copy, ["path", "reason"]].to_dict("records")
+    first = table.groupby("key")["photo"].transform("first")
+    copy = table["photo"] != first
+    unusable += table.assign(reason="another copy of " + first).loc[copy, ["photo", "reason"]].to_dict("records")
     table = table.loc[~copy, COLUMNS].reset_index(drop=True)
     table["dataset"] = f"simulated {name}" if (root / SIMULATED).is_file() else name
     table["collection"] = table["collection"].fillna(table["dataset"])
     table = table.astype({column: "string" for column in table} | {"width": "int64", "height": "int64"})
-    table.attrs["left_out"] = sorted(unusable, key=lambda row: row["path"])
+    table.attrs["left_out"] = sorted(unusable, key=lambda row: row["photo"])
     table.attrs["skipped"] = dict(sorted(Counter(row["skip"] for row in rows if "skip" in row).items()))
     return table
 
 
 def list_files(root: str | Path) -> tuple[list[Path], list[dict]]:
-    """All files under `root` but LITTER, relative and sorted, and the folders that cannot be opened: path, reason."""
+    """All files under `root` but LITTER, relative and sorted, and the folders that cannot be opened: photo, reason."""
     files, errors, seen = [], [], set()
     for folder, subfolders, names in os.walk(root, followlinks=True, onerror=errors.append):
         real = os.path.realpath(folder)
@@ -127,7 +126,8 @@ def list_files(root: str | Path) -> tuple[list[Path], list[dict]]:
         subfolders[:] = sorted(name for name in subfolders if not LITTER.match(name))
         relative = Path(os.path.relpath(folder, root))
         files += [relative / name for name in names if not LITTER.match(name)]
-    closed = [{"path": shown(error.filename), "reason": "this folder cannot be opened"} for error in errors]
+    closed = [{"photo": shown(os.path.relpath(error.filename, root)), "reason": "this folder cannot be opened"}
+              for error in errors]  # fmt: skip
     return sorted(files), closed
 
 
@@ -137,7 +137,7 @@ def shown(path: str | Path) -> str:
 
 
 def _read(root: Path, photo: Path, label: Callable[[Path], tuple | str]) -> dict:
-    """A photo's row of the catalogue, or path and reason if it cannot be used, or a file's kind if it is skipped."""
+    """A photo's row of the catalogue, or its name and the reason if it is not usable, or a file's kind if skipped."""
     if kind(photo) != "photo":
         return {"skip": kind(photo)}
     path, known = os.path.join(root, photo), {}
@@ -162,4 +162,4 @@ def _read(root: Path, photo: Path, label: Callable[[Path], tuple | str]) -> dict
         reason = "its name is not valid Unicode"
     except ValueError as error:
         reason = str(error)
-    return {"path": shown(path), **known, "reason": reason}
+    return {"photo": shown(photo), **known, "reason": reason}

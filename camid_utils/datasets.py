@@ -100,11 +100,11 @@ def load_photographs(
     layout = "  ROOT/Nikon_D90/Nikon_D90_0_000.jpg    as `python -m camid_utils.download photographs --to ROOT` does"
     catalogue = read_catalogue(root, f"{PUBLIC} by {role}s" if role else PUBLIC, layout, label)
     missing = [
-        {"path": str(root / row.file), "camera_model": row.camera_model, "reason": "it is missing: download it again"}
+        {"photo": row.file, "camera_model": row.camera_model, "reason": "it is missing: download it again"}
         for row in wanted.itertuples()
         if not os.path.lexists(root / row.file)
     ]
-    catalogue.attrs["left_out"] = sorted(catalogue.attrs["left_out"] + missing, key=lambda row: row["path"])
+    catalogue.attrs["left_out"] = sorted(catalogue.attrs["left_out"] + missing, key=lambda row: row["photo"])
     return catalogue
 
 

@@ -20,7 +20,7 @@ from .planning import Plan
 from .project import commit, environment, resolve
 from .simulate import build
 
-PUBLIC_ROLES = {"dresden": "camera", "floreview": "phone", "public": None}  # whose place public photographs take
+PUBLIC_ROLES = {"dresden": "camera", "floreview": "phone", "public": None}  # of public photographs instead
 CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "p",
                     "photos", "photos_b", "plateau"]  # fmt: skip
 

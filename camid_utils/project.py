@@ -69,9 +69,9 @@ def environment() -> dict[str, str]:
 
 
 def write_run_record(out: Path, profile: str, parameters: dict, name: str, seconds: float, failure: str) -> None:
-    """run.json: what ran, with what, on what, for how long; entries of notebooks not run this time are kept.
+    """run.json: what ran, with what, on what, for how long. failure: why the notebook failed, or "".
 
-    failure: why the notebook failed, or "".
+    Entries of notebooks not run this time are kept, unless they ran with other parameters.
     """
     datasets, finished = out / "metrics" / "datasets.json", datetime.now(UTC).isoformat(timespec="seconds")
     entry = {"seconds": seconds, **commit(), "finished": finished, "failure": failure}
@@ -82,8 +82,9 @@ def write_run_record(out: Path, profile: str, parameters: dict, name: str, secon
         "datasets": json.loads(datasets.read_text(encoding="utf-8")) if datasets.is_file() else {},
         "environment": environment(),
     }
-    earlier = read_record(out).get("notebooks", {})  # as late as possible: other processes add their entries
-    record["notebooks"] = dict(sorted((earlier | {name: entry}).items()))
+    earlier = read_record(out)  # as late as possible: other processes add their entries
+    kept = earlier["notebooks"] if earlier.get("parameters") == parameters else {}
+    record["notebooks"] = dict(sorted((kept | {name: entry}).items()))
     write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
 
 

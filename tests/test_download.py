@@ -356,7 +356,7 @@ def test_the_check_finds_missing_and_changed_public_photographs(server, photogra
     data[-30] ^= 1  # the same size
     (server.folder / second).write_bytes(data)
     tables = check.findings(check.load(server.folder), server.folder)
-    assert tables.pop("left out by the study")["path"].tolist() == [first]
+    assert tables.pop("left out by the study")["photo"].tolist() == [first]
     assert tables.pop("not the listed content: remove the photo and download it again")["path"].tolist() == [second]
     assert not tables.keys() - {"cannot be decoded"}
 

@@ -199,8 +199,8 @@ def test_the_head_line_says_unknown_and_parts_differ(model, photos, tmp_path, ca
     assert (both["unknown"], both["parts_differ"], len(both["cameras"])) == (threshold == 0.999, limit == 0.1, 2)
     assert both["parts_statistic"] > 0.1 > red["parts_statistic"] and red["parts"] == []
     assert both["parts"] == [["left", "Cold_Blue"], ["right", "Warm_Red"]] * (limit == 0.1)
-    assert "5 % of 40 by known cameras were refused, 50 % of 19 by unknown" in err
-    assert "; 75 % of splices detected, 2 %" in err
+    assert "refused 5 % of their answers about 40" in err and "of 19 by others they named 50 %" in err
+    assert "; 75 % of splices were detected, 2 %" in err
 
 
 def test_litter_is_passed_over_and_what_is_skipped_is_counted(photos, model_file, capsys):

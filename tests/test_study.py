@@ -260,13 +260,15 @@ def test_a_kernel_listens_on_ports_where_sockets_cannot_be_files(tmp_path, monke
 def test_one_notebook_alone_keeps_the_record_of_the_others_and_may_end_early(notebooks, tmp_path):
     notebooks(**{"02_second": "from camid_utils.experiments import end_notebook\nend_notebook('no question here')"})
     out = tmp_path / "out"
-    project.write_run_record(out, "small", {}, "01_first", 7.5, "")
+    project.write_run_record(out, "small", study.read_parameters("small", []), "01_first", 7.5, "")
     assert study.main(["--profile", "small", "--only", "02", "--out", str(out)]) == 0
     assert "no question here" in outputs(out / "notebooks" / "02_second.ipynb")
     entries = read_record(out)["notebooks"]
     assert entries["01_first"]["seconds"] == 7.5 and entries["02_second"]["seconds"] > 0
     assert entries["02_second"]["failure"] == ""
     assert [p.name for p in (out / "notebooks").iterdir()] == ["02_second.ipynb"]
+    project.write_run_record(out, "small", {"number": 999}, "02_second", 7.5, "")
+    assert list(read_record(out)["notebooks"]) == ["02_second"]  # the other ran with other parameters
 
 
 def test_fresh_forgets_what_was_cut_trained_and_predicted(notebooks, tmp_path, monkeypatch):

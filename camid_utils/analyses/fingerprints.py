@@ -101,12 +101,12 @@ def pce(photo: np.ndarray, fingerprints: list[np.ndarray | None]) -> list[float]
 
 
 def _readable(paths: Iterable[str], left_out: list[dict]) -> Iterator[tuple[str, np.ndarray]]:
-    """Path and photo where it can be read; path and reason of the others are added to `left_out`."""
+    """Path and photo where it can be read; the others are added, with the reason, to `left_out`."""
     for path in paths:
         try:
             yield path, read_photo(path)
         except ValueError as error:
-            left_out.append({"path": path, "reason": str(error)})
+            left_out.append({"photo": path, "reason": str(error).removeprefix(f"{path}: ")})
 
 
 def fingerprints(catalogue: pd.DataFrame) -> pd.DataFrame:
@@ -149,7 +149,7 @@ def match(
     tasks = (joblib.delayed(pce)(_middle(degrade(photo, how), share), compared[path]) for path, photo in readable)
     found = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks)
     found = list(progress(found, total=len(photos), desc=f"matching {how}"))
-    photos = photos[~photos["path"].isin([row["path"] for row in left_out])].rename(columns={"device": "own"})
+    photos = photos[~photos["path"].isin([row["photo"] for row in left_out])].rename(columns={"device": "own"})
     devices = prints[["device", "camera_model"]].set_axis(["device", "model"], axis=1)
     table = photos[["photo", "own", "camera_model", "scene"]].astype(object).merge(devices, how="cross")
     table["pce"], table["same"] = np.ravel(found).astype(float), table["device"] == table["own"]

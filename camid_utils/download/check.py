@@ -73,7 +73,7 @@ def findings(photos: pd.DataFrame, folder: str | Path) -> dict[str, pd.DataFrame
     read = seen[seen["reason"] == ""]
     copies = read[["path"]].assign(same_as=read.groupby("pixels")["path"].transform("first"))
     tables |= {
-        "left out by the study": pd.DataFrame(photos.attrs.get("left_out", []), columns=["path", "reason"]),
+        "left out by the study": pd.DataFrame(photos.attrs.get("left_out", []), columns=["photo", "reason"]),
         "cannot be decoded": seen.loc[seen["reason"] != "", ["path", "reason"]],
         "duplicate pixels": copies.query("path != same_as"),
         "EXIF names another camera": other_cameras(seen),

@@ -226,11 +226,11 @@ def describe_model(model: Model) -> str:
     if "threshold" not in rates:
         return f'{text}. It always names one of them: no threshold for "none of the known cameras" was measured.'
     known, unknown = (f"{100 * rates[key]:.0f} %" for key in ("known_refused", "unknown_accepted"))
-    text += f". Test photos, of models trained like it without some cameras: {known} of {rates['photos']} by known"
-    text += f" cameras were refused, {unknown} of {rates['unknown_photos']} by unknown cameras accepted"
+    text += f". Models like it, trained without some cameras, refused {known} of their answers about {rates['photos']}"
+    text += f" test photos by cameras they knew; of {rates['unknown_photos']} by others they named {unknown}"
     if "splice_threshold" in rates:
         found, alarms = (f"{100 * rates[key]:.0f} %" for key in ("splice_detected", "splice_false_alarms"))
-        text += f"; {found} of splices detected, {alarms} of untouched photos called spliced"
+        text += f"; {found} of splices were detected, {alarms} of untouched photos called spliced"
     return f"{text}."
 
 

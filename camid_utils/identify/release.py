@@ -40,8 +40,9 @@ training photos has. Its probabilities are not likelihood ratios.
 By photo, with 95 % intervals, if it refused none. By the pixels alone, unless the size is named. `photo`: this
 classifier, on photos set aside. `collection`: other classifiers of the same recipe, on collections left out of their
 training, by bodies that training saw or not.
-Of {limit[photos]} test photos, classifiers that knew their camera refused {refused:.0f} %; of {limit[unknown_photos]}
-test photos, classifiers that did not know it named another for {accepted:.0f} %.
+Asked about {limit[photos]} test photos by cameras that they knew, classifiers of the same recipe refused to answer
+in {refused:.0f} % of cases; for {accepted:.0f} % of {limit[unknown_photos]} by cameras that they did not know, they
+named another.
 
 {reached}
 ## Trained on
