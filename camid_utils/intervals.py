@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import binomtest
 
+from . import published
 from .evaluation import class_names, predicted, vote, weighted_metrics
 
 METRIC_COLUMNS = [
@@ -32,7 +33,7 @@ MISSED = 0.1  # of bootstrap samples: where more of them lack what is measured, 
 def units(table: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     """The unit of each row of a table of predictions, and the units: one row per seed and photo.
 
-    Columns: seed, photo, camera_model, device, scene, collection, owner (of the collection, "owner/repository"), new
+    Columns: seed, photo, camera_model, device, scene, collection, owner (of the collection: published.owner), new
     (whether the collection is new to the network: in a test under that protocol). A photo of unknown scene is a scene
     of its own; photos of unknown devices count as one device of their model, those of unknown collections as one.
     """
@@ -43,8 +44,8 @@ def units(table: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     code, _ = pd.factorize(pd.MultiIndex.from_frame(known[["seed", "photo"]]), sort=True)
     found = known.iloc[np.unique(code, return_index=True)[1]].reset_index(drop=True)
     known = {name: found[name].fillna("") for name in ("camera_model", "device", "collection")}
-    owner = known["collection"].str.split("/").str[0]
-    return code, found.assign(**known, owner=owner, scene=found["scene"].fillna(found["photo"]))
+    known["owner"] = published.owner(known["collection"])
+    return code, found.assign(**known, scene=found["scene"].fillna(found["photo"]))
 
 
 def bootstrap_weights(found: pd.DataFrame, key: list[int], resamples: int = 1000) -> np.ndarray:

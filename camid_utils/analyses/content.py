@@ -7,7 +7,7 @@ the same things, in one collection, answered among these models. No content: fla
 import numpy as np
 import pandas as pd
 
-from .. import intervals
+from .. import intervals, published
 from ..evaluation import LOG_PROB, class_names, log_probabilities, predicted, vote, with_logits
 from ..identify.predict import size_key
 from ..planning import ANOTHER, SAME, Plan
@@ -35,6 +35,19 @@ def bodies(predictions: pd.DataFrame, table: pd.DataFrame, plans: list[Plan]) ->
     return pd.Series(np.where(same, SAME, ANOTHER), predictions.index, name="body")
 
 
+def room_seen(predictions: pd.DataFrame, table: pd.DataFrame, plans: list[Plan]) -> pd.Series:
+    """Whether training saw photos by the row's class from a collection with the same `room` (published "collections").
+
+    plans: of `table`, one per seed.
+    """
+    rooms = published.read("collections").dropna(subset="room").set_index("collection")["room"]
+    rows = pd.concat([table.iloc[plan.rows("train")].assign(seed=plan.seed) for plan in plans])
+    seen = set(zip(rows["seed"], rows["camera_model"], rows["collection"].map(rooms), strict=True))
+    room = predictions["collection"].map(rooms)
+    keys = zip(predictions["seed"], predictions["true"], room, strict=True)
+    return pd.Series([key in seen for key in keys], predictions.index) & room.notna()
+
+
 def no_content(table: pd.DataFrame, seed: int) -> Plan:
     """A plan for flat fields, all classes of which have photos enough: seeds 0 and 1 (and so on) are two folds.
 
@@ -59,13 +72,13 @@ def no_content(table: pd.DataFrame, seed: int) -> Plan:
 
 
 def brands(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Predictions of the brand, the column true, one row per photo: the probabilities of a brand's models are added."""
+    """Predictions of the brand, the column true, one row per photo: that of the model named has the highest."""
     votes = vote(predictions)
     names, logs = class_names(votes), log_probabilities(votes)
     brand_of = np.array([name.split("_")[0] for name in names])
     found = votes.drop(columns=[LOG_PROB + name for name in names]).assign(true=votes["brand"])
-    added = {LOG_PROB + brand: np.logaddexp.reduce(logs[:, brand_of == brand], axis=1) for brand in np.unique(brand_of)}
-    return found.assign(**added)
+    best = {LOG_PROB + brand: logs[:, brand_of == brand].max(axis=1) for brand in np.unique(brand_of)}
+    return found.assign(**best)
 
 
 def of_size(

@@ -19,7 +19,9 @@ TABLES = {
     "corpora": "phones, models, scenes and versions per photo of two more corpora: the papers named there",
     "others": "figures that other studies report, with their data and split",
     "photographs": "original photographs of cameras and phones in public repositories, with size and git blob name",
-    "collections": "these repositories: the commit that holds the photographs, and the licence it states",
+    "collections": "these repositories: the commit that holds the photographs, and the licence it states; owner: who "
+    "took them, if not the repository's owner; room: what several show, as one sees in the photos; mixed_device: what "
+    "the list takes for one device, but is several by versions of software and by sensor noise",
 }
 COUNTS = {"Dresden": "dresden_models", "FloreView": "floreview_models"}  # data set: the table of its counts
 CONVNET_PARAMETERS = 45_233_179  # CameraConvNet at 27 classes: the paper's Table 1
@@ -34,6 +36,16 @@ def photographs() -> pd.DataFrame:
     """The public photographs, a row each: what both tables say, and camera_model and device, which name the file."""
     table = read("photographs").merge(read("collections"), how="left", on="collection", validate="many_to_one")
     return table.join(table["file"].str.extract(r"(?P<camera_model>.+)/(?P<device>.+)_\d+\.jpg"))
+
+
+def owner(collections: pd.Series) -> pd.Series:
+    """Who took the photos of each collection: by its name, "owner/repository", unless the table names another."""
+    return collections.replace(_other_owners()).str.split("/").str[0]
+
+
+@cache
+def _other_owners() -> dict[str, str]:
+    return read("collections").dropna(subset="owner").set_index("collection")["owner"].to_dict()
 
 
 @cache
