@@ -228,7 +228,9 @@ def test_the_list_of_public_photographs_is_complete_and_agrees_with_itself():
     table = published.photographs()
     models = table.groupby("role")["camera_model"].nunique()
     assert len(table) == 1648 and models.to_dict() == {"camera": 23, "phone": 21}
-    assert table.drop(columns="block").notna().all(axis=None)
+    assert table.drop(columns=["block", "owner", "room", "mixed_device"]).notna().all(axis=None)
+    assert set(table["mixed_device"].dropna()) <= set(table["device"])
+    assert (table.dropna(subset="room").groupby("room")["collection"].nunique() > 1).all()
     assert (table["block"].isna() == (table["kind"] == "flat")).all()
     assert table["block"].dropna().isin(range(1, 9)).all() and table["file"].is_unique and table["blob"].is_unique
     assert table["blob"].str.fullmatch("[0-9a-f]{40}").all() and table["commit"].str.fullmatch("[0-9a-f]{40}").all()
