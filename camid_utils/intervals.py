@@ -217,7 +217,7 @@ def formatted(rows: pd.DataFrame, unit: str | None = None, value: str = "value",
     """The number of each row with its 95 % interval, as text: columns `value`, `<ends>low` and `<ends>high`.
 
     unit: one of FORMATS; None takes "" for rows whose `metric` is the log loss and "%" for others. A share whose ends
-    are equal is of too few devices to resample, and has no interval.
+    are equal has no interval: all bootstrap samples are alike, as of too few devices.
     """
     units = [unit] * len(rows)
     if unit is None:
