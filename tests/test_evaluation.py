@@ -217,6 +217,8 @@ def test_collections_of_one_owner_are_drawn_together_and_folds_are_no_repeats_ev
     found = intervals.units(table)[1].assign(new=True)
     owner = "owner " + found["camera_model"].str[:2]
     assert set(named["owner"]) == set(owner)
+    two = ["MicroPasts/arretonHoardData", "BritishMuseumDH/livia"]  # of one photographer
+    assert set(intervals.units(table.assign(collection=two[0]))[1]["owner"]) == {two[1].split("/")[0]}
     weights = intervals.bootstrap_weights(found.assign(owner=owner), [0], resamples=50)
     assert (pd.DataFrame(weights.T).groupby(owner).nunique() == 1).all(axis=None) and np.ptp(weights, axis=1)[1:].all()
     aside = pd.concat([found.assign(new=False, photo="the same", seed=seed) for seed in (0, 1)])
