@@ -89,7 +89,8 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Callable[[Pa
         error = NotADirectoryError if root.exists() else FileNotFoundError
         raise error(f"there is no folder {shown(root)} for the {name} photos. Expected:\n{layout}")
     files, unusable = list_files(root)
-    files = [file for file in files if file not in (Path(LISTING), Path(SIMULATED))]
+    simulated = any(file.name == SIMULATED for file in files)  # also of a folder above them
+    files = [file for file in files if file.name != SIMULATED and file != Path(LISTING)]
     with ThreadPoolExecutor(READERS) as pool:
         rows = list(pool.map(lambda file: _read(root, file, label), files))
     unusable += [row for row in rows if "reason" in row]
@@ -106,7 +107,7 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Callable[[Pa
     copy = table["photo"] != first
     unusable += table.assign(reason="another copy of " + first).loc[copy, ["photo", "reason"]].to_dict("records")
     table = table.loc[~copy, COLUMNS].reset_index(drop=True)
-    table["dataset"] = f"simulated {name}" if (root / SIMULATED).is_file() else name
+    table["dataset"] = f"simulated {name}" if simulated else name
     table["collection"] = table["collection"].fillna(table["dataset"])
     table = table.astype({column: "string" for column in table} | {"width": "int64", "height": "int64"})
     table.attrs["left_out"] = sorted(unusable, key=lambda row: row["photo"])

@@ -68,7 +68,19 @@ def load_floreview(root: str | Path, flat: bool = False) -> pd.DataFrame:
         scene = scene[0].upper() if scene else pd.NA
         return camera_model, device.upper(), scene, f"{camera_model}/{photo.name}".casefold()
 
-    return read_catalogue(root, "FloreView", FLOREVIEW_LAYOUT, label)
+    return _one_phone_each(read_catalogue(root, "FloreView", FLOREVIEW_LAYOUT, label))
+
+
+def _one_phone_each(catalogue: pd.DataFrame) -> pd.DataFrame:
+    """The catalogue without photos that lie in the folder of another phone than most photos of their device do."""
+    most = catalogue.groupby("device")["camera_model"].agg(lambda models: models.mode()[0])
+    right = catalogue["device"].map(most)
+    wrong = catalogue[catalogue["camera_model"] != right]
+    reasons = "other photos of this device are in the folder of " + right[wrong.index]
+    left_out = wrong[["photo", "camera_model"]].assign(reason=reasons).to_dict("records")
+    kept = catalogue.drop(index=wrong.index).reset_index(drop=True)
+    kept.attrs = catalogue.attrs | {"left_out": catalogue.attrs["left_out"] + left_out}
+    return kept
 
 
 def load_photographs(

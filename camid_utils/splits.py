@@ -93,7 +93,8 @@ def strictest(table: pd.DataFrame, protocol: str, seed: int, target: str = "came
             return candidate, reason and f"{reason}; used instead: {candidate}"
         else:
             reason = reason or f"{candidate} can split {count} of {table[target].nunique()} classes ({lost})"
-    raise ValueError(f"no protocol can split this table: two classes are needed. {lost}")
+    names = ", ".join(map(str, sorted(table[target].dropna().unique())))
+    raise ValueError(f"no protocol can split these photos: two classes are needed, here are {names or 'none'}. {lost}")
 
 
 def _units(table: pd.DataFrame, protocol: str, target: str) -> tuple[pd.DataFrame, np.ndarray]:

@@ -130,8 +130,12 @@ def check(notebooks: list[Path], parameters: dict) -> None:
         raise ValueError("data_dir must be a folder of its own, not one that contains the project")
     for name in known_parameters(notebooks).keys() & {name for name, value in parameters.items() if value}:
         if name.endswith("_root") and not (folder := resolve(parameters[name])).is_dir():
-            advice = f"name yours with -p {name}=FOLDER; `make photographs` downloads the public photographs"
+            advice = f"name yours with -p {name}=FOLDER"
+            if (data := name.removesuffix("_root")) in ("dresden", "floreview", "photographs"):
+                advice += f", or download it: python -m camid_utils.download {data} --to {folder}"
             raise ValueError(f"{name}: there is no folder {folder}: {advice}")
+        if name.endswith("_weights") and parameters[name] != "imagenet" and not resolve(parameters[name]).is_file():
+            raise ValueError(f"{name}: there is no file {resolve(parameters[name])}; give a .pth file, or imagenet")
         if name == "wandb_project":
             try:
                 import wandb
@@ -218,8 +222,12 @@ def publish(out: Path, profile: str) -> int:
 
     record = read_record(out)
     entries = record.get("notebooks", {})
-    if entries and (record["profile"], record["parameters"]) != (profile, read_parameters(profile, [])):
-        raise ValueError(f"{out} is a run of the profile {record['profile']}, or has other parameters than {profile}")
+    if entries and record["profile"] != profile:
+        raise ValueError(f"{out} is a run of the profile {record['profile']}, not of {profile}")
+    given, own = record.get("parameters", {}), read_parameters(profile, [])
+    other = sorted(name for name in given.keys() | own.keys() if given.get(name) != own.get(name))
+    if entries and other:
+        raise ValueError(f"{out} is a run with other parameters than the profile {profile}: {', '.join(other)}")
     names = [path.stem for path in find_notebooks()]
     wrong = [f"{name} did not run" for name in names if name not in entries]
     wrong += [f"{name} failed" for name, entry in entries.items() if entry["failure"]]
@@ -238,8 +246,10 @@ def publish(out: Path, profile: str) -> int:
     with exclusive_folder(PUBLISHED / profile) as new:
         new.mkdir()
         for part in COMPARED if profile == "default" else (*PARTS, *["model"] * (out / "model").is_dir()):
-            copy = shutil.copytree if (out / part).is_dir() else shutil.copy
-            copy(out / part, new / part)
+            if (out / part).is_dir():
+                shutil.copytree(out / part, new / part, ignore=shutil.ignore_patterns(".*"))  # what a kill left
+            else:
+                shutil.copy(out / part, new / part)
         for path in new.glob("predictions/[!.]*.parquet"):
             photo_predictions(path)
     headlines.update()

@@ -133,6 +133,20 @@ def test_photos_and_devices_are_counted_beside_the_published_numbers(tmp_path, m
     assert set(datasets.compare_with_published(table)["status"]) == {"as published"}
 
 
+def test_a_photo_in_the_folder_of_another_phone_is_left_out(tmp_path):
+    names = [f"Acer_Z/D01_L1S{i}C1.jpg" for i in range(3)] + ["Samsung_S9/D01_L2S1C1.jpg", "Samsung_S9/D02_L1S1C1.jpg"]
+    table = datasets.load_floreview(plant(tmp_path, names))
+    assert table["device"].tolist() == ["D01"] * 3 + ["D02"] and "L2S1" not in set(table["scene"])
+    assert reasons(table) == {"D01_L2S1C1.jpg": "other photos of this device are in the folder of Acer_Z"}
+
+
+def test_simulated_photos_are_never_taken_for_real_ones_even_deep_in_a_folder(tmp_path):
+    plant(tmp_path, ["simulated-dresden/Nikon_D70_0/Nikon_D70_0_1.JPG"])
+    assert set(datasets.load_dresden(tmp_path)["dataset"]) == {"Dresden"}
+    (tmp_path / "simulated-dresden" / catalogues.SIMULATED).touch()
+    assert set(datasets.load_dresden(tmp_path)["dataset"]) == {"simulated Dresden"}
+
+
 def test_floreview_is_read_in_both_layouts_natural_or_flat(tmp_path):
     phone = "Dataset/D27_DOOGEE_S96Pro"
     names = ["Nat/jpeg-h264/L1/S1/D27_L1S1C1.jpg", "Flat/jpeg-h264/D27_F1.jpg", "Nat/D27_L1S1C1.HEIC", "D27_L1S1C4.mp4"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import colour_net, noisy_predictions
 
-from camid_utils import catalogues, evaluation, experiments, intervals, planning, published
+from camid_utils import catalogues, evaluation, experiments, intervals, planning, published, splits
 from camid_utils.evaluation import log_probabilities
 from camid_utils.report import tables
 
@@ -149,6 +149,13 @@ def test_experiments_csv_agrees_with_itself_and_with_what_was_published():
     assert sorted(table["table2"][table["table2"] != ""].astype(int)) == list(range(len(published.read("table2"))))
     assert set(table["claim"].str.split().sum()) <= set(published.read("claims")["id"])
     assert tables.family("planted-content-scene") == "planted leak, content alone"  # its label without the test
+
+
+def test_experiments_csv_lists_each_test_that_other_data_may_allow():
+    """A profile's strictest test depends on its photos: a name that is missing would end the run after its training."""
+    names = "header phones-header cameraconvnet bondi content residual phones-content phones-residual".split()
+    tested = {f"{name}-{test}" for name in names for test in (*splits.LADDER, "collection")}
+    assert tested <= set(experiments.listed().index)
 
 
 def test_another_notebooks_experiment_is_read_as_it_was_left(run, study):

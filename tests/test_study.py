@@ -59,7 +59,7 @@ def test_the_command_line_overrides_a_profile_and_text_is_not_read_as_yaml(noteb
 
 
 WRONG = [  # what is given besides a profile and a folder, and what the error says
-    ("-p numbr=3", "no notebook has a parameter 'numbr': there are data_dir, dresden_root, flag, number, rate,"),
+    ("-p numbr=3", "no notebook has a parameter 'numbr': there are data_dir, dresden_root, efficientnet_weights,"),
     ("-p number", "-p number: write it as name=value"),
     ("-p number=three", "parameter number must be int, not 'three'"),
     ("-p number=true", "must be int"),
@@ -114,13 +114,15 @@ def test_slow_libraries_are_imported_only_where_they_are_needed(module):
     assert run.stdout.startswith("usage: ") == ("--help" in module)
 
 
-MISSING = "dresden_root: there is no folder /nowhere: name yours with -p dresden_root=FOLDER; `make photographs`"
+MISSING = "dresden_root: there is no folder /nowhere: name yours with -p dresden_root=FOLDER, or download it: python -m"
+WEIGHTS = "efficientnet_weights: there is no file /nowhere.pth; give a .pth file, or imagenet"
 
 
 @pytest.mark.parametrize(
     "assignment, tracker, message",
     [
         ("dresden_root=/nowhere", None, MISSING),
+        ("efficientnet_weights=/nowhere.pth", None, WEIGHTS),
         ("wandb_project=cameras", None, "wandb is not installed: pip install wandb"),
         ("wandb_project=cameras", ("online", False), "wandb has no key: `wandb login`, or set WANDB_API_KEY, or"),
         ("wandb_project=cameras", ("online", True), ""),
@@ -360,8 +362,11 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     changed["abc"].pop(0)
     published = study.PUBLISHED / "small"
     (published / "stale").mkdir(parents=True)
+    (out / "figures").mkdir(exist_ok=True)
+    (out / "figures" / ".123.a.png").touch()  # a killed run leaves it
     assert study.main([*command, "--publish"]) == 0
     assert sorted(path.name for path in published.iterdir()) == sorted(study.PARTS)
+    assert not list(published.rglob(".*"))
     assert read_record(published) == read_record(out)
     votes = pd.read_parquet(published / "predictions" / "name.parquet")  # the run itself keeps its patches
     assert votes[["photo", "patches"]].to_numpy().tolist() == [["p00000.jpg", 2], ["p00001.jpg", 2]]
@@ -381,7 +386,7 @@ def test_publishing_takes_a_finished_run_of_the_present_clean_commit(notebooks, 
     nbformat.write(notebook, source)
     assert "its code has changed since it ran" in refused()
     (study.PROFILES / "small.yaml").write_text("number: 4\n")
-    assert "has other parameters than small" in refused()
+    assert "other parameters than the profile small: number" in refused()
     assert "a run of the profile small" in refused("--profile", "odd")
     (study.PROFILES / "small.yaml").write_text("number: 3\n")
     now["clean"] = False

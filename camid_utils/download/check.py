@@ -39,6 +39,8 @@ def report(folder: str | Path) -> int:
 
 def load(folder: str | Path) -> pd.DataFrame:
     """The catalogue of a folder of public photographs, else in the layout, Dresden's or FloreView's, that fits more."""
+    if not expanded(folder).is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
     with suppress(FileNotFoundError):
         return datasets.load_photographs(folder, kind=None)
     found = []
@@ -47,7 +49,7 @@ def load(folder: str | Path) -> pd.DataFrame:
             found.append(loader(folder))
     if not found:
         layouts = f"{datasets.DRESDEN_LAYOUT}\nor FloreView's:\n{datasets.FLOREVIEW_LAYOUT}"
-        raise FileNotFoundError(f"no photos in {folder}. Expected Dresden's layout:\n{layouts}")
+        raise FileNotFoundError(f"no photos with such names in {folder}. Expected Dresden's layout:\n{layouts}")
     return max(found, key=len)
 
 
