@@ -350,6 +350,14 @@ def test_a_run_killed_ten_times_ends_with_the_same_bits(smoke, tmp_path):
     assert count == sum(len(list((smoke / name).glob("[!.]*"))) for name in ("metrics", "predictions", "figures"))
 
 
+@pytest.mark.slow
+def test_all_notebooks_run_where_only_scenes_are_new_and_a_crop_is_larger_than_all_patches(tmp_path):
+    """As in the profile paper: most FloreView phones are one device a model."""
+    finish(tmp_path, "-p", "strict_protocol=scene", "-p", "evaluate_patches=1")
+    found = pd.read_csv(tmp_path / "out" / "metrics" / "04_contrasts.csv")
+    assert set(found["protocol_a"]) == {"photo", "scene"} and "design-alike" not in set(found["a"])
+
+
 def test_plain_papermill_repeats_a_notebook_to_the_bit(smoke, tmp_path):
     written = [smoke / "figures" / "10_summary.png", smoke / "metrics" / "10_table2.csv"]
     before = [path.read_bytes() for path in written]
