@@ -89,7 +89,7 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Callable[[Pa
         error = NotADirectoryError if root.exists() else FileNotFoundError
         raise error(f"there is no folder {shown(root)} for the {name} photos. Expected:\n{layout}")
     files, unusable = list_files(root)
-    simulated = any(file.name == SIMULATED for file in files)  # also of a folder above them
+    marked = [file.parent for file in files if file.name == SIMULATED]
     files = [file for file in files if file.name != SIMULATED and file != Path(LISTING)]
     with ThreadPoolExecutor(READERS) as pool:
         rows = list(pool.map(lambda file: _read(root, file, label), files))
@@ -107,7 +107,13 @@ def read_catalogue(root: str | Path, name: str, layout: str, label: Callable[[Pa
     copy = table["photo"] != first
     unusable += table.assign(reason="another copy of " + first).loc[copy, ["photo", "reason"]].to_dict("records")
     table = table.loc[~copy, COLUMNS].reset_index(drop=True)
-    table["dataset"] = f"simulated {name}" if simulated else name
+    above = any((folder / SIMULATED).is_file() for folder in root.resolve().parents)
+    simulated = [above or any(Path(photo).is_relative_to(folder) for folder in marked) for photo in table["photo"]]
+    if any(simulated) and not all(simulated):
+        raise ValueError(
+            f"{shown(root)} has real photos and, in {shown(marked[0])}, simulated ones: name either folder"
+        )
+    table["dataset"] = f"simulated {name}" if any(simulated) else name
     table["collection"] = table["collection"].fillna(table["dataset"])
     table = table.astype({column: "string" for column in table} | {"width": "int64", "height": "int64"})
     table.attrs["left_out"] = sorted(unusable, key=lambda row: row["photo"])

@@ -23,7 +23,7 @@ DRESDEN_LAYOUT = """\
   ROOT/dresden.csv    the public listing, for the scenes (optional)"""
 FLOREVIEW_LAYOUT = """\
   ROOT/D27_DOOGEE_S96Pro/Nat/jpeg-h264/L1/S1/D27_L1S1C1.jpg    as published, or
-  ROOT/DOOGEE_S96Pro/D27_L1S1C1.jpg    one folder per phone: <Brand>_<Model>"""
+  ROOT/DOOGEE_S96Pro/D27_L1S1C1.jpg    one folder per phone: <Brand>_<Model>; D27 is one device everywhere"""
 PUBLIC = "public photographs"
 
 
@@ -72,14 +72,24 @@ def load_floreview(root: str | Path, flat: bool = False) -> pd.DataFrame:
 
 
 def _one_phone_each(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """The catalogue without photos that lie in the folder of another phone than most photos of their device do."""
-    most = catalogue.groupby("device")["camera_model"].agg(lambda models: models.mode()[0])
+    """The catalogue without photos that lie in the folder of another phone than most photos of their device do.
+
+    ValueError where no phone has more than half of a device's photos.
+    """
+    counts = catalogue.groupby(["device", "camera_model"]).size()
+    share = counts / counts.groupby("device").transform("sum")
+    most = share[share > 0.5].reset_index().set_index("device")["camera_model"]
+    if unclear := sorted(set(catalogue["device"]) - set(most.index)):
+        phones = ", ".join(counts[unclear[0]].index)
+        raise ValueError(
+            f"device {unclear[0]} is in the folders of several phones ({phones}): give each its own number"
+        )
     right = catalogue["device"].map(most)
     wrong = catalogue[catalogue["camera_model"] != right]
     reasons = "other photos of this device are in the folder of " + right[wrong.index]
-    left_out = wrong[["photo", "camera_model"]].assign(reason=reasons).to_dict("records")
+    left_out = catalogue.attrs["left_out"] + wrong[["photo", "camera_model"]].assign(reason=reasons).to_dict("records")
     kept = catalogue.drop(index=wrong.index).reset_index(drop=True)
-    kept.attrs = catalogue.attrs | {"left_out": catalogue.attrs["left_out"] + left_out}
+    kept.attrs = catalogue.attrs | {"left_out": sorted(left_out, key=lambda row: row["photo"])}
     return kept
 
 

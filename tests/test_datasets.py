@@ -138,13 +138,18 @@ def test_a_photo_in_the_folder_of_another_phone_is_left_out(tmp_path):
     table = datasets.load_floreview(plant(tmp_path, names))
     assert table["device"].tolist() == ["D01"] * 3 + ["D02"] and "L2S1" not in set(table["scene"])
     assert reasons(table) == {"D01_L2S1C1.jpg": "other photos of this device are in the folder of Acer_Z"}
+    with pytest.raises(ValueError, match=r"device D01 is in the folders of several phones \(Acer_Z, Samsung_S9\)"):
+        datasets.load_floreview(plant(tmp_path / "tie", [names[0], "Samsung_S9/D01_L2S1C1.jpg"]))
 
 
 def test_simulated_photos_are_never_taken_for_real_ones_even_deep_in_a_folder(tmp_path):
     plant(tmp_path, ["simulated-dresden/Nikon_D70_0/Nikon_D70_0_1.JPG"])
     assert set(datasets.load_dresden(tmp_path)["dataset"]) == {"Dresden"}
     (tmp_path / "simulated-dresden" / catalogues.SIMULATED).touch()
-    assert set(datasets.load_dresden(tmp_path)["dataset"]) == {"simulated Dresden"}
+    for root in (tmp_path, tmp_path / "simulated-dresden" / "Nikon_D70_0"):
+        assert set(datasets.load_dresden(root)["dataset"]) == {"simulated Dresden"}
+    with pytest.raises(ValueError, match="has real photos and, in simulated-dresden, simulated ones"):
+        datasets.load_dresden(plant(tmp_path, ["Nikon_D70_1_1.JPG"]))
 
 
 def test_floreview_is_read_in_both_layouts_natural_or_flat(tmp_path):
@@ -243,7 +248,8 @@ def test_the_list_of_public_photographs_is_complete_and_agrees_with_itself():
     models = table.groupby("role")["camera_model"].nunique()
     assert len(table) == 1648 and models.to_dict() == {"camera": 23, "phone": 21}
     assert table.drop(columns=["block", "owner", "room", "mixed_device"]).notna().all(axis=None)
-    assert set(table["mixed_device"].dropna()) <= set(table["device"])
+    assert set(table["mixed_device"].dropna()) == {"Apple_iPhone6_0"} <= set(table["device"])
+    assert set(table["room"].dropna()) == {"gallery", "library", "laboratory"}
     assert (table.dropna(subset="room").groupby("room")["collection"].nunique() > 1).all()
     assert (table["block"].isna() == (table["kind"] == "flat")).all()
     assert table["block"].dropna().isin(range(1, 9)).all() and table["file"].is_unique and table["blob"].is_unique

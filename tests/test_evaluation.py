@@ -310,6 +310,7 @@ def test_a_change_has_its_own_interval_and_a_verdict_is_undecided_where_it_inclu
     assert intervals.formatted(rows, "points", "change", "change_") == ["-10.0 (-20.0 to +0.0)"]
     one_each = pd.DataFrame({"value": [0.875], "low": 0.875, "high": 0.875})  # devices of two models, one each
     assert intervals.formatted(one_each) == ["87.5 % (no interval)"]
+    assert intervals.formatted(one_each.assign(value=np.nan, low=np.nan, high=np.nan)) == ["-"]
     cases = {(0.1, 0.2): "higher", (-0.2, -0.1): "lower", (-0.1, 0.0): "undecided", (0.0, 0.1): "undecided"}
     assert {ends: intervals.verdict(*ends) for ends in cases} == cases
 

@@ -1,7 +1,8 @@
-"""What photographs of the same places and things cannot tell: three tests that cannot be passed by knowing the content.
+"""What photographs of the same places and things cannot tell: three tests in which knowing the content helps little.
 
-New collections: the protocol collection (splits.split). Matched content: the test photos of models that photographed
-the same things, in one collection, answered among these models. No content: flat fields and white walls.
+New collections: the protocol collection (splits.split); some show a room that training saw (`room_seen`). Matched
+content: the test photos of models that photographed the same things, in one collection, answered among these models.
+No content: flat fields and white walls.
 """
 
 import numpy as np

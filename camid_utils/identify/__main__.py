@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m camid_utils.identify", description=__doc__)
     add = partial(parser.add_argument, type=named_path)
     add("photos", nargs="+", metavar="PHOTO", help="JPEG or PNG files, or folders of them")
-    default = "one that you trained on Dresden or FloreView, else the published one"
+    default = "one that you trained on FloreView, else the published one"
     add("--model", metavar="FILE", help=f"a model file (default: {default})")
     add("--map", metavar="OUT.png", help="draw which camera each part of it looks like")
     parser.add_argument("--json", action="store_true", help=JSON_HELP)

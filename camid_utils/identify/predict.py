@@ -235,7 +235,7 @@ def describe_model(model: Model) -> str:
 
 
 def default_model() -> Path:
-    """The newest model of photographs of your own (Dresden, FloreView), else PUBLISHED, else any other under data/.
+    """The newest model of photographs of your own (FloreView), else PUBLISHED, else any other under data/.
 
     An identifier of notebook 06 comes before the best network of notebook 04.
     """
