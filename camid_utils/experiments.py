@@ -21,7 +21,7 @@ from .planning import Plan
 from .project import commit, environment, resolve
 from .simulate import build
 
-PUBLIC_ROLES = {"dresden": "camera", "floreview": "phone", "public": None}  # of public photographs instead
+PUBLIC_ROLES = {"dresden": "camera", "floreview": "phone", "public": None}  # public photographs instead; None: all
 CONTRAST_COLUMNS = ["a", "protocol_a", "b", "protocol_b", "dataset", "level", "difference", "low", "high", "p",
                     "photos", "photos_b", "plateau"]  # fmt: skip
 

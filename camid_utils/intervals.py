@@ -223,8 +223,10 @@ def formatted(rows: pd.DataFrame, unit: str | None = None, value: str = "value",
     if unit is None:
         units = ["" if metric == "log loss" else "%" for metric in rows.get("metric", units)]
     numbers = rows[[value, f"{ends}low", f"{ends}high"]].to_numpy(float)
-    texts = [FORMATS[own].format(*(100 * row if own else row)) for own, row in zip(units, numbers, strict=True)]
-    alike = (numbers[:, 1] == numbers[:, 2]) & (np.array(units) == "%")
-    empty = alike | np.isnan(numbers[:, 1:]).any(axis=1)
-    texts = [text.split(" (")[0] + " (no interval)" if none else text for text, none in zip(texts, empty, strict=True)]
-    return ["-" if none else text for text, none in zip(texts, np.isnan(numbers[:, 0]), strict=True)]
+    texts = []
+    for own, row in zip(units, numbers, strict=True):
+        text = FORMATS[own].format(*(100 * row if own else row))
+        if (own == "%" and row[1] == row[2]) or np.isnan(row[1:]).any():
+            text = text.split(" (")[0] + " (no interval)"
+        texts.append("-" if np.isnan(row[0]) else text)
+    return texts

@@ -439,7 +439,7 @@ def test_the_report_compares_numbers_and_photos_and_shows_no_private_data(camera
 def test_a_folder_without_photos_is_an_error_that_shows_the_layouts(tmp_path, capsys):
     assert __main__.main(["check", str(tmp_path)]) == __main__.main(["check", str(tmp_path / "none")]) == 2
     told = capsys.readouterr().err
-    assert told.count("Nikon_D70_0_19445.JPG") == 1 and f"{tmp_path / 'none'} is no folder" in told
+    assert told.count("Nikon_D70_0_19445.JPG") == 1 and f"there is no folder {tmp_path / 'none'}" in told
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

@@ -87,7 +87,7 @@ def test_cells_are_small_and_prose_keeps_pace(path):
     assert 0.4 <= len(prose) / (len(code) + len(prose)) <= 0.65
     assert prose[0].source.startswith(f"# {int(number_of(path))}. ") and "| **Writes** |" in prose[0].source
     imports = [node for node in ast.walk(ast.parse("\n".join(others))) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert len(imports) <= 9
+    assert len(imports) <= 8
     source = "\n".join(others)
     assert not any(word in source for word in ("sys.path", "chdir", "\nclass ", "!pip", "%pip", "globals(", "exec("))
     assert source.count("\ndef ") + source.startswith("def ") <= 2

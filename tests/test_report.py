@@ -522,6 +522,17 @@ def test_the_readme_s_table_of_methods_says_what_notebook_09_found(method):
 
 
 @needs_results
+@pytest.mark.parametrize("words, body", [("another body", "another body"), ("a body that training saw", "known body")])
+def test_the_readme_s_table_of_the_tool_says_what_notebook_09_found(words, body):
+    rates = pd.read_csv(PROJECT / "results" / "photographs" / "metrics" / "09_unknown.csv")
+    rates = rates[(rates["rests_on"] == "pixels and size") & (rates["photos"] == f"new collections, {body}")]
+    asked = [f"known cameras {what}" for what in ("named correctly", "named wrongly", "refused")]
+    own = rates.set_index("question").loc[asked]
+    cells = ["{:.0f} % ({:.0f} to {:.0f})".format(*row) for row in 100 * own[["value", "low", "high"]].to_numpy()]
+    assert f"| by {words} ({own['n'].iloc[0]}) | {' | '.join(cells)} |" in headlines.README.read_text(encoding="utf-8")
+
+
+@needs_results
 def test_the_readme_says_what_the_published_results_say():
     """Where this fails: python -m camid_utils.report.headlines."""
     text = headlines.README.read_text(encoding="utf-8")

@@ -40,7 +40,7 @@ def report(folder: str | Path) -> int:
 def load(folder: str | Path) -> pd.DataFrame:
     """The catalogue of a folder of public photographs, else in the layout, Dresden's or FloreView's, that fits more."""
     if not expanded(folder).is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
+        raise FileNotFoundError(f"there is no folder {folder}")
     with suppress(FileNotFoundError):
         return datasets.load_photographs(folder, kind=None)
     found = []
