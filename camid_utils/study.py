@@ -123,19 +123,18 @@ def default_out(profile: str, parameters: dict) -> Path:
 
 
 def check(notebooks: list[Path], parameters: dict) -> None:
-    """Raise an error for what would fail after minutes of work: a missing folder of photos, a tracker without a key."""
+    """Raise an error for what would fail after minutes of work: a missing folder, weights, a tracker's key."""
     if parameters.get("seed", 0) < 0 or parameters.get("seeds", 1) < 1:
         raise ValueError("seed must be 0 or more, and seeds, their number, 1 or more")
     if PROJECT.is_relative_to(resolve(parameters.get("data_dir", "data")).resolve()):
         raise ValueError("data_dir must be a folder of its own, not one that contains the project")
-    for name in known_parameters(notebooks).keys() & {name for name, value in parameters.items() if value}:
+    known = known_parameters(notebooks)
+    for name in known.keys() & {name for name, value in parameters.items() if value}:
         if name.endswith("_root") and not (folder := resolve(parameters[name])).is_dir():
             advice = f"name yours with -p {name}=FOLDER"
             if (data := name.removesuffix("_root")) in ("dresden", "floreview", "photographs"):
                 advice += f", or download it: python -m camid_utils.download {data} --to {folder}"
             raise ValueError(f"{name}: there is no folder {folder}: {advice}")
-        if name.endswith("_weights") and parameters[name] != "imagenet" and not resolve(parameters[name]).is_file():
-            raise ValueError(f"{name}: there is no file {resolve(parameters[name])}; give a .pth file, or imagenet")
         if name == "wandb_project":
             try:
                 import wandb
@@ -144,6 +143,12 @@ def check(notebooks: list[Path], parameters: dict) -> None:
             online = wandb.setup().settings.mode in ("online", "shared")
             if online and not wandb.login(prompt=False, verify=False):
                 raise ValueError("wandb has no key: `wandb login`, or set WANDB_API_KEY, or WANDB_MODE=offline")
+    efficientnet = [f"efficientnet_{name}" for name in ("backbone", "weights") if f"efficientnet_{name}" in known]
+    if any(name in parameters for name in efficientnet):  # other weights than usual are read, or downloaded, once now
+        from .models import EfficientNetClassifier
+
+        given = {name.removeprefix("efficientnet_"): parameters.get(name, known[name]) for name in efficientnet}
+        EfficientNetClassifier(2, **given)
 
 
 def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> int:

@@ -195,6 +195,28 @@ def test_intervals_over_new_collections_cover_and_over_their_scenes_would_not():
     assert 0.9 * trials <= covered[0] <= trials and covered[1] < 0.8 * trials
 
 
+def by_owners(photos: list[int], rng: np.random.Generator) -> pd.DataFrame:
+    """Photos of new collections, as many for each owner; rates of correct answers vary as much as native crops' do."""
+    right = rng.random(sum(photos)) < np.repeat(rng.beta(0.6, 1.3, len(photos)), photos)
+    owners = np.repeat([f"owner{i}/photos" for i in range(len(photos))], photos)
+    table = pd.DataFrame({"collection": owners, "photo": [f"{i}.jpg" for i in range(len(owners))], "seed": 0})
+    table = table.assign(dataset="public", device="D", scene="S", camera_model=NAMES[0], true=NAMES[0])
+    return certain(table, np.where(right, NAMES[0], NAMES[1]))
+
+
+@pytest.mark.parametrize(
+    ("photos", "least", "most"),
+    [
+        ([240, 55, 42, *[30] * 8, 25, 24, 22, 19, 16, 10, 9, 8], 0.84, 0.96),  # the owners of new collections
+        ([240, 42, 55], 0.65, 0.84),  # those among them whose cameras training saw
+    ],
+)
+def test_intervals_over_few_owners_are_as_much_too_narrow_as_the_readme_says(photos, least, most):
+    rng, truth, trials = np.random.default_rng(0), 0.6 / 1.9, 150
+    rows = [accuracy(by_owners(photos, rng), "collection", resamples=200) for _ in range(trials)]
+    assert least <= np.mean([row["low"] <= truth <= row["high"] for row in rows]) <= most
+
+
 def test_seeds_that_are_folds_are_not_drawn_against_each_other():
     found = intervals.units(new_collections(np.full((13, 2), 0.5), np.random.default_rng(0)))[1]
     weights = intervals.bootstrap_weights(found.assign(scene="one"), [0], resamples=50)

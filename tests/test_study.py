@@ -115,7 +115,7 @@ def test_slow_libraries_are_imported_only_where_they_are_needed(module):
 
 
 MISSING = "dresden_root: there is no folder /nowhere: name yours with -p dresden_root=FOLDER, or download it: python -m"
-WEIGHTS = "efficientnet_weights: there is no file /nowhere.pth; give a .pth file, or imagenet"
+WEIGHTS = "/nowhere.pth is not a readable weights file (No such file or directory): give the path of a .pth file"
 
 
 @pytest.mark.parametrize(
