@@ -249,21 +249,18 @@ CONTENT = gap("content-scene+device", "cameraconvnet-scene+device", -0.2)
 RANDOM = gap("native", "random", 0)
 RECIPES = RANDOM | gap("range", "released", 0) | gap("matched", "released", 0)
 BASE, SCRATCH, ONE_FALLS = "design-base", "transfer-scratch-strict", [0.1] * 3 + [0.0] * 6
-ALIKE = gap("design-alike", SCRATCH, 0.1)
 CASES = [  # claim, changes that support it, that contradict it, that leave it undecided
     ("settings", {"02_rates": dict(left_start=[True, False, False])}, {"02_rates": dict(plateau=True)}, {}),
     ("holds-on-new", gap(*LEAK, 0.0) | PLANTED, gap(*LEAK, -0.2), gap(*LEAK, 0.0)),
     ("holds-on-new", gap(*LEAK, 0.0) | PLANTED, gap(*LEAK, -0.08), gap(*LEAK, -0.05) | PLANTED),
     ("learns-models", CONTENT, {LEAK[0]: (0.05, 0.02)}, {}),
     ("transfer-drops", {"transfer-released-patch": (0.2, 0.1)}, {"transfer-released-patch": (0.7, 0.1)}, {}),
-    ("transfer-unstable", {"03_epochs": dict(fall=0.1)}, {}, {"03_epochs": dict(fall=ONE_FALLS)}),
-    ("stable", {}, {"04_epochs": dict(fall=0.1)}, {"04_epochs": dict(seed=0)}),
-    ("filters-do-not-transfer", RANDOM | gap("matched", "random", 0), gap("native", "random", 0.2), RANDOM),
+    ("filters-do-not-transfer", gap("matched", "random", 0), gap("matched", "random", 0.2), gap("native", "random", 0)),
     ("filters-to-blame", RECIPES | gap("thawed", "released", 0.2), gap("range", "released", 0.2), RECIPES),
     ("fine-tuned", gap("thawed", "released", 0), gap("thawed", "released", 0.2), gap("thawed", "released", 0.05)),
     ("dresden-start-helps", gap("finetuned", "scratch", 0.1), gap("finetuned", "scratch", -0.1), {}),
     ("wide-margin", {"efficientnet-released": (0.8, 0.1)}, {"efficientnet-released": (0.3, 0.1)}, {}),
-    ("superior-network", ALIKE | gap("design-scratch", SCRATCH, 0.1), gap("design-scratch", SCRATCH, -0.1), ALIKE),
+    ("superior-network", gap("design-alike", SCRATCH, 0.1), gap("design-alike", SCRATCH, -0.1), {}),
     ("beats-scratch", gap("design-squashed", SCRATCH, 0.1), gap("design-squashed", SCRATCH, -0.1), {}),
     ("pretraining-wins", gap("design-scratch", BASE, -0.2), gap("design-scratch", BASE, 0.2), {}),
     ("generalises", gap("design-photo", BASE, 0.0), gap("design-photo", BASE, 0.2), {}),
@@ -306,8 +303,6 @@ def test_claims_about_the_authors_data_sets_are_not_tested_on_other_photographs(
         assert judged(public, claim) == judged(turned(public, many), claim) == CANNOT, claim
     assert ledger.judge(public, claim_of(public, "floreview-phones"))[0].endswith("; public photographs by phones")
     assert judged(public, "sensor-noise") == SUPPORTED
-    fall = gap("public-squashed-collection", "public-squashed-photo", -0.3)
-    assert judged(turned(public, fall), "generalises") == CONTRADICTED
     assert not ledger.ledger(public)["verdict"].str.startswith(MISSING).any()
 
 
@@ -328,7 +323,7 @@ def test_tables_of_epochs_get_the_plateau_of_their_run_and_the_largest_fall_of_e
     found = plant(tmp_path, {"04_metrics": {"plateau": short["plateau"]}, "04_epochs": jumps})
     assert found["04_epochs"]["fall"].tolist() == pytest.approx([0.1] * 3 + [0.0] * 6)
     assert not found["04_epochs"]["plateau"].any() and found["03_epochs"]["plateau"].all()
-    assert judged(found, "stable") == judged(found, "wide-margin") == UNDECIDED
+    assert judged(found, "wide-margin") == UNDECIDED
 
 
 PRINTED = [  # claim, experiment, a figure that agrees with the paper's, one that does not, one that leaves it open
@@ -348,6 +343,19 @@ def test_a_printed_figure_is_tested_only_on_nearly_all_the_real_photographs(
     assert judged(turned(real, {f"{IDS['notebook'][experiment]}_metrics": dict(classes=23)}), claim) == CANNOT
 
 
+CURVES = [  # claim, its table, the largest falls that support it, that contradict it, that leave it open
+    ("transfer-unstable", "03_epochs", dict(fall=0.1), {}, dict(fall=ONE_FALLS)),
+    ("stable", "04_epochs", {}, dict(fall=0.1), dict(seed=0)),
+]
+
+
+@pytest.mark.parametrize("claim, table, supports, contradicts, open_", CURVES)
+def test_the_authors_curves_are_tested_only_on_their_data(claim, table, supports, contradicts, open_, simulated, real):
+    for change, kind in ((supports, SUPPORTED), (contradicts, CONTRADICTED), (open_, UNDECIDED)):
+        assert judged(turned(real, {table: change}), claim) == kind
+        assert judged(turned(simulated, {table: change}), claim) == CANNOT
+
+
 def test_counts_and_sensor_noise_are_judged_on_real_photographs_only(simulated, real):
     assert judged(simulated, "floreview-phones") == judged(simulated, "sensor-noise") == CANNOT
     nan = float("nan")
@@ -363,7 +371,7 @@ def test_counts_and_sensor_noise_are_judged_on_real_photographs_only(simulated, 
         assert judged(turned(real, {table: columns}), claim) == kind, (claim, columns)
 
 
-AGREE = {"dresden-cameras", "network", "matches-dresden"}
+AGREE = {"dresden-cameras", "network", "matches-dresden", "web-page"}
 TURNED = [  # claim, its table, a change of the table that turns the finding
     ("dresden-photos", "dresden_models", lambda t: t.assign(photos=[*t["photos"][1:], 190])),
     ("dresden-cameras", "dresden_models", lambda t: t[1:]),
@@ -374,7 +382,7 @@ TURNED = [  # claim, its table, a change of the table that turns the finding
     ("best-model", "dresden_log", lambda t: t[t["epoch"] <= 100]),
     ("close-to-original", "others", lambda t: t.assign(figure=0.85)),
     ("matches-dresden", "table2", lambda t: t.assign(val_accuracy=[0.7, 0.3, 0.82])),
-    ("web-page", "phones", lambda t: t.assign(on_page=t["camera_model"])),
+    ("web-page", "page", lambda t: t.assign(brand_on_page=t["brand"][::-1].to_numpy())),
     ("network", "network", lambda t: t.assign(parameters=1)),
     *((claim, "disagreements", lambda t: t.assign(released=t["paper"]))
       for claim in ("printed-settings", "relu-head", "optimiser", "logged")),
@@ -396,7 +404,7 @@ def test_documents_settle_their_claims_without_any_results(tmp_path):
     assert judgements["verdict"].str.startswith(MISSING).equals(judgements["part"] == "empirical")
     assert ledger.counts(judgements) == (
         "Of 39 claims: 15 settled by documents, 24 evidence missing. "
-        "The documents contradict 12 of those that they settle."
+        "The documents contradict 11 of those that they settle."
     )
 
 

@@ -45,12 +45,12 @@ class EvidenceMissing(LookupError):
 
 
 def read(folder: str | Path) -> Evidence:
-    """Tables by name: `<name>.csv` of the folder, those of `published.TABLES`, and three that are made here.
+    """Tables by name: `<name>.csv` of the folder, those of `published.TABLES`, and four that are made here.
 
     01_datasets: datasets.json, one row per data set; its `name` is that of the authors' data set in whose place it is.
-    network: parameters of Table 1 with 27 classes, counted and published. phones: in alphabetical order (as in
-    training), their brand, and the name that the authors' page shows for each; it lists them in natural order,
-    "iPhone8Plus" before "iPhone12".
+    network: parameters of Table 1 with 27 classes, counted and published. phones: the authors' folders, with their
+    brand. page: those of EfficientNet, in alphabetical order (as in training), and what the authors' page shows for
+    each, name and brand; it lists them in natural order, "iPhone8Plus" before "iPhone12".
     Tables without the columns `dataset` and `plateau` take those of their notebook's metrics, the latter by experiment
     or run. Tables of epochs get a column `fall`: by how much the validation accuracy of this run and seed falls from
     one epoch to the next, at most.
@@ -74,10 +74,16 @@ def read(folder: str | Path) -> Evidence:
     with torch.device("meta"):  # shapes without numbers
         parameters = sum(p.numel() for p in CameraConvNet(27).parameters())
     network = pd.DataFrame({"parameters": [parameters], "published": published.CONVNET_PARAMETERS})
-    names = sorted(theirs["floreview_models"]["camera_model"])
-    natural = sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
-    phones = {"camera_model": names, "on_page": natural, "brand": [name.split("_")[0] for name in names]}
-    return tables | theirs | {"network": network, "phones": pd.DataFrame(phones)}
+    phones = theirs["floreview_models"][["camera_model"]].sort_values("camera_model", ignore_index=True)
+    phones["brand"] = phones["camera_model"].str.split("_").str[0]
+    page = phones.query("camera_model != 'Apple_iPhone14pro'").reset_index(drop=True)
+    natural = page.sort_values("camera_model", key=lambda names: names.map(_natural), ignore_index=True)
+    page = page.join(natural.set_axis(["on_page", "brand_on_page"], axis=1))
+    return tables | theirs | {"network": network, "phones": phones, "page": page}
+
+
+def _natural(name: str) -> list[int | str]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def find(evidence: Evidence, table: str, keys: Keys) -> pd.DataFrame:
