@@ -131,6 +131,8 @@ def run(
     network: the name under which training is kept; experiments that share it, and train alike, train once.
     plateau: whether the networks that it starts from had reached their plateau; if not, it has not reached its own.
     """
+    if name not in listed().index:
+        raise ValueError(f"experiments.csv has no row {name}: every experiment is listed there")
     if len(used := {plan.protocol for plan in plans}) > 1:
         raise ValueError(f"{name}: the seeds' plans follow different protocols ({', '.join(sorted(used))})")
     found, histories, tables = [], [], []

@@ -143,12 +143,11 @@ def check(notebooks: list[Path], parameters: dict) -> None:
             online = wandb.setup().settings.mode in ("online", "shared")
             if online and not wandb.login(prompt=False, verify=False):
                 raise ValueError("wandb has no key: `wandb login`, or set WANDB_API_KEY, or WANDB_MODE=offline")
-    efficientnet = [f"efficientnet_{name}" for name in ("backbone", "weights") if f"efficientnet_{name}" in known]
-    if any(name in parameters for name in efficientnet):  # other weights than usual are read, or downloaded, once now
+    names, every = ("efficientnet_backbone", "efficientnet_weights"), known_parameters()
+    if known.keys() & {*names} & parameters.keys():  # other weights than usual are read, or downloaded, once now
         from .models import EfficientNetClassifier
 
-        given = {name.removeprefix("efficientnet_"): parameters.get(name, known[name]) for name in efficientnet}
-        EfficientNetClassifier(2, **given)
+        EfficientNetClassifier(2, *(parameters.get(name, every[name]) for name in names))
 
 
 def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> int:

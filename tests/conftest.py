@@ -23,7 +23,7 @@ FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-ba
 PARAMETERS = {  # of two tiny notebooks
     "01_first": 'text: str = "as is"  # a comment\nresults_dir: str = ""\ndresden_root: str = ""\n'
     'wandb_project: str = ""\n'
-    'efficientnet_weights: str = "imagenet"\n',
+    'efficientnet_weights: str = "imagenet"\nefficientnet_backbone: str = "efficientnet_lite0"\n',
     "02_second": 'number: int = 1\nrate: float = 0.5\nflag: bool = True\ndata_dir: str = "data"\nseed: int = 0\n'
     'results_dir: str = ""\n',
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from unittest.mock import Mock
 
 import numpy as np
@@ -258,6 +259,11 @@ def test_errors_say_what_to_do(photos, model, model_file, tmp_path, monkeypatch,
         with pytest.raises(SystemExit):
             __main__.main(arguments)
         assert "an empty path" in capsys.readouterr().err
+    walk = partial(os.walk, topdown=True)
+    closed = PermissionError(13, "Permission denied", str(tmp_path / "empty" / "inside"))
+    monkeypatch.setattr(os, "walk", lambda root, onerror, **options: onerror(closed) or walk(root, **options))
+    assert __main__.main([str(tmp_path / "empty")]) == 2
+    assert "inside: this folder cannot be opened" in capsys.readouterr().err
     os.mkfifo(tmp_path / "empty" / "a.jpg")  # a folder's are skipped, as reading one would wait forever
     assert __main__.main([str(tmp_path / "empty")]) == 2 and "1 no regular file" in capsys.readouterr().err
     assert __main__.main([str(tmp_path / "empty" / "a.jpg"), *map(str, drawn[1:3])]) == 1

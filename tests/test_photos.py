@@ -112,7 +112,7 @@ BAD_FILES = {
     "layers missing": (three_scans(count=2)[:-2], "truncated JPEG"),
     "wrong sampling": (with_frame(11, b"\x12"), "Corrupt JPEG data"),
     "16 bits": (encoded(scene()[..., 0].astype(np.uint16), "PNG"), "16 bits per sample"),
-    "cut png": (encoded(scene(), "PNG")[:100], ""),
+    "cut png": (encoded(scene(), "PNG")[:100], "image file is truncated"),
     "png without its palette": (chunks("IHDR tRNS IDAT IEND"), "a damaged PNG"),
     "png with an empty profile": (chunks("IHDR PLTE IDAT iCCP IEND"), "a damaged PNG"),
 }

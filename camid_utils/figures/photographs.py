@@ -142,7 +142,7 @@ def split_map(catalogue: pd.DataFrame, parts: dict[str, pd.Series]) -> plt.Figur
             grid = grid.iloc[:, np.argsort(grid.notna().to_numpy().argmax(axis=0), kind="stable")]  # by device
             look = dict(cmap=ListedColormap(list(PARTS.values())), aspect="auto", interpolation="nearest")
             ax.imshow(grid, vmin=-0.5, vmax=3.5, **look)
-        sizes = ", ".join(f"{key} {(part == key).sum()}" for key in ("train", "val", "test"))
+        sizes = ", ".join(f"{one} {(part == one).sum()}" for one in ("train", "val", "test"))
         ax.set_title(f"{name}: {sizes}" + " (scenes unknown)" * grid.empty, fontsize=9)
     fig.legend([Patch(color=colour) for colour in PARTS.values()], PARTS, loc="outside lower center", ncols=4)
     return fig

@@ -26,7 +26,7 @@ def find_photos(arguments: list[Path]) -> tuple[list[Path], Counter, list[str]]:
     found, skipped, closed = {}, Counter(), []
     for path in arguments:
         names, unopened = catalogues.list_files(path) if os.path.isdir(path) else ([""], [])
-        closed += [f"{row['path']}: {row['reason']}" for row in unopened]
+        closed += [f"{row['photo']}: {row['reason']}" for row in unopened]
         for name in names:
             if name and not os.path.isfile(path / name):
                 skipped["no regular file"] += 1
