@@ -249,7 +249,10 @@ def publish(out: Path, profile: str) -> int:
         renew_prose(path, out)
     with exclusive_folder(PUBLISHED / profile) as new:
         new.mkdir()
-        for part in COMPARED if profile == "default" else (*PARTS, *["model"] * (out / "model").is_dir()):
+        parts = [*(COMPARED if profile == "default" else PARTS)]
+        if profile != "default" and (out / "model").is_dir():
+            parts.append("model")
+        for part in parts:
             if (out / part).is_dir():
                 shutil.copytree(out / part, new / part, ignore=shutil.ignore_patterns(".*"))  # what a kill left
             else:

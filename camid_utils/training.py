@@ -122,10 +122,12 @@ def fit(
                 best = {name: t.detach().clone() for name, t in net.state_dict().items()}
             ended, begun = _finished(history, settings), time.monotonic()
             if first and (ended or begun - wrote > cost * (1 / CHECKPOINTS - 1)):
-                checkpoints.save(folder, key, best, steps, history, *(() if ended else (net, opt)))
+                resumable = () if ended else (net, opt)
+                checkpoints.save(folder, key, best, steps, history, *resumable)
                 wrote, cost = time.monotonic(), time.monotonic() - begun
-            for row in [*steps[-len(rows) :], history[-1]] if tracker else ():
-                tracker.log(row, step=row.get("step", len(steps)))
+            if tracker:
+                for row in [*steps[-len(rows) :], history[-1]]:
+                    tracker.log(row, step=row.get("step", len(steps)))
             bar.set_postfix({"epoch": epoch, "val. accuracy": f"{history[-1]['val_accuracy']:.3f}"})
     if tracker:
         tracker.finish()
@@ -165,8 +167,9 @@ def _train_step(net, wrapped, opt, fabric: "Fabric", settings: dict, whole: Simp
     On a GPU it is captured, and the learning rate is a tensor, so that a replay sees its present value.
     """
     world = fabric.world_size
-    for group in opt.param_groups if batches.has_graphs(fabric) else ():
-        group["lr"] = torch.tensor(group["lr"], device=fabric.device)
+    if batches.has_graphs(fabric):
+        for group in opt.param_groups:
+            group["lr"] = torch.tensor(group["lr"], device=fabric.device)
 
     def step(batch: Tensor, target: Tensor, **draws: Tensor) -> Tensor:
         opt.zero_grad()
@@ -241,7 +244,9 @@ def _best_epoch(history: list[dict]) -> int:
 def _plateaus(history: list[dict], settings: dict) -> int:
     """How many times so far validation loss has not fallen for `patience` epochs."""
     lowest, since, found = float("inf"), 0, 0
-    for row in history if settings["patience"] else ():
+    if not settings["patience"]:
+        return 0
+    for row in history:
         since = 0 if row["val_loss"] < lowest else since + 1
         lowest = min(lowest, row["val_loss"])
         if since == settings["patience"]:

@@ -62,10 +62,10 @@ def fingerprint(photos: Iterable[np.ndarray]) -> np.ndarray | None:
     Maximum likelihood: Chen, Fridrich, Goljan and Lukas (2008). Flat, bright, unclipped frames are best.
     """
     tasks = (joblib.delayed(_noise_and_light)(photo) for photo in photos)
-    total, energy = 0.0, 1.0  # not 0, or there would be a division by 0 where all photos are black
+    total, energy = None, 1.0  # not 0, or there would be a division by 0 where all photos are black
     for noise, light in joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")(tasks):
-        total, energy = total + noise * light, energy + light**2
-    if np.ndim(total) == 0:
+        total, energy = noise * light if total is None else total + noise * light, energy + light**2
+    if total is None:
         return None
     pattern = _zero_mean(total / energy)
     spectrum = rfft2(pattern)  # without its peaks: traces of demosaicing and JPEG, which devices of a model share

@@ -159,7 +159,7 @@ def fetch_all(files: pd.DataFrame, folder: Path, fetch_file: Callable[[str], byt
                     break
         except (KeyboardInterrupt, multiprocessing.TimeoutError) as stop:
             end = f"stopped ({type(stop).__name__}); start the same command again"
-    return sorted(failures) + [f"the other photos: {end}"] * bool(end)
+    return [*sorted(failures), f"the other photos: {end}"] if end else sorted(failures)
 
 
 def _absent(files: pd.DataFrame, folder: Path) -> pd.DataFrame:

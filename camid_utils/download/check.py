@@ -31,7 +31,7 @@ def report(folder: str | Path) -> int:
     found = findings(photos, folder)
     for title, table in found.items():
         shown = table.head(SHOWN).map(lambda value: value if str(value).isprintable() else repr(value))
-        more = f"\n... and {len(table) - SHOWN:,} more" * (len(table) > SHOWN)
+        more = f"\n... and {len(table) - SHOWN:,} more" if len(table) > SHOWN else ""
         print(f"\n{title}: {len(table):,}\n{shown.to_string(index=False)}{more}")
     print("" if found else "nothing is wrong")
     return int(bool(found))

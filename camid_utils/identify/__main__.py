@@ -49,24 +49,29 @@ def format_answer(found: dict) -> str:
     """
     sized = len(found["size"])
     cameras = [(name.replace("_", " "), probability) for name, probability in found["cameras"][: min(3, sized or 3)]]
-    lines = [found["photo"]] + [f"note: {found['note']}"] * bool(found["note"])
+    lines = [found["photo"]]
+    if found["note"]:
+        lines.append(f"note: {found['note']}")
     if found["parts_differ"]:
         parts = ", ".join(f"the {side} looks most like {name.replace('_', ' ')}" for side, name in found["parts"])
         lines.append(f"its parts look like different cameras: {parts}")
     if found["unknown"]:
-        refusal = "none of the known cameras" + " of its size" * bool(sized)
+        refusal = "none of the known cameras of its size" if sized else "none of the known cameras"
         refusal = "no answer, as no training photo has its size" if found["size_unseen"] else refusal
         similar = ", ".join(name.replace("_", " ") for name, _ in found["pixels"][:3])
         lines.append(f"{refusal}; by the pixels, the most similar of the known cameras are {similar}")
     else:
-        lines += ["if one camera took all of it:"] * found["parts_differ"]
+        if found["parts_differ"]:
+            lines.append("if one camera took all of it:")
         if sized == 1:
             lines.append(f"{cameras[0][0]}, the only known camera of its size")
         else:
             lines += [f"{name:<28} {percent(probability):>8}" for name, probability in cameras]
-            votes = f"{found['votes']} of {found['patches']} patches vote for {cameras[0][0]}"
-            lines += [votes + " among these" * bool(sized)] * (found["patches"] > 1)
-    lines += [found["rests_on"]] * bool(found["rests_on"])
+            if found["patches"] > 1:
+                votes = f"{found['votes']} of {found['patches']} patches vote for {cameras[0][0]}"
+                lines.append(f"{votes} among these" if sized else votes)
+    if found["rests_on"]:
+        lines.append(found["rests_on"])
     return "\n  ".join(lines)
 
 

@@ -188,9 +188,11 @@ def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
         return found
     names, first = [name for name, _ in seen], answer["pixels"][0][0]
     refused = answer["unknown"] or answer["parts_differ"]
-    none = "none of the known cameras" + " of its size" * bool(sized)
-    pixels = "different cameras in its parts" if answer["parts_differ"] else none
-    pixels = pixels if refused else first.replace("_", " ")
+    pixels = first.replace("_", " ")
+    if answer["parts_differ"]:
+        pixels = "different cameras in its parts"
+    elif answer["unknown"]:
+        pixels = "none of the known cameras of its size" if sized else "none of the known cameras"
     if not key:
         text = "It has no JPEG header."
     elif not seen:
@@ -200,8 +202,8 @@ def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
     else:
         text = f"The header says {_any_of(names)}, the pixels say {pixels}: they disagree."
     if sized:
-        other = f"; the pixels alone favour {pixels}" * (not seen and not refused and first not in sized)
-        text += f" Training photos of this size are by {_any_of(sized)}{' only' * (len(sized) == 1)}{other}."
+        text += f" Training photos of this size are by {_any_of(sized)}{' only' if len(sized) == 1 else ''}"
+        text += "." if seen or refused or first in sized else f"; the pixels alone favour {pixels}."
     elif not seen and "sizes" in model.info:
         text += " No training photo has this size: the photo is by another camera, was taken at another setting,"
         text += " or was cropped or scaled."
@@ -211,7 +213,7 @@ def compare_header(key: str, size: str, answer: dict, model: Model) -> dict:
 def _any_of(names: list[str]) -> str:
     """Up to three cameras, and how many others."""
     names = [name.replace("_", " ") for name in names]
-    return " or ".join(names[:3] + [f"{len(names) - 3} others"] * (len(names) > 3))
+    return " or ".join(names if len(names) <= 3 else [*names[:3], f"{len(names) - 3} others"])
 
 
 def describe_model(model: Model) -> str:

@@ -67,7 +67,6 @@ def build(out: str | Path) -> Path | None:
         "datasets": [[name, "simulated" in name] for name in datasets],
         "devices": [device for *_, device in devices[1]],
         "photos": {"name": list(photos["photo"]), "device": devices[0].tolist(), "link": links(photos)},
-        "experiments": found,
     }
     given = record.get("parameters", {})
     shown = "data_dir" in given and given.get("galleries", True)
@@ -75,7 +74,8 @@ def build(out: str | Path) -> Path | None:
     forms = dict.fromkeys(("photo", "seed", "true", "header"), list)
     forms |= dict.fromkeys(("top", "share", "votes"), letters)
     # like numbers stand side by side, which gzip makes a third smaller
-    facts["units"] = {name: [form(one.pop(name)) for one in found] for name, form in forms.items()}
+    facts["units"] = {name: [form(one[name]) for one in found] for name, form in forms.items()}
+    facts["experiments"] = [{key: one[key] for key in one if key not in forms} for one in found]
     return write_text(out / "html" / NAME, assemble(facts, pictures))
 
 

@@ -89,7 +89,9 @@ def _natural(name: str) -> list[int | str]:
 def find(evidence: Evidence, table: str, keys: Keys) -> pd.DataFrame:
     """The rows of a table with these values; EvidenceMissing where there are none."""
     rows = evidence.get(table, pd.DataFrame())
-    for column, (sign, value) in keys.items() if len(rows) else ():
+    for column, (sign, value) in keys.items():
+        if rows.empty:
+            break
         if column not in rows:
             raise ValueError(f"the table {table} has no column {column!r}; it has {', '.join(rows)}")
         rows = rows[(rows[column].astype(str) == value) == (sign == "=")]

@@ -96,13 +96,14 @@ def by_group(rows: pd.DataFrame) -> pd.DataFrame:
 def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
     """Contrasts for readers: what is compared, on which data, the difference in points, and its verdict."""
     contrasts = contrasts.reset_index(drop=True)  # they may be some rows of a larger table
-    names = {end.upper(): map(_with_test, contrasts[end].map(labels()), contrasts[f"protocol_{end}"]) for end in "ab"}
+    a, b = ([*map(_with_test, contrasts[end].map(labels()), contrasts[f"protocol_{end}"])] for end in "ab")
+    table = pd.DataFrame({"A": a, "B": b}).join(contrasts[["dataset", "level"]])
     a, b = contrasts["photos"].astype(str), contrasts["photos_b"].astype(str)
-    table = contrasts[["dataset", "level"]].assign(photos=a.where(a == b, a + " and " + b))
+    table["photos"] = a.where(a == b, a + " and " + b)
     table["A - B, points (95 %)"] = formatted(contrasts, "points", "difference")
     table["p, Holm"] = contrasts["p_holm"].map("{:.3f}".format, na_action="ignore").fillna("")
     table["A is"] = contrasts["verdict"]
-    return pd.DataFrame(names).join(table)
+    return table
 
 
 def _with_test(label: str, protocol: str) -> str:

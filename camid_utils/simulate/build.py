@@ -60,7 +60,7 @@ def simulate(
         raise ValueError(f"{kind!r} cannot be simulated: give one of {', '.join(LAYOUTS)}")
     devices = 1 if kind in COMMON else devices
     photos = plan(kind, seed, size, models, scenes, devices, shots, own_scenes)
-    settings = f"models={models} devices={devices} scenes={scenes} shots={shots}" + " own_scenes" * own_scenes
+    settings = f"models={models} devices={devices} scenes={scenes} shots={shots}{' own_scenes' if own_scenes else ''}"
     note = (
         "Simulated photographs: procedural scenes, simulated cameras with fictional names; none is real.\n"
         f"{LAYOUTS[kind].dataset} layout, version={VERSION} seed={seed} {settings} size={size[0]}x{size[1]}\n"
