@@ -18,42 +18,7 @@ from .predict import PATCHES, PUBLISHED, combine, describe_model, predict_photo
 FILE = Path(PUBLISHED).name
 SIZED = "with the photo's size"  # in the name of a group: answers are among the cameras of that size (content.of_size)
 CLOSE = 1e-3  # difference between the probabilities of the two files
-CARD = """# A classifier that names {classes} camera models
-
-`python -m camid_utils.identify photo.jpg` and `make demo` use it unless another is named. {about}
-
-- **Files**: `model.safetensors` ({file}) and, for the page, `model.onnx` ({network}).
-  On {photos} test photos their probabilities differ by at most {difference:.1e}.
-- **Classifier**: `{kind}` of `camid_utils/models.py`, on at most {patches} crops of {size} x {size} pixels, not scaled.
-- **Training**: protocol `{info[protocol]}`, seed {info[seed]}.
-
-## What it must not be used for
-
-It must not be used to decide about a person, and it is not evidence in court: it is one classifier's opinion, from few
-photos and few devices of each model. It has learnt places along with cameras, as its figures for new collections show.
-It knows no cameras but those below, and was not trained on photos that were edited, scaled down or sent by a messenger
-app. It relies on the photo's size (width and height): it names no camera for a photo of a size that none of its
-training photos has. Its probabilities are not likelihood ratios.
-
-## What it reaches
-
-By photo, with 95 % intervals, if it refused none. By the pixels alone, unless the size is named. `photo`: this
-classifier, on photos set aside. `collection`: other classifiers of the same recipe, on collections left out of their
-training, by bodies that training saw or not.
-Asked about {limit[photos]} test photos by cameras that they knew, classifiers of the same recipe refused to answer
-in {refused:.0f} % of cases; for {accepted:.0f} % of {limit[unknown_photos]} by cameras that they did not know, they
-named another.
-
-{reached}
-## Trained on
-
-{trained} photos, none of which is in this repository. Licences as their repositories state them: `NC` forbids
-commercial use, and a licence for code need not cover photographs.
-
-{sources}
-## Cameras
-
-{known}"""
+CARD = Path(__file__).with_name("card.md")  # with a place for each fact
 
 
 def leave(folder: Path, model: Model, train: pd.DataFrame, metrics: pd.DataFrame, photos: list[str]) -> dict:
@@ -103,7 +68,7 @@ def card(model: Model, train: pd.DataFrame, tests: pd.DataFrame, facts: dict) ->
     tests.index = [", ".join(filter(None, [labels().get(name, name), own])) for name, own in tests["group"].items()]
     reached = tests[["protocol"]].assign(right=formatted(tests), photos=tests["photos"], parts=tests["collections"])
     limit = model.info["identification"]
-    return CARD.format(
+    return CARD.read_text(encoding="utf-8").format(
         **facts, classes=len(model.class_names), about=describe_model(model), kind=model.net.settings["network"],
         patches=PATCHES, size=model.input_size, info=model.info, limit=limit, trained=len(train),
         refused=100 * limit["known_refused"], accepted=100 * limit["unknown_accepted"],
