@@ -43,6 +43,10 @@ ENVIRONMENT = {
 BAR = re.compile(r"\d+%\|")  # a line of a progress bar
 SCRIPT = re.compile(r"<script.*?</script>\s*", re.DOTALL)  # for formulas, diagrams and widgets, from the Internet
 STYLE = re.compile(r'<style type="text/css">\n/\*-(.*?)</style>\n', re.DOTALL)  # JupyterLab's own, 250 KB a page
+NARROW = """
+.jp-OutputArea-child, .jp-Cell-inputWrapper { overflow-x: auto; }
+.jp-InputArea, .jp-InputArea-editor { overflow: visible; }
+"""  # in a narrow window wide tables and code can be scrolled; nbconvert's own style cuts them off
 IMAGE = re.compile(r'alt="No description[^"]*"([^>]*src="\.\./figures/)([^"]*)\.png')  # gets its file's name
 LINK = re.compile(r'href="(\d\d\w*)\.ipynb')  # from one notebook to another: their HTML copies lie side by side
 UNSAFE = re.compile(r"[^\w.,=+-]+")  # what a folder's name does without
@@ -104,7 +108,7 @@ def write_copies(notebook: nbformat.NotebookNode, name: str, out: Path) -> None:
     page = HTMLExporter(embed_images=True).from_notebook_node(notebook, resources)[0]
     head, end, body = page.partition("</head>")
     page = SCRIPT.sub("", head) + end + body
-    write_text(out / "html" / "style.css", "\n".join(f"/*-{style}" for style in STYLE.findall(page)))
+    write_text(out / "html" / "style.css", "\n".join(f"/*-{style}" for style in STYLE.findall(page)) + NARROW)
     page = STYLE.sub("", STYLE.sub('<link rel="stylesheet" href="style.css">\n', page, count=1))
     write_text(out / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
     write_text(out / "html" / f"{name}.html", link_figures(page, out / "figures"))

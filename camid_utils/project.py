@@ -74,13 +74,15 @@ def write_run_record(out: Path, profile: str, parameters: dict, name: str, secon
     Entries of notebooks not run this time are kept, unless they ran with other parameters.
     """
     datasets, finished = out / "metrics" / "datasets.json", datetime.now(UTC).isoformat(timespec="seconds")
-    entry = {"seconds": seconds, **commit(), "finished": finished, "failure": failure}
+    present = environment()
+    entry = {"seconds": seconds, **commit(), "processor": present["processor"], "gpu": present["gpu"]}
+    entry |= {"finished": finished, "failure": failure}
     record = {
         "profile": profile,
         **commit(),
         "parameters": parameters,
         "datasets": json.loads(datasets.read_text(encoding="utf-8")) if datasets.is_file() else {},
-        "environment": environment(),
+        "environment": present,
     }
     earlier = read_record(out)  # as late as possible: other processes add their entries
     kept = earlier["notebooks"] if earlier.get("parameters") == parameters else {}

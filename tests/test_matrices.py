@@ -148,9 +148,9 @@ def test_only_simulated_photos_have_thumbnails_and_only_public_ones_links(run, f
     rows = pd.DataFrame({"dataset": ["simulated FloreView"] * 24, "photo": photos["name"][-24:]})
     one = {"photo": [0] + [1] * 23, "true": [0] * 24, "top": [[1]] * 24}
     data = run[0].parents[1] / "data"
-    assert len(matrices.thumbnails([one], rows, data, 10**6)) == matrices.PER_PAIR
+    assert len(matrices.thumbnails([one], rows, data, 10**6)) == matrices.PER_CELL
     few = matrices.thumbnails([one], rows, data, 5000)
-    assert 0 < len(few) < matrices.PER_PAIR and len(json.dumps(few)) <= 5000
+    assert 0 < len(few) < matrices.PER_CELL and len(json.dumps(few)) <= 5000
     assert matrices.thumbnails([one], rows.assign(dataset="FloreView"), data, 10**6) == {}
     assert matrices.thumbnails([one], rows, tmp_path, 10**6) == {}
 
@@ -209,7 +209,7 @@ def test_choices_show_the_matrices_of_scikit_learn(opened, run):
     by_device = evaluation.confusion(test, by="device")
     assert rows == [name.replace("_", " ") for name in by_device.index] and (numbers == by_device).all(axis=None)
     assert "experiment=design-base&level=photo&rows=device&values=numbers" in tab.url
-    caption = tab.locator("#caption").inner_text()
+    caption = tab.locator("#caption").inner_text().replace("\u00a0", " ")
     for text in ("SIMULATED", "simulated FloreView", "Split: scene+device", "24 photos by 8 devices", "2 seeds pooled",
                  "50.0 % (95 % interval 40.0 to 60.0)"):  # fmt: skip
         assert text in caption
@@ -258,7 +258,11 @@ def test_networks_have_their_tests_and_those_of_two_data_sets_two_names(opened, 
 @needs_chromium
 def test_a_link_to_a_test_that_this_run_lacks_leads_to_the_strictest_of_its_network(opened):
     assert opened("experiment=design-scene+device").locator("#title").inner_text() == "base, new photos"
-    assert opened("experiment=unheard-of").locator("#title").inner_text() == "EfficientNet as released"
+    tab = opened("experiment=unheard-of")
+    assert tab.locator("#title").inner_text() == "EfficientNet as released"
+    expect(tab.locator("#caption")).to_contain_text("no test named unheard-of")
+    tab.get_by_role("combobox", name="Network").select_option(label="base")
+    expect(tab.locator("#caption")).not_to_contain_text("no test named")
 
 
 @needs_chromium
@@ -284,6 +288,18 @@ def test_another_window_size_keeps_the_focused_cell_also_below_its_photos(opened
     tab.set_viewport_size({"width": 900, "height": 500})
     tab.keyboard.press("Escape")
     expect(tab.locator("td.right").last).to_be_focused()
+
+
+@needs_chromium
+def test_in_a_narrow_window_long_numbers_are_whole_and_the_page_scrolls_over_the_matrix(opened):
+    tab = opened("experiment=design-base&values=numbers", viewport={"width": 390, "height": 500})
+    tab.evaluate("document.querySelector('td').textContent = '3835'; dispatchEvent(new Event('resize'))")
+    assert tab.locator("td").first.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
+    tab.locator("td").first.hover()
+    before = tab.evaluate("scrollY")
+    tab.mouse.wheel(0, 100)
+    tab.wait_for_timeout(500)
+    assert tab.evaluate("scrollY") > before
 
 
 @needs_chromium

@@ -27,7 +27,7 @@ from .tables import read_tables
 
 WEB, NAME = Path(__file__).parent / "web", "confusion_matrices.html"
 PICTURES = 510_000  # bytes of the page's thumbnails
-PER_PAIR, SIDE, QUALITY = 6, 96, 30  # thumbnails per pair of confused classes, their longer side, WebP quality
+PER_CELL, SIDE, QUALITY = 6, 96, 30  # thumbnails per cell of confused classes, their longer side, WebP quality
 TOP = 3  # probabilities kept per photo
 HEADER = "header"  # word in the label of a look-up by the file's header, whose answers stand beside the networks'
 UNIT = ["dataset", "photo", "seed"]
@@ -153,10 +153,10 @@ def links(photos: pd.DataFrame) -> list[str]:
 
 
 def thumbnails(experiments: list[dict], photos: pd.DataFrame, data: Path, room: int) -> dict[int, str]:
-    """Simulated photos that were confused, by position, as WebP in data addresses: up to PER_PAIR per pair of classes.
+    """Simulated photos that were confused, by position, as WebP in data addresses, until `room` bytes are full.
 
-    data: the run's data folder; photos that are not there are left out. The first of every pair come first, until
-    `room` bytes are full; photos that several experiments confused are preferred, as each is stored once.
+    data: the run's data folder; photos that are not there are left out. Always next comes the photo that stands in most
+    cells without a picture, over all experiments; once all cells have one, each gets another, up to PER_CELL.
     """
     rows = pd.concat([
         pd.DataFrame({"photo": np.cumsum(one["photo"]), "true": one["true"], "named": [top[0] for top in one["top"]],
@@ -165,19 +165,20 @@ def thumbnails(experiments: list[dict], photos: pd.DataFrame, data: Path, room: 
     ])  # fmt: skip
     rows = rows[(rows["true"] != rows["named"])].drop_duplicates()
     rows = rows[photos["dataset"].str.contains("simulated")[rows["photo"]].to_numpy()]
-    rows["often"] = rows.groupby("photo")["photo"].transform("size")
-    rows = rows.sort_values(["often", "photo"], ascending=[False, True])
-    rows["rank"] = rows.groupby(["experiment", "true", "named"]).cumcount()
-    chosen = rows[rows["rank"] < PER_PAIR].sort_values(["rank", "often", "photo"], ascending=[True, False, True])
+    cells = {int(photo): {*own.drop(columns="photo").itertuples(index=False)} for photo, own in rows.groupby("photo")}
+    paths = {place: data / folder_name(photos["dataset"][place]) / photos["photo"][place] for place in cells}
+    cells = {place: own for place, own in cells.items() if paths[place].is_file()}
     found: dict[int, str] = {}
-    for place in chosen["photo"].unique():
-        path = data / folder_name(photos["dataset"][place]) / photos["photo"][place]
-        if path.is_file():
-            text = f"data:image/webp;base64,{b64encode(_thumbnail(path)).decode()}"
+    for _ in range(PER_CELL):
+        shown: set[tuple] = set()
+        while any(gains := [len(own - shown) for own in cells.values()]):
+            place = [*cells][np.argmax(gains)]
+            text = f"data:image/webp;base64,{b64encode(_thumbnail(paths[place])).decode()}"
             room -= len(text) + 12  # with its number and marks
             if room < 0:
-                break
-            found[int(place)] = text
+                return found
+            found[place] = text
+            shown |= cells.pop(place)
     return found
 
 

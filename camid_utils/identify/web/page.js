@@ -205,7 +205,9 @@ function showAnswer(answer) {
   write(".rest summary", `${bars.length - BARS} more`);
   part(card, ".rest .bars").replaceChildren(...bars.slice(BARS));
   const votes = `${answer.votes} of ${answer.patches} patches vote for ${readable(camera)}${sized ? " among these" : ""}. `;
-  write(".facts", `${unknown || only ? "" : votes}${width} × ${height} pixels, ${answer.seconds.toFixed(1)} s.`);
+  const limits = " The percentages hold for places and cameras of training; for others they may be confidently wrong.";
+  const size = `${width} × ${height} pixels, ${answer.seconds.toFixed(1)} s.`;
+  write(".facts", unknown || only ? size : votes + size + limits);
   showMap(answer, colours);
   card.classList.toggle("unknown", unknown);
   part(card, ".working").hidden = true;

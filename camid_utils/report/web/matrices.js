@@ -19,7 +19,13 @@
   const OWN = "the classifier’s own probabilities, which may be too sure.";
 
   const readable = (name) => name.replaceAll("_", " ");
-  const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`;
+  // As text, "0 %" and "100 %" only where it is none or all.
+  function percent(share) {
+    if (share > 0 && share < 0.0005) return "< 0.1\u00a0%";
+    if (share < 1 && share >= 0.9995) return "> 99.9\u00a0%";
+    const digits = (share > 0 && share < 0.0995) || (share < 1 && share >= 0.9905) ? 1 : 0;
+    return `${(100 * share).toFixed(digits)}\u00a0%`;
+  }
   const number = (n) => n.toLocaleString("en");
   const several = (n, what) => `${number(n)} ${what}${n === 1 ? "" : /(ch|s)$/.test(what) ? "es" : "s"}`;
 
@@ -84,9 +90,12 @@
   function readHash() {
     const given = new URLSearchParams(location.hash.slice(1).replaceAll("+", "%2B")); // "+" belongs to a name
     const asked = given.get("experiment") ?? "";
-    const one = facts.experiments.find(({ id }) => id === asked); // else the strictest test of its network in this run
-    const near = facts.experiments.findLast(({ id }) => id.split("-")[0] === asked.split("-")[0]);
+    const one = facts.experiments.find(({ id }) => id === asked); // else the test whose name begins most like it; of
+    const network = ({ id }) => id.split("-")[0] === asked.split("-")[0]; // several, the strictest of this run
+    const likeness = ({ id }) => [...id].findIndex((letter, i) => letter !== asked[i]);
+    const near = facts.experiments.filter(network).reduce((a, b) => (a && likeness(a) > likeness(b) ? a : b), undefined);
     state.experiment = one ?? near ?? state.experiment;
+    state.missing = one ? "" : asked;
     state.level = state.experiment.level;
     for (const [key, options] of Object.entries(CHOICES)) {
       if (given.get(key) in options) state[key] = given.get(key);
@@ -137,7 +146,7 @@
   }
 
   function change(chosen) {
-    Object.assign(state, chosen);
+    Object.assign(state, chosen, { missing: "" });
     writeHash();
     show();
   }
@@ -201,7 +210,7 @@
   function cellText(n, share) {
     if (!n) return "";
     if (state.values === "numbers") return n < 10000 ? String(n) : `${Math.round(n / 1000)}k`;
-    return share < 0.005 ? "<1" : String(Math.round(100 * share));
+    return share < 0.005 ? "<1" : share < 1 && share >= 0.995 ? ">99" : String(Math.round(100 * share));
   }
 
   let matrix;
@@ -233,7 +242,6 @@
     $("ramp").style.background = `linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map((s) => colours(s)[0])})`;
     const first = body.querySelector("td.right") ?? body.querySelector("td");
     first.tabIndex = 0;
-    $("summary").textContent = "Point at a cell, or move with the arrow keys.";
   }
 
   // Sizes for the window's width; the table stays, and with it focus and place.
@@ -241,7 +249,8 @@
     const { rows, columns } = matrix;
     const labels = Math.max(...rows.map((row) => row.name.length)) * 8 + 90;
     const width = Math.max(0, $("scroll").clientWidth - labels);
-    const cell = Math.round(Math.min(46, Math.max(22, width / columns.length)));
+    const longest = Math.max(...Array.from($("scroll").querySelectorAll("td"), (td) => td.textContent.length));
+    const cell = Math.round(Math.min(46, Math.max(22, 7 * longest + 4, width / columns.length)));
     $("scroll").style.setProperty("--cell", `${cell}px`);
     $("scroll").style.setProperty("--columns", columns.length);
     $("scroll").style.setProperty("--letters", `${cell < 26 ? 10.5 : cell < 34 ? 12 : 13.5}px`);
@@ -305,8 +314,8 @@
     const [value, low, high] = state.rows === "brand" ? [] : one.accuracy[level()] ?? [];
     const fixed = (share) => (100 * share).toFixed(1);
     const accuracy = value === undefined
-      ? `${state.rows === "brand" ? "Brand correct" : "Accuracy"}: ${fixed(right / total)} %`
-      : `Accuracy: ${fixed(value)} % (95 % interval ${fixed(low)} to ${fixed(high)})`;
+      ? `${state.rows === "brand" ? "Brand correct" : "Accuracy"}: ${fixed(right / total)}\u00a0%`
+      : `Accuracy: ${fixed(value)}\u00a0% (95\u00a0% interval ${fixed(low)} to ${fixed(high)})`;
     const pooled = one.seeds > 1
       ? `${one.seeds} seeds pooled: each seed is a separate training, and a photo counts once for each seed that tested it`
       : "one seed";
@@ -319,6 +328,8 @@
       [`${sizes}; ${pooled}. `, element("strong", {}, accuracy), "."],
     ];
     if (!one.plateau) lines.push([NO_PLATEAU]);
+    if (state.missing) lines.unshift([`This run has no test named ${state.missing}; this is the nearest to it.`]);
+    $("summary").textContent = `${accuracy.split(" (")[0]}. Point at a cell, or move with the arrow keys.`;
     const title = element("p", { id: "title" }, one.label);
     $("caption").replaceChildren(title, ...lines.map((line) => element("p", {}, ...line)));
     document.title = `${one.label}: confusion matrix, ${facts.profile}`;
@@ -344,8 +355,10 @@
     $("list").replaceChildren();
     const append = () => {
       const from = $("list").childElementCount;
-      $("list").append(...units.slice(from, from + SHOWN).map(({ unit, votes }) => card(unit, votes)));
+      const cards = units.slice(from, from + SHOWN).map(({ unit, votes }) => card(unit, votes, matrix.names[column]));
+      $("list").append(...cards);
       const left = units.length - from - SHOWN;
+      if (from && left <= 0) Object.assign(cards[0], { tabIndex: -1 }).focus(); // the button goes, and with it the focus
       $("more").hidden = left <= 0;
       $("more").textContent = `Show ${Math.min(SHOWN, left)} more of ${number(left)}`;
     };
@@ -353,10 +366,10 @@
     append();
     $("photos").showModal();
     $("photos").scrollTop = 0;
-    $("photos").onclose = () => reach(cell);
+    $("photos").onclose = () => cell.isConnected && reach(cell);
   }
 
-  function card(unit, votes) {
+  function card(unit, votes, column) {
     const one = state.experiment;
     const name = facts.photos.name[unit.photo];
     const short = name.split("/").pop();
@@ -368,15 +381,15 @@
       fill.style.width = `${part}%`;
       const options = { className: index === unit.true ? "true" : "", title: one.names[index] };
       const label = element("span", options, readable(one.names[index]));
-      return [label, element("span", { className: "track" }, fill), element("span", {}, `${part} %`)];
+      return [label, element("span", { className: "track" }, fill),
+        element("span", {}, `${part === 100 ? "> 99" : part || "< 1"}\u00a0%`)];
     });
     const patches = unit.votes.reduce((sum, [, times]) => sum + times, 0);
     const details = [`device ${readable(device)}`, one.seeds > 1 && `seed ${unit.seed}`,
-      patches > 1 && `${votes} of ${patches} patches`].filter(Boolean);
+      patches > 1 && `${votes} of ${patches} patches for ${readable(column)}`].filter(Boolean);
     const text = element("div", {}, element("p", { className: "name", title: name }, shown),
       element("p", {}, details.join(", ")), element("div", { className: "bars" }, ...bars));
-    const header = unit.header < 0 ? "not tested" : readable(one.names[unit.header]);
-    if (one.header.length) text.append(element("p", {}, `header look-up: ${header}`));
+    if (unit.header >= 0) text.append(element("p", {}, `header look-up: ${readable(one.names[unit.header])}`));
     const item = element("li", {}, text);
     const picture = pictures[unit.photo];
     if (picture) item.prepend(element("img", { src: picture, alt: `Simulated photo ${short}` }));
@@ -391,10 +404,12 @@
     showCaption();
   }
 
+  document.querySelector("h1").append(`: ${facts.profile}`);
   fillChoices();
   readHash();
   show();
-  addEventListener("hashchange", () => (readHash(), show()));
+  $("starting").remove();
+  addEventListener("hashchange", () => ($("photos").close(), readHash(), show()));
   addEventListener("resize", fit);
   $("scroll").addEventListener("keydown", onKey);
   $("scroll").addEventListener("focusin", (event) => event.target.matches("td") && point(event.target));
