@@ -413,6 +413,11 @@ def photographs_in(run: Path) -> list[str]:
     return found
 
 
+def test_published_copies_name_no_folder_of_the_machine_that_ran_them():
+    for path in PROJECT.glob("results/*/notebooks/*.ipynb"):
+        assert not re.search(r"[\"' ]/(home|root|tmp|work|mnt|Users|private)/", path.read_text(encoding="utf-8")), path
+
+
 def test_no_photograph_of_others_is_published():
     run = PROJECT / "results" / "photographs"
     if not run.is_dir():

@@ -110,7 +110,9 @@ def plant(folder, changes: dict | None = None, kind: str = "simulated") -> state
         table.to_csv(folder / f"{name}.csv", index=False)
     known = dict(zip(KINDS[kind][:2], ({"devices": 74, "brands": 14}, {"devices": 46, "brands": 11}), strict=True))
     (folder / "datasets.json").write_text(json.dumps(known))
-    return statements.read(folder)
+    found = statements.read(folder)
+    size = dict(convnet_width=1.0, efficientnet_backbone="efficientnet_v2_m") if kind == "authors" else {}
+    return found | {"size": found["size"].assign(**size)}
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +343,8 @@ def test_a_printed_figure_is_tested_only_on_nearly_all_the_real_photographs(
         changes = {experiment: (value, 0.02)}
         assert judged(turned(real, changes), claim) == kind and judged(turned(simulated, changes), claim) == CANNOT
     assert judged(turned(real, {f"{IDS['notebook'][experiment]}_metrics": dict(classes=23)}), claim) == CANNOT
+    smaller = dict(convnet_width=0.125, efficientnet_backbone="efficientnet_lite0")
+    assert judged(turned(real, {"size": smaller}), claim) == CANNOT
 
 
 CURVES = [  # claim, its table, the largest falls that support it, that contradict it, that leave it open

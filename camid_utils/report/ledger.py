@@ -1,14 +1,14 @@
 """The ledger: each claim of the paper with our figures in words, a verdict and a link; the summary figure's rows.
 
-published/claims.csv holds a claim's rules, statements separated by "; " (see `statements`): what must hold for it to
-be `supported` and what for it to be `contradicted`. All must be true, or at least one if they begin with "or "; of
-these, some may be about tables that a profile does not have. A statement about a run that did not reach its plateau
-counts as not true (unless the rule asks for the plateau itself). Where neither rule holds, the claim is undecided.
-`{strict}` in a rule is the strictest protocol that notebook 02 could test. Column `testable`: whether these
-photographs can test the claim, in terms of its rows and `simulated`; a claim about the authors' data sets is tested on
-most of these only, never on other real photographs. `decides`: the rules in a plain sentence. `ours`: a template for
-what was found; `{figures}` stands for all figures with intervals. In the part `documents`, published tables settle a
-claim: borne out if its rule holds.
+published/claims.csv holds a claim's rules, statements separated by "; " (see `statements`): what must hold for it to be
+`supported` and what for it to be `contradicted`. All must be true, or at least one if they begin with "or "; of these,
+some may be about tables that a profile does not have. A statement about a run that did not reach its plateau counts as
+not true (unless the rule asks for the plateau itself). Where neither rule holds, the claim is undecided. `{strict}` in
+a rule is the strictest protocol that notebook 02 could test. Column `testable`: whether these photographs can test the
+claim, in terms of its rows, `simulated` and the columns of the table `size`; a claim about the authors' data sets is
+tested on most of these only, never on other real photographs. `decides`: the rules in a plain sentence. `ours`: a
+template for what was found; `{figures}` stands for all figures with intervals. In the part `documents`, published
+tables settle a claim: borne out if its rule holds.
 """
 
 import html
@@ -66,7 +66,8 @@ def judge(evidence: Evidence, claim: dict[str, str]) -> tuple[str, str]:
     simulated = ["simulated" in table["dataset"].iloc[0] for table in tables]
     if any(simulated):  # beside real photographs, only the planted leak is
         words += "; on simulated photographs" if all(simulated) else "; the planted leak is simulated"
-    if claim["testable"] and not tables[0].assign(simulated=simulated[0]).eval(claim["testable"]).all():
+    rows = tables[0].assign(simulated=simulated[0], **evidence["size"].iloc[0])
+    if claim["testable"] and not rows.eval(claim["testable"]).all():
         return words, CANNOT
     if supports or contradicts:
         return words, SUPPORTED if supports else CONTRADICTED

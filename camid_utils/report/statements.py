@@ -29,6 +29,7 @@ import torch
 from .. import published
 from ..intervals import UNDECIDED, verdict
 from ..models import CameraConvNet
+from ..project import read_record
 
 Evidence = dict[str, pd.DataFrame]
 Keys = dict[str, tuple[str, str]]  # column: ("=" or "!=", value as text)
@@ -45,12 +46,13 @@ class EvidenceMissing(LookupError):
 
 
 def read(folder: str | Path) -> Evidence:
-    """Tables by name: `<name>.csv` of the folder, those of `published.TABLES`, and four that are made here.
+    """Tables by name: `<name>.csv` of the folder, those of `published.TABLES`, and five that are made here.
 
     01_datasets: datasets.json, one row per data set; its `name` is that of the authors' data set in whose place it is.
     network: parameters of Table 1 with 27 classes, counted and published. phones: the authors' folders, with their
     brand. page: those of EfficientNet, in alphabetical order (as in training), and what the authors' page shows for
-    each, name and brand; it lists them in natural order, "iPhone8Plus" before "iPhone12".
+    each, name and brand; it lists them in natural order, "iPhone8Plus" before "iPhone12". size: of the run's networks,
+    by its parameters; those of the paper are known from the profile alone, so nothing is known without run.json.
     Tables without the columns `dataset` and `plateau` take those of their notebook's metrics, the latter by experiment
     or run. Tables of epochs get a column `fall`: by how much the validation accuracy of this run and seed falls from
     one epoch to the next, at most.
@@ -79,7 +81,9 @@ def read(folder: str | Path) -> Evidence:
     page = phones.query("camera_model != 'Apple_iPhone14pro'").reset_index(drop=True)
     natural = page.sort_values("camera_model", key=lambda names: names.map(_natural), ignore_index=True)
     page = page.join(natural.set_axis(["on_page", "brand_on_page"], axis=1))
-    return tables | theirs | {"network": network, "phones": phones, "page": page}
+    given = read_record(Path(folder).parent).get("parameters", {})
+    size = pd.DataFrame([{name: given.get(name) for name in ("convnet_width", "efficientnet_backbone")}])
+    return tables | theirs | {"network": network, "phones": phones, "page": page, "size": size}
 
 
 def _natural(name: str) -> list[int | str]:
