@@ -248,8 +248,7 @@ LEAK = ("cameraconvnet-scene+device", "cameraconvnet-patch")
 PUBLIC_LEAK = ("cameraconvnet-collection", "cameraconvnet-photo")
 PLANTED = gap("planted-scene+device", "planted-patch", -0.5)
 CONTENT = gap("content-scene+device", "cameraconvnet-scene+device", -0.2)
-RANDOM = gap("native", "random", 0)
-RECIPES = RANDOM | gap("range", "released", 0) | gap("matched", "released", 0)
+RECIPES = gap("matched", "random", 0) | gap("range", "released", 0) | gap("matched", "released", 0)
 BASE, SCRATCH, ONE_FALLS = "design-base", "transfer-scratch-strict", [0.1] * 3 + [0.0] * 6
 CASES = [  # claim, changes that support it, that contradict it, that leave it undecided
     ("settings", {"02_rates": dict(left_start=[True, False, False])}, {"02_rates": dict(plateau=True)}, {}),

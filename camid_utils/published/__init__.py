@@ -24,7 +24,7 @@ TABLES = {
     "the list takes for one device, but is several by versions of software and by sensor noise",
 }
 COUNTS = {"Dresden": "dresden_models", "FloreView": "floreview_models"}  # data set: the table of its counts
-CONVNET_PARAMETERS = 45_233_179  # CameraConvNet at 27 classes: the paper's Table 1
+CONVNET_PARAMETERS = 45_233_179  # at 27 classes, known of the released network
 
 
 def read(name: str) -> pd.DataFrame:

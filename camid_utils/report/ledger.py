@@ -141,7 +141,7 @@ def documents(table: pd.DataFrame) -> pd.DataFrame:
     settled = table[table["verdict"] == SETTLED].set_index("id")
     shown = published.read("disagreements").fillna("")
     named = shown.pop("claim").str.split()
-    settled["ours"] += " (asked: " + settled["decides"] + ")"
+    settled["ours"] += " (borne out if " + settled["decides"] + ")"
     shown["finding"] = ["; ".join(settled["ours"][claim] for claim in claims) for claims in named]
     rest = settled.drop(named.explode().dropna()).rename(columns={"claim": "what", "code_or_log": "released"})
     shown = pd.concat([shown, rest.assign(finding=rest["ours"])[["what", "paper", "released", "finding"]]]).fillna("")
