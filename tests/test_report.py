@@ -392,6 +392,17 @@ TURNED = [  # claim, its table, a change of the table that turns the finding
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name, profile", [("real photographs", "photographs"), ("simulated cameras", "full")])
+def test_the_readme_s_table_of_verdicts_counts_those_of_the_published_ledger(name, profile):
+    folder = PROJECT / "results" / profile / "metrics"
+    if not folder.is_dir():
+        pytest.skip("no run of this profile is published")
+    verdicts = pd.read_csv(folder / "10_ledger.csv")["verdict"].value_counts()
+    counts = [verdicts.get(kind, 0) for kind in (SUPPORTED, CONTRADICTED, UNDECIDED, CANNOT)]
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert f"| {name} | {' | '.join(map(str, counts))} |" in readme
+
+
 def test_documents_settle_their_claims_without_any_results(tmp_path):
     (tmp_path / ".4711.02_metrics.csv").touch()  # as a killed run leaves it
     found = statements.read(tmp_path)
