@@ -143,11 +143,12 @@ def check(notebooks: list[Path], parameters: dict) -> None:
             online = wandb.setup().settings.mode in ("online", "shared")
             if online and not wandb.login(prompt=False, verify=False):
                 raise ValueError("wandb has no key: `wandb login`, or set WANDB_API_KEY, or WANDB_MODE=offline")
-    names, every = ("efficientnet_backbone", "efficientnet_weights"), known_parameters()
+    names = ("efficientnet_backbone", "efficientnet_weights")
     if known.keys() & {*names} & parameters.keys():  # other weights than usual are read, or downloaded, once now
         from .models import EfficientNetClassifier
 
-        EfficientNetClassifier(2, *(parameters.get(name, every[name]) for name in names))
+        given = known_parameters() | parameters  # of all notebooks: 06 has the weights, but not the backbone
+        EfficientNetClassifier(2, *(given[name] for name in names))
 
 
 def run_grid(options: argparse.Namespace, notebooks: list[Path], out: Path) -> int:
@@ -249,13 +250,10 @@ def publish(out: Path, profile: str) -> int:
         renew_prose(path, out)
     with exclusive_folder(PUBLISHED / profile) as new:
         new.mkdir()
-        parts = [*(COMPARED if profile == "default" else PARTS)]
-        if profile != "default" and (out / "model").is_dir():
-            parts.append("model")
-        for part in parts:
+        for part in COMPARED if profile == "default" else (*PARTS, "model"):
             if (out / part).is_dir():
                 shutil.copytree(out / part, new / part, ignore=shutil.ignore_patterns(".*"))  # what a kill left
-            else:
+            elif part != "model":  # few profiles leave one
                 shutil.copy(out / part, new / part)
         for path in new.glob("predictions/[!.]*.parquet"):
             photo_predictions(path)

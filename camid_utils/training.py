@@ -243,9 +243,9 @@ def _best_epoch(history: list[dict]) -> int:
 
 def _plateaus(history: list[dict], settings: dict) -> int:
     """How many times so far validation loss has not fallen for `patience` epochs."""
-    lowest, since, found = float("inf"), 0, 0
     if not settings["patience"]:
         return 0
+    lowest, since, found = float("inf"), 0, 0
     for row in history:
         since = 0 if row["val_loss"] < lowest else since + 1
         lowest = min(lowest, row["val_loss"])

@@ -261,6 +261,8 @@ def test_a_link_to_a_test_that_this_run_lacks_leads_to_the_strictest_of_its_netw
     tab = opened("experiment=unheard-of")
     assert tab.locator("#title").inner_text() == "EfficientNet as released"
     expect(tab.locator("#caption")).to_contain_text("no test named unheard-of")
+    longer = opened(f"experiment={BASE}-once-more")  # begins with a whole name
+    assert longer.locator("#title").inner_text() == "base: native crops, pretrained"
     tab.get_by_role("combobox", name="Network").select_option(label="base")
     expect(tab.locator("#caption")).not_to_contain_text("no test named")
 

@@ -52,7 +52,7 @@ def read(folder: str | Path) -> Evidence:
     network: parameters of Table 1 with 27 classes, counted and published. phones: the authors' folders, with their
     brand. page: those of EfficientNet, in alphabetical order (as in training), and what the authors' page shows for
     each, name and brand; it lists them in natural order, "iPhone8Plus" before "iPhone12". size: of the run's networks,
-    by its parameters; those of the paper are known from the profile alone, so nothing is known without run.json.
+    as run.json has it; None where it is not set, as the notebooks' own values are smaller than the paper's.
     Tables without the columns `dataset` and `plateau` take those of their notebook's metrics, the latter by experiment
     or run. Tables of epochs get a column `fall`: by how much the validation accuracy of this run and seed falls from
     one epoch to the next, at most.

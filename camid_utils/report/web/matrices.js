@@ -92,7 +92,7 @@
     const asked = given.get("experiment") ?? "";
     const one = facts.experiments.find(({ id }) => id === asked); // else the test whose name begins most like it; of
     const network = ({ id }) => id.split("-")[0] === asked.split("-")[0]; // several, the strictest of this run
-    const likeness = ({ id }) => [...id].findIndex((letter, i) => letter !== asked[i]);
+    const likeness = ({ id }) => [...id, ""].findIndex((letter, i) => letter !== asked[i]); // letters alike
     const near = facts.experiments.filter(network).reduce((a, b) => (a && likeness(a) > likeness(b) ? a : b), undefined);
     state.experiment = one ?? near ?? state.experiment;
     state.missing = one ? "" : asked;
