@@ -328,7 +328,7 @@
       [`${sizes}; ${pooled}. `, element("strong", {}, accuracy), "."],
     ];
     if (!one.plateau) lines.push([NO_PLATEAU]);
-    if (state.missing) lines.unshift([`This run has no test named ${state.missing}; this is the nearest to it.`]);
+    if (state.missing) lines.unshift([`This run has no test named ${state.missing}; another is shown.`]);
     $("summary").textContent = `${accuracy.split(" (")[0]}. Point at a cell, or move with the arrow keys.`;
     const title = element("p", { id: "title" }, one.label);
     $("caption").replaceChildren(title, ...lines.map((line) => element("p", {}, ...line)));
